@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+# make, make run, make check, make check-long, make bench, make install.
+# Variables: CC, BUILD (output folder), SAN=1 (address and undefined sanitizers), V=1.
+CC      ?= cc
+BUILD   ?= build
+SAN     ?= 0
+CFLAGS  ?= -O2 -g
+VERSION := $(shell cat VERSION)
+
+WARN     = -Wall -Wextra -Wimplicit-fallthrough -Werror
+CPPFLAGS += -Isrc -D_GNU_SOURCE -DVIREO_VERSION='"$(VERSION)"'
+ALLFLAGS = -std=gnu11 $(WARN) $(CFLAGS) -fno-strict-aliasing -pthread -MMD -MP
+LDLIBS  += -lZydis -pthread
+ifeq ($(SAN),1)
+ALLFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+LDFLAGS += -fsanitize=address,undefined
+endif
+
+# Sources by folder, from the ground up; includes only point down this list.
+FOLDERS = base x86 mem cpu engine engine/soft engine/kvm dev boot machine mgmt
+SRC     = $(foreach d,$(FOLDERS),$(wildcard src/$(d)/*.c))
+OBJ     = $(SRC:src/%.c=$(BUILD)/obj/%.o)
+LIBOBJ  = $(filter-out $(BUILD)/obj/mgmt/main.o,$(OBJ))
+# Guest SIMD state stays in the host's registers while these run (cpu/fpu.h).
+GENERAL = x86 mem cpu engine/soft
+$(foreach d,$(GENERAL),$(eval $(BUILD)/obj/$(d)/%.o: REGS = -mgeneral-regs-only))
+
+Q = $(if $(V),,@)
+
+all: $(BUILD)/vireo
+
+$(BUILD)/vireo: $(OBJ)
+	$(Q)echo "  LD    $@"
+	$(Q)$(CC) $(ALLFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(BUILD)/libvireo.a: $(LIBOBJ)
+	$(Q)echo "  AR    $@"
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(BUILD)/obj/%.o: src/%.c Makefile
+	$(Q)mkdir -p $(@D)
+	$(Q)echo "  CC    $<"
+	$(Q)$(CC) $(CPPFLAGS) $(ALLFLAGS) $(REGS) -c -o $@ $<
+
+# Tests: each tests/unit/*/*.c is one cmocka program.
+UNIT     = $(wildcard tests/unit/*/*.c)
+UNITBIN  = $(UNIT:tests/%.c=$(BUILD)/tests/%)
+
+$(BUILD)/tests/unit/%: tests/unit/%.c $(BUILD)/libvireo.a
+	$(Q)mkdir -p $(@D)
+	$(Q)echo "  TEST  $@"
+	$(Q)$(CC) $(CPPFLAGS) -Itests/lib $(ALLFLAGS) $(LDFLAGS) -o $@ $< $(BUILD)/libvireo.a $(LDLIBS) -lcmocka
+
+unit: $(UNITBIN)
+
+clean:
+	rm -rf $(BUILD)
+
+.PHONY: all unit clean
+-include $(OBJ:.o=.d) $(UNITBIN:=.d)

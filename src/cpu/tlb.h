@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The software TLB: flat tables of page deltas.
+ *
+ * A table has one int64_t for each of the 2^36 pages of a 48-bit address space,
+ * indexed by address bits 12-47; memory for it is reserved and sparse.  Zero is a
+ * miss; else host address = guest-virtual address + delta.  There is one table for
+ * reads and one for writes in each view, a view for each kind of access:
+ *
+ *   VIEW_USER	accesses at CPL 3
+ *   VIEW_SUPER	accesses at CPL 0-2 with SMAP in force (user pages are misses)
+ *   VIEW_SUPER_AC	the same with EFLAGS.AC set or CR4.SMAP clear
+ *
+ * A view's tables belong to an address space, named by PCID; several are kept, so
+ * that a switch back finds its entries.  The kernel half of both supervisor views
+ * (bit 47 set) is one mapping shared by all spaces: global pages live there across
+ * switches, others are recorded and dropped at a switch.
+ *
+ * What is not in a table: devices, ROM and code pages (writes), pages without A (or,
+ * for writes, D) set, pages under a data breakpoint.  Those take the slow path.
+ *
+ * Sound for non-canonical addresses: the index ignores bits 48-63, and adding a
+ * delta cannot turn such an address into a canonical one, so the host's access
+ * faults.  C code checks canonicality itself.
+ */
+#ifndef VIREO_CPU_TLB_H
+#define VIREO_CPU_TLB_H
+
+#include "base/err.h"
+#include "base/types.h"
+
+#define TLB_INDEX_BITS	36
+#define TLB_SPACES	8	/* address spaces kept */
+
+enum tlb_view_kind { VIEW_USER, VIEW_SUPER, VIEW_SUPER_AC, VIEW_COUNT };
+enum tlb_access { TLB_READ, TLB_WRITE };
+
+struct tlb_view {
+	int64_t *table[2];	/* [TLB_READ], [TLB_WRITE] */
+};
+
+struct tlb_space;		/* one address space: its views and what they hold; tlb.c */
+
+struct tlb {
+	struct tlb_space *space[TLB_SPACES];
+	struct tlb_space *current;
+	struct tlb_kernel_half *kernel;	/* shared upper half; tlb.c */
+	/*
+	 * Changes whenever a cached gva -> gpa translation for execution may have become
+	 * stale, and differs between address spaces: engines tag fetch caches with it.
+	 */
+	uint64_t fetch_tag;
+	uint64_t next_tag;
+};
+
+static inline uint64_t tlb_index(gva_t gva)
+{
+	return gva >> GUEST_PAGE_SHIFT & (BIT(TLB_INDEX_BITS) - 1);
+}
+
+static inline bool gva_canonical(gva_t gva)
+{
+	return (gva_t)((int64_t)(gva << 16) >> 16) == gva;
+}
+
+/*
+ * The host address of [gva, gva+size) for reading or writing in @view, if it is within
+ * one page that the table holds; NULL is a miss and says nothing more.
+ */
+static inline void *tlb_lookup(const struct tlb_view *view, gva_t gva, unsigned int size,
+			       enum tlb_access access)
+{
+	int64_t delta = view->table[access][tlb_index(gva)];
+
+	if (unlikely(!delta || !gva_canonical(gva) ||
+		     (gva & GUEST_PAGE_MASK) + size > GUEST_PAGE_SIZE))
+		return NULL;
+	return (void *)(gva + delta);
+}
+
+#endif

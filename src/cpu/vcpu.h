@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One virtual processor: its architectural state, what is pending, its TLB, and
+ * its wires to the interrupt controller.  Engine-neutral: an engine may keep
+ * state elsewhere while it runs, and puts all of it here when vcpu_run returns.
+ *
+ * Locks: everything belongs to the vCPU's thread, except 'attention' and what
+ * the (a) tags name, which any thread may write atomically.
+ *
+ * The struct is reached by translated code through a segment base with small
+ * displacements, so the hot fields come first; do not reorder without looking
+ * at the engine.
+ *
+ * Source: Intel SDM volume 3, "System Architecture Overview".
+ */
+#ifndef VIREO_CPU_VCPU_H
+#define VIREO_CPU_VCPU_H
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/types.h"
+#include "base/wire.h"
+#include "cpu/tlb.h"
+#include "mem/space.h"
+#include "x86/regs.h"
+
+struct cpu_model;
+
+/* A segment register with its hidden part. */
+struct segment {
+	uint16_t sel;
+	uint16_t attr;		/* descriptor bits 40-55: type, S, DPL, P, AVL, L, D/B, G (SEG_*) */
+	uint32_t limit;		/* in bytes, G already applied */
+	uint64_t base;
+};
+
+struct table_reg {		/* GDTR, IDTR */
+	uint64_t base;
+	uint16_t limit;
+};
+
+/* An exception on its way into the guest. */
+struct fault {
+	uint8_t vector;
+	bool has_error;
+	bool soft;		/* INT n, INT3, INTO: a trap of an instruction of insn_len bytes */
+	uint8_t insn_len;
+	uint32_t error;
+	uint64_t cr2;		/* for #PF: goes into CR2 at delivery */
+	uint64_t dr6;		/* for #DB: bits to set in DR6 at delivery */
+};
+
+/* How the decoder and the memory tables see the present mode. */
+enum code_size { CODE_16, CODE_32, CODE_64 };
+
+/* The wires to the interrupt controllers; functions are thread-safe. */
+struct vcpu_intc_ops {
+	/* The vector to take at the present priority, acknowledged; -1: none after all. */
+	int (*ack)(void *intc);
+	/* True if ack() would give a vector now. */
+	bool (*pending)(void *intc);
+	uint8_t (*get_tpr)(void *intc);			/* CR8 << 4 */
+	void (*set_tpr)(void *intc, uint8_t tpr);
+	/* APIC_BASE, TSC_DEADLINE and 0x800-0x8ff; false: #GP. */
+	bool (*read_msr)(void *intc, uint32_t index, uint64_t *value);
+	bool (*write_msr)(void *intc, uint32_t index, uint64_t value);
+};
+
+/* Bits of vcpu.attention: why the engine must look up before the next instruction. */
+#define ATTN_INTR	BIT(0)	/* (a) the interrupt controller may have something */
+#define ATTN_NMI	BIT(1)	/* (a) */
+#define ATTN_SMI	BIT(2)	/* (a) reserved */
+#define ATTN_INIT	BIT(3)	/* (a) */
+#define ATTN_SIPI	BIT(4)	/* (a) vector in sipi_vector */
+#define ATTN_STOP	BIT(5)	/* (a) leave vcpu_run with VCPU_EXIT_STOP */
+#define ATTN_FLUSH	BIT(6)	/* (a) flush the whole TLB (another vCPU or the VMM asks) */
+#define ATTN_STEP	BIT(7)	/* RFLAGS.TF is set, or a debugger single-steps */
+#define ATTN_SHADOW	BIT(8)	/* the last instruction was STI, MOV SS or POP SS */
+
+/* Why vcpu_run came back. */
+enum vcpu_exit {
+	VCPU_EXIT_STOP,		/* ATTN_STOP was set */
+	VCPU_EXIT_HALT,		/* HLT (or MWAIT): wait for attention, then run again */
+	VCPU_EXIT_SHUTDOWN,	/* triple fault */
+	VCPU_EXIT_ERROR,	/* the host failed; vcpu.err says how */
+};
+
+#define XSAVE_AREA_SIZE	4096	/* standard format: legacy, AVX, AVX-512 */
+
+/* Counters that vireo stats shows; plain, written by the vCPU's thread only. */
+struct vcpu_stats {
+	uint64_t insns;			/* retired, as far as the engine counts them */
+	uint64_t exceptions[32];
+	uint64_t interrupts;
+	uint64_t mmio, pio, halts;
+	uint64_t tlb_fills, tlb_flushes, page_walks;
+	uint64_t blocks_decoded, blocks_invalidated;
+};
+
+struct vcpu {
+	/* --- hot: known to translated code --- */
+	uint64_t gpr[16];	/* RAX RCX RDX RBX RSP RBP RSI RDI R8-R15 (REG_*) */
+	uint64_t rip;		/* at an exception: of the faulting instruction */
+	uint64_t rflags;	/* all of them; arithmetic flags are always up to date here */
+	_Atomic uint32_t attention;	/* ATTN_* */
+	uint8_t cpl;
+	uint8_t code_size;	/* enum code_size of CS and EFER.LMA */
+	uint8_t stack_size;	/* 2, 4 or 8: width of the stack pointer (SS.B) */
+	bool fpu_live;		/* SIMD and x87 state is in the host's registers, not in xsave */
+	struct tlb_view *view;	/* the tables for data accesses at the present CPL and AC */
+	struct segment seg[6];	/* ES CS SS DS FS GS (SEG_ES ...), the encoding's order */
+
+	/* --- control state --- */
+	uint64_t cr0, cr2, cr3, cr4;	/* CR8 is in the local APIC */
+	uint64_t efer;
+	uint64_t xcr0;
+	uint64_t dr[8];		/* DR0-3, DR6, DR7; 4 and 5 unused */
+	struct segment ldtr, tr;
+	struct table_reg gdtr, idtr;
+
+	/* --- MSRs that are plain storage --- */
+	uint64_t star, lstar, cstar, sfmask;
+	uint64_t kernel_gs_base;
+	uint64_t sysenter_cs, sysenter_esp, sysenter_eip;
+	uint64_t pat, misc_enable, spec_ctrl, xss, tsc_aux, debugctl;
+	uint64_t tsc_offset;	/* guest TSC = host TSC + this */
+	uint64_t tsc_adjust;
+	uint64_t mtrr_def_type, mtrr_fixed[11], mtrr_base[8], mtrr_mask[8];
+	uint64_t mcg_status;
+
+	/* --- what is pending or blocked --- */
+	struct fault fault;	/* filled by vcpu_raise*, delivered by vcpu_deliver */
+	bool nmi_blocked;	/* from NMI delivery to IRET */
+	bool halted;
+	bool shutdown;
+	bool wait_sipi;
+	uint8_t sipi_vector;	/* (a) */
+	uint64_t db_pending;	/* DR6 bits of data breakpoints hit by this instruction */
+
+	/* --- SIMD, x87: XSAVE standard format, valid while !fpu_live --- */
+	uint8_t xsave[XSAVE_AREA_SIZE] __attribute__((aligned(64)));
+
+	struct tlb tlb;
+	struct vcpu_stats stats;
+
+	/* --- identity and wires, constant after vcpu_init --- */
+	unsigned int index;		/* = initial APIC ID */
+	struct gpa_space *space;
+	const struct cpu_model *model;
+	struct clock *clock;
+	struct log *log;
+	const struct vcpu_intc_ops *intc_ops;
+	void *intc;
+	void *engine;			/* the engine's own state for this vCPU */
+	void (*wake)(void *arg);	/* called after attention got a bit: ends a halt */
+	void *wake_arg;
+	uint64_t tsc_hz;		/* of the host, and so of the guest */
+	struct err err;			/* of VCPU_EXIT_ERROR */
+};
+
+/*
+ * Prepares a zeroed @v (allocate it 64-byte aligned) and resets it to power-on
+ * state.  The wires must already be filled in: space, model, clock, log, intc_ops, intc.
+ */
+int vcpu_init(struct vcpu *v, struct err *e);
+void vcpu_destroy(struct vcpu *v);
+/* Power-on state (SDM volume 3, "Processor State After Reset"); @init: after INIT. */
+void vcpu_reset(struct vcpu *v, bool init);
+
+/* Sets ATTN_* bits from any thread and ends a halt. */
+void vcpu_attention(struct vcpu *v, uint32_t bits);
+
+/*
+ * Derives cpl, code_size, stack_size, view and ATTN_STEP from the control state.  Whoever
+ * changes CS, SS, CR0, CR4, EFER or RFLAGS.AC/TF calls it once the change is complete.
+ */
+void vcpu_update_mode(struct vcpu *v);
+
+static inline bool in_long_mode(const struct vcpu *v)	/* 64-bit or compatibility */
+{
+	return v->efer & EFER_LMA;
+}
+
+static inline bool in_real_mode(const struct vcpu *v)
+{
+	return !(v->cr0 & CR0_PE);
+}
+
+static inline bool in_vm86(const struct vcpu *v)
+{
+	return (v->rflags & RFLAGS_VM) != 0;
+}
+
+#endif

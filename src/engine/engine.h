@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What an engine does: runs vCPUs.  An engine meets a device only through the
+ * guest-physical space and interrupt lines.  One instance a VM.
+ */
+#ifndef VIREO_ENGINE_ENGINE_H
+#define VIREO_ENGINE_ENGINE_H
+
+#include "cpu/vcpu.h"
+
+struct engine;
+
+struct engine_config {
+	uint64_t cache_bytes;		/* code cache, 0: the default (64 MiB) */
+	bool translate;			/* soft: use the translator */
+	bool lockstep;			/* soft: compare interpreter and translator */
+};
+
+struct engine_ops {
+	const char *name;		/* "soft", "kvm" */
+	/* Is it usable here?  0, or -errno with the reason and what would fix it. */
+	int (*probe)(struct err *e);
+	int (*create)(struct engine **out, struct gpa_space *s, const struct engine_config *c,
+		      struct log *log, struct err *e);
+	void (*destroy)(struct engine *en);
+	int (*vcpu_add)(struct engine *en, struct vcpu *v, struct err *e);
+	void (*vcpu_remove)(struct engine *en, struct vcpu *v);
+	/* Runs until there is a reason to come back; on the vCPU's own thread. */
+	enum vcpu_exit (*vcpu_run)(struct engine *en, struct vcpu *v);
+	/* Makes a vcpu_run in progress look at v->attention soon; any thread. */
+	void (*vcpu_kick)(struct engine *en, struct vcpu *v);
+};
+
+extern const struct engine_ops engine_soft;
+extern const struct engine_ops engine_kvm;
+
+#endif
