@@ -28,6 +28,7 @@ $(foreach d,$(GENERAL),$(eval $(BUILD)/obj/$(d)/%.o: REGS = -mgeneral-regs-only)
 Q = $(if $(V),,@)
 
 all: $(BUILD)/vireo
+objs: $(OBJ)
 
 $(BUILD)/vireo: $(OBJ)
 	$(Q)echo "  LD    $@"
@@ -56,5 +57,5 @@ unit: $(UNITBIN)
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all unit clean
+.PHONY: all objs unit clean
 -include $(OBJ:.o=.d) $(UNITBIN:=.d)
