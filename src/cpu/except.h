@@ -17,12 +17,15 @@ enum exec_status {
 	EXEC_EXIT,	/* leave vcpu_run: halted, shut down or v->err */
 };
 
-/* Record a fault and return EXEC_FAULT, so that handlers say "return raise_gp(v, 0)". */
-enum exec_status raise(struct vcpu *v, unsigned int vector);
+/*
+ * Record a fault and return EXEC_FAULT, so that handlers say "return raise_gp(v, 0)".
+ * (raise() itself is the C library's: a symbol of ours of that name would replace it.)
+ */
+enum exec_status raise_exc(struct vcpu *v, unsigned int vector);
 enum exec_status raise_err(struct vcpu *v, unsigned int vector, uint32_t error);
 enum exec_status raise_pf(struct vcpu *v, gva_t gva, uint32_t error);
 enum exec_status raise_db(struct vcpu *v, uint64_t dr6);
-#define raise_ud(v)		raise((v), EXC_UD)
+#define raise_ud(v)		raise_exc((v), EXC_UD)
 #define raise_gp(v, error)	raise_err((v), EXC_GP, (error))
 
 /* MEM_* as an exec_status: ok, fault, exit. */
