@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Direct boot: a kernel image and what goes with it becomes guest memory and a
+ * vCPU's entry state, without firmware.
+ *
+ * Two steps.  boot_prepare() reads the (hostile) images whole, checks them and decides
+ * where everything goes; it touches no guest memory.  boot_enter() carries the plan out
+ * and cannot be refused by the images any more; it is called for every reset.
+ *
+ * Formats: Linux bzImage and 64-bit vmlinux (linux64.c), ELF with a PVH note (pvh.c),
+ * Multiboot 1 (multiboot1.c).
+ */
+#ifndef VIREO_BOOT_BOOT_H
+#define VIREO_BOOT_BOOT_H
+
+#include "cpu/vcpu.h"
+#include "mem/space.h"
+
+/* Types of address ranges, as E820 numbers them (ACPI, "System Address Map Interfaces"). */
+enum range_type {
+	RANGE_RAM = 1,
+	RANGE_RESERVED = 2,
+	RANGE_ACPI = 3,		/* ACPI tables, reclaimable */
+	RANGE_NVS = 4,
+};
+
+struct boot_range {
+	gpa_t base;
+	uint64_t size;
+	uint32_t type;		/* enum range_type */
+};
+
+/* A file's contents; @name is for sentences. */
+struct boot_file {
+	const char *name;
+	const uint8_t *data;
+	uint64_t size;		/* 0: there is none */
+};
+
+struct boot_request {
+	struct boot_file kernel;
+	struct boot_file initrd;
+	const char *cmdline;		/* NULL: empty */
+	gpa_t rsdp;			/* guest address of the ACPI RSDP, 0: none */
+	/*
+	 * What the guest must not take for free memory: RAM in use (ACPI tables) and
+	 * address space outside RAM (the hole below 1 MiB, ECAM).  The rest of the RAM
+	 * extents is reported as RAM.
+	 */
+	const struct boot_range *reserved;
+	unsigned int reserved_count;
+};
+
+struct boot_plan;
+
+/*
+ * Reads the file at @path: regular, not empty.  @f->name points to @path.  -ENOENT,
+ * -EINVAL and so on with a sentence.  Free with boot_file_free().
+ */
+int boot_file_read(struct boot_file *f, const char *path, const char *what, struct err *e);
+void boot_file_free(struct boot_file *f);
+
+/*
+ * Checks the images and plans the boot.  The files must outlive the plan.  -EINVAL: an
+ * image is wrong; -ENOEXEC: no known format; -ENOMEM: it does not fit the guest's memory.
+ */
+int boot_prepare(struct boot_plan **out, const struct boot_request *rq, struct gpa_space *s,
+		 struct err *e);
+void boot_plan_free(struct boot_plan *p);
+
+/* "Linux 64-bit boot protocol" and so on, for the log. */
+const char *boot_plan_format(const struct boot_plan *p);
+
+/*
+ * Writes the plan into guest memory and sets the freshly reset boot processor @v to the
+ * entry state.  RAM contents that the plan does not cover are left alone.
+ */
+int boot_enter(const struct boot_plan *p, struct gpa_space *s, struct vcpu *v, struct err *e);
+
+#endif
