@@ -52,6 +52,7 @@ enum {
 	INSN_VEX = BIT(4),	/* VEX, EVEX or XOP encoded */
 	INSN_BRANCH = BIT(5),	/* ends a block: control flow, or mode may change */
 	INSN_MEM_READ = BIT(6), INSN_MEM_WRITE = BIT(7),	/* of insn.mem */
+	INSN_FLAGS_DEAD = BIT(8),	/* set by engines: nobody will see the flags written */
 };
 
 struct vcpu;
@@ -73,6 +74,7 @@ struct insn {
 	uint8_t cond;			/* Jcc, SETcc, CMOVcc: condition code 0-15 */
 	uint16_t flags;			/* INSN_* */
 	uint16_t flags_read, flags_written; /* of RFLAGS_ARITH and DF; written includes undefined */
+	uint8_t isa;			/* ZYDIS_ISA_SET_*: what a CPU model must have */
 	uint8_t bytes[INSN_MAX_LEN];
 	uint8_t prefix_len;		/* legacy and REX/VEX/EVEX bytes before the opcode */
 	uint8_t modrm_at, sib_at, disp_at, disp_len, imm_at, imm_len; /* offsets; 0: absent */
