@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A virtual machine: its memory, clock, event loop, devices and vCPUs.
+ *
+ * vm_create() builds it, powered off; the caller then adds what it watches to
+ * vm_loop(); vm_run() powers it on and runs the event loop on the calling thread
+ * until the guest or the host ends it.  vm_stop() and vm_reset() may be called from
+ * any thread and from loop callbacks, not from signal handlers.
+ */
+#ifndef VIREO_MACHINE_VM_H
+#define VIREO_MACHINE_VM_H
+
+#include "base/char_backend.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "engine/engine.h"
+#include "mem/e820.h"
+
+struct vm;
+
+#define VM_SERIALS 2
+
+enum vm_triple_fault {
+	TRIPLE_FAULT_END,	/* vm_run() returns VM_EXIT_TRIPLE_FAULT */
+	TRIPLE_FAULT_RESET,	/* the PC's answer: reset */
+};
+
+struct vm_config {
+	uint64_t memory;		/* bytes, a multiple of 1 MiB, at least 1 MiB */
+	unsigned int vcpus;		/* 0: 1 */
+	const struct cpu_model *model;	/* borrowed */
+	const struct engine_ops *engine;
+	struct engine_config engine_config;
+	struct log *log;		/* borrowed; may be NULL */
+	bool no_reboot;			/* a reset ends vm_run() with VM_EXIT_RESET */
+	bool debug_exit;		/* give it an isa-debug-exit port */
+	enum vm_triple_fault triple_fault;
+	/*
+	 * Puts the boot images into guest memory and the first vCPU's state in place;
+	 * called with all vCPUs stopped and reset, at power-on and after every reset.
+	 * NULL: the vCPU starts at the reset vector.
+	 */
+	int (*load)(void *arg, struct vm *vm, struct err *e);
+	void *load_arg;
+};
+
+enum vm_exit {
+	VM_EXIT_POWEROFF,	/* the guest powered off */
+	VM_EXIT_RESET,		/* the guest reset and no_reboot is set */
+	VM_EXIT_TRIPLE_FAULT,
+	VM_EXIT_PANIC,		/* the guest said that it panicked */
+	VM_EXIT_DEBUG,		/* debug exit port; status is the process's exit status */
+	VM_EXIT_STOPPED,	/* vm_stop() */
+	VM_EXIT_ERROR,		/* the host failed; the error was filled */
+};
+
+struct vm_result {
+	enum vm_exit exit;
+	unsigned int status;	/* VM_EXIT_DEBUG: (value << 1) | 1 */
+};
+
+int vm_create(struct vm **out, const struct vm_config *c, struct err *e);
+/*
+ * Connects COM1 (0) or COM2 (1), before vm_run(); the backend then belongs to the VM.
+ * It lives on vm_loop().
+ */
+void vm_attach_serial(struct vm *vm, unsigned int index, struct char_backend *b);
+/* Returns 0 with *r filled, or an error before anything ran or by VM_EXIT_ERROR. */
+int vm_run(struct vm *vm, struct vm_result *r, struct err *e);
+void vm_stop(struct vm *vm);
+void vm_reset(struct vm *vm);
+/* Presses the power button. */
+void vm_power_button(struct vm *vm);
+/* After vm_run() has returned, or instead of it. */
+void vm_destroy(struct vm *vm);
+
+/* What loaders and front ends need. */
+struct loop *vm_loop(struct vm *vm);
+struct gpa_space *vm_space(struct vm *vm);
+struct clock *vm_clock(struct vm *vm);
+struct vcpu *vm_vcpu(struct vm *vm, unsigned int index);
+unsigned int vm_vcpu_count(const struct vm *vm);
+const struct e820_map *vm_memory_map(const struct vm *vm);
+/* Where the RSDP is: boot_params.acpi_rsdp_addr, hvm_start_info.rsdp_paddr. */
+gpa_t vm_rsdp(const struct vm *vm);
+
+#endif
