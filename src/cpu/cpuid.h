@@ -10,6 +10,12 @@
 #include "base/err.h"
 #include "base/types.h"
 
+/*
+ * The core crystal clock of every model: CPUID leaf 15h reports it, and the local APIC's
+ * timer counts it.
+ */
+#define CRYSTAL_HZ	1000000000U
+
 /* Instruction-set features an instruction may need: FEAT_* rows of features.def. */
 enum feature {
 	FEAT_NONE,

@@ -64,9 +64,25 @@ struct vcpu_intc_ops {
 	/* APIC_BASE, TSC_DEADLINE and 0x800-0x8ff; false: #GP. */
 	bool (*read_msr)(void *intc, uint32_t index, uint64_t *value);
 	bool (*write_msr)(void *intc, uint32_t index, uint64_t value);
+	/*
+	 * The page of this vCPU's own registers, GPA_NONE while there is none (APIC disabled
+	 * or in x2APIC mode).  It lies over RAM and devices for accesses of this vCPU, so
+	 * its slow path asks before it looks anywhere else, and the TLB never holds the
+	 * page; when the page moves, the controller asks for ATTN_FLUSH.
+	 */
+	gpa_t (*mmio_base)(void *intc);
+	/* @off within the page, @size 1, 2, 4 or 8, not beyond the page. */
+	uint64_t (*mmio_read)(void *intc, uint32_t off, unsigned int size);
+	void (*mmio_write)(void *intc, uint32_t off, unsigned int size, uint64_t value);
 };
 
+#define GPA_NONE	UINT64_MAX
+
 /* Bits of vcpu.attention: why the engine must look up before the next instruction. */
+/*
+ * ATTN_INTR: whoever clears it does so before asking pending(); the controller sets it
+ * after its state changed.  So a request that comes in between is never lost.
+ */
 #define ATTN_INTR	BIT(0)	/* (a) the interrupt controller may have something */
 #define ATTN_NMI	BIT(1)	/* (a) */
 #define ATTN_SMI	BIT(2)	/* (a) reserved */
