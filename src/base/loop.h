@@ -13,8 +13,6 @@
 #include "base/clock.h"
 #include "base/err.h"
 
-#include <signal.h>
-
 struct loop;
 
 /* Owned by the poster; posted again while queued, it still runs once. */
@@ -48,10 +46,10 @@ int loop_rewatch(struct loop *l, int fd, uint32_t events);
 void loop_unwatch(struct loop *l, int fd);
 
 /*
- * Blocks @set in the calling thread (and so in threads it makes later) and calls
- * @caught for each signal of it.  Once a loop.
+ * Blocks the @count signals in the calling thread (and so in threads it makes later)
+ * and calls @caught for each that arrives.  Once a loop.
  */
-int loop_watch_signals(struct loop *l, const sigset_t *set,
+int loop_watch_signals(struct loop *l, const int *signals, unsigned int count,
 		       void (*caught)(void *arg, int signo), void *arg, struct err *e);
 
 #endif

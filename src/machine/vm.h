@@ -14,10 +14,14 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/loop.h"
-#include "engine/engine.h"
 #include "mem/e820.h"
 
 struct vm;
+struct vcpu;
+struct cpu_model;
+struct engine_ops;
+struct engine_config;
+struct gpa_space;
 
 #define VM_SERIALS 2
 
@@ -31,7 +35,7 @@ struct vm_config {
 	unsigned int vcpus;		/* 0: 1 */
 	const struct cpu_model *model;	/* borrowed */
 	const struct engine_ops *engine;
-	struct engine_config engine_config;
+	const struct engine_config *engine_config; /* borrowed by vm_create(); NULL: all default */
 	struct log *log;		/* borrowed; may be NULL */
 	bool no_reboot;			/* a reset ends vm_run() with VM_EXIT_RESET */
 	bool debug_exit;		/* give it an isa-debug-exit port */
