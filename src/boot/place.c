@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Where things go: the memory map that the guest is told, and the claims of a boot plan
+ * on it.  Nothing here touches guest memory.
+ */
+#include "boot/boot_priv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int map_insert(struct boot_map *m, struct boot_range r, struct err *e)
+{
+	unsigned int at = 0;
+
+	if (r.size == 0)
+		return 0;
+	if (m->count == MAP_RANGES_MAX)
+		return err_set(e, ENOSPC, "the guest's memory map has more than %u ranges",
+			       MAP_RANGES_MAX);
+	while (at < m->count && m->range[at].base < r.base)
+		at++;
+	memmove(&m->range[at + 1], &m->range[at], (m->count - at) * sizeof(r));
+	m->range[at] = r;
+	m->count++;
+	return 0;
+}
+
+/* Takes [@r->base, +@r->size) out of what is there. */
+static int map_carve(struct boot_map *m, const struct boot_range *r, struct err *e)
+{
+	const gpa_t end = r->base + r->size;
+	struct boot_map old = *m;
+	int rc = 0;
+
+	m->count = 0;
+	for (unsigned int i = 0; i < old.count && !rc; i++) {
+		const struct boot_range *o = &old.range[i];
+		const gpa_t o_end = o->base + o->size;
+		struct boot_range before = *o, after = *o;
+
+		before.size = MIN(o_end, MAX(o->base, r->base)) - o->base;
+		after.base = MAX(o->base, MIN(o_end, end));
+		after.size = o_end - after.base;
+		rc = map_insert(m, before, e);
+		if (!rc)
+			rc = map_insert(m, after, e);
+	}
+	return rc;
+}
+
+int boot_map_build(struct boot_map *m, struct gpa_space *s, const struct boot_request *rq,
+		   struct err *e)
+{
+	int rc;
+
+	m->count = 0;
+	for (unsigned int i = 0; i < s->ram_count; i++) {
+		const struct ram_extent *x = &s->ram[i];
+		const uint32_t type = x->readonly ? RANGE_RESERVED : RANGE_RAM;
+
+		rc = map_insert(m, (struct boot_range){ x->base, x->size, type }, e);
+		if (rc)
+			return rc;
+	}
+	for (unsigned int i = 0; i < rq->reserved_count; i++) {
+		rc = map_carve(m, &rq->reserved[i], e);
+		if (!rc)
+			rc = map_insert(m, rq->reserved[i], e);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+uint64_t boot_map_ram(const struct boot_map *m, gpa_t limit)
+{
+	uint64_t sum = 0;
+
+	for (unsigned int i = 0; i < m->count; i++) {
+		const struct boot_range *r = &m->range[i];
+
+		if (r->type == RANGE_RAM && r->base < limit)
+			sum += MIN(r->base + r->size, limit) - r->base;
+	}
+	return sum;
+}
+
+/* The piece that overlaps [@base, @base + @size), or NULL. */
+static const struct boot_piece *piece_at(const struct boot_plan *p, gpa_t base, uint64_t size)
+{
+	for (unsigned int i = 0; i < p->piece_count; i++) {
+		const struct boot_piece *q = &p->piece[i];
+
+		if (base < q->base + q->size && q->base < base + size)
+			return q;
+	}
+	return NULL;
+}
+
+bool plan_is_free(const struct boot_plan *p, gpa_t base, uint64_t size)
+{
+	if (size == 0 || base + size < base)
+		return false;
+	for (unsigned int i = 0; i < p->map.count; i++) {
+		const struct boot_range *r = &p->map.range[i];
+
+		if (r->type == RANGE_RAM && base >= r->base &&
+		    base + size <= r->base + r->size)
+			return !piece_at(p, base, size);
+	}
+	return false;
+}
+
+bool plan_find_low(const struct boot_plan *p, uint64_t size, uint64_t align, gpa_t from,
+		   gpa_t limit, gpa_t *base)
+{
+	for (unsigned int i = 0; i < p->map.count; i++) {
+		const struct boot_range *r = &p->map.range[i];
+		const gpa_t end = MIN(r->base + r->size, limit);
+		const struct boot_piece *q;
+		gpa_t at = ALIGN_UP(MAX(r->base, from), align);
+
+		if (r->type != RANGE_RAM)
+			continue;
+		while (at < end && size <= end - at) {
+			q = piece_at(p, at, size);
+			if (!q) {
+				*base = at;
+				return true;
+			}
+			at = ALIGN_UP(q->base + q->size, align);
+		}
+	}
+	return false;
+}
+
+bool plan_find_high(const struct boot_plan *p, uint64_t size, uint64_t align, gpa_t limit,
+		    gpa_t *base)
+{
+	for (unsigned int i = p->map.count; i-- > 0; ) {
+		const struct boot_range *r = &p->map.range[i];
+		gpa_t end = MIN(r->base + r->size, limit);
+		const struct boot_piece *q;
+
+		if (r->type != RANGE_RAM)
+			continue;
+		while (end > r->base && size <= end - r->base) {
+			const gpa_t at = ALIGN_DOWN(end - size, align);
+
+			if (at < r->base)
+				break;
+			q = piece_at(p, at, size);
+			if (!q) {
+				*base = at;
+				return true;
+			}
+			end = q->base;
+		}
+	}
+	return false;
+}
+
+static int plan_add(struct boot_plan *p, struct boot_piece piece, struct err *e)
+{
+	if (p->piece_count == PLAN_PIECES_MAX)
+		return err_set(e, EINVAL, "the kernel has more than %u pieces", PLAN_PIECES_MAX);
+	p->piece[p->piece_count++] = piece;
+	return 0;
+}
+
+int plan_add_image(struct boot_plan *p, const char *what, gpa_t base, uint64_t size,
+		   const uint8_t *data, uint64_t data_size, struct err *e)
+{
+	const uint64_t mib = boot_map_ram(&p->map, UINT64_MAX) >> 20;
+
+	if (!plan_is_free(p, base, size))
+		return err_set(e, EINVAL, "%s wants %llu bytes of memory at 0x%llx, which a guest "
+			       "of %llu MiB does not have free there", what,
+			       (unsigned long long)size, (unsigned long long)base,
+			       (unsigned long long)mib);
+	return plan_add(p, (struct boot_piece){ .base = base, .size = size, .data = data,
+						.data_size = data_size, .zero = true }, e);
+}
+
+int plan_add_own(struct boot_plan *p, const char *what, uint64_t size, uint64_t align,
+		 gpa_t *base, void **buf, struct err *e)
+{
+	struct boot_piece q = { .size = size, .data_size = size, .zero = true };
+	int rc;
+
+	/* Page 0 stays free: address 0 means "none" in the structures that we fill. */
+	if (!plan_find_low(p, size, align, GUEST_PAGE_SIZE, BOOT_LIMIT, &q.base))
+		return err_set(e, ENOMEM, "the guest's memory has no room for %s (%llu bytes)",
+			       what, (unsigned long long)size);
+	q.owned = calloc(1, size);
+	if (!q.owned)
+		return err_errno(e, ENOMEM, "could not prepare %s", what);
+	q.data = q.owned;
+	rc = plan_add(p, q, e);
+	if (rc) {
+		free(q.owned);
+		return rc;
+	}
+	*base = q.base;
+	*buf = q.owned;
+	return 0;
+}
+
+int plan_add_string(struct boot_plan *p, const char *what, const char *text, gpa_t *base,
+		    struct err *e)
+{
+	const size_t size = strlen(text) + 1;
+	void *buf;
+	int rc;
+
+	rc = plan_add_own(p, what, size, 16, base, &buf, e);
+	if (!rc)
+		memcpy(buf, text, size);
+	return rc;
+}
+
+int plan_add_initrd(struct boot_plan *p, const struct boot_file *initrd, gpa_t limit,
+		    gpa_t *base, struct err *e)
+{
+	*base = 0;
+	if (initrd->size == 0)
+		return 0;
+	if (initrd->size >= BOOT_LIMIT ||
+	    !plan_find_high(p, initrd->size, GUEST_PAGE_SIZE, MIN(limit, BOOT_LIMIT), base))
+		return err_set(e, ENOMEM, "initrd '%s' (%llu KiB) does not fit the guest's %llu MiB "
+			       "of memory beside the kernel; give more with --memory",
+			       initrd->name, (unsigned long long)(initrd->size + 1023) >> 10,
+			       (unsigned long long)boot_map_ram(&p->map, UINT64_MAX) >> 20);
+	return plan_add(p, (struct boot_piece){ .base = *base, .size = initrd->size,
+						.data = initrd->data,
+						.data_size = initrd->size }, e);
+}
+
+#define PTES		512
+#define GDT_ENTRIES	4
+
+/* Flat descriptors: 64-bit code at 0x10 and data at 0x18, as the protocol names them. */
+static const uint64_t long_mode_gdt[GDT_ENTRIES] = {
+	0, 0, 0x00af9b000000ffffULL, 0x00cf93000000ffffULL,
+};
+
+int plan_add_long_mode(struct boot_plan *p, struct err *e)
+{
+	const uint64_t flags = PTE_P | PTE_W;
+	uint64_t *t;
+	void *buf;
+	int rc;
+
+	rc = plan_add_own(p, "a descriptor table", sizeof(long_mode_gdt), 16, &p->gdt, &buf, e);
+	if (rc)
+		return rc;
+	memcpy(buf, long_mode_gdt, sizeof(long_mode_gdt));
+	/* PML4, page-directory-pointer table, four page directories of 2-MiB pages. */
+	rc = plan_add_own(p, "page tables", 6 * GUEST_PAGE_SIZE, GUEST_PAGE_SIZE,
+			  &p->page_tables, &buf, e);
+	if (rc)
+		return rc;
+	t = buf;
+	t[0] = (p->page_tables + GUEST_PAGE_SIZE) | flags;
+	for (unsigned int i = 0; i < 4; i++)
+		t[PTES + i] = (p->page_tables + (2 + i) * GUEST_PAGE_SIZE) | flags;
+	for (uint64_t i = 0; i < 4 * PTES; i++)
+		t[2 * PTES + i] = i << 21 | PTE_PS | flags;
+	return 0;
+}
