@@ -32,13 +32,24 @@ struct cpu_model {
 	uint32_t xsave_size[64];	/* by XCR0 bit: size and ... */
 	uint32_t xsave_offset[64];	/* ... standard-format offset */
 	uint32_t tsc_khz;
+	unsigned int cpus;		/* of the VM, for the topology leaves; 1 unless set */
 	char brand[49];
 };
+
+/* Clock of the local APIC timer, which CPUID 15h reports as the core crystal clock. */
+#define APIC_TIMER_HZ	1000000000ULL
 
 static inline bool model_has(const struct cpu_model *m, enum feature f)
 {
 	return m->features[f / 64] >> (f % 64) & 1;
 }
+
+/* The names that cpu_model_init knows, each with a line on it; the last name is NULL. */
+struct cpu_model_name {
+	const char *name;
+	const char *summary;
+};
+extern const struct cpu_model_name cpu_model_names[];
 
 /* Fills @m for the model called @name ("vireo-v1", "host"); -ENOENT names those known. */
 int cpu_model_init(struct cpu_model *m, const char *name, struct err *e);

@@ -11,7 +11,25 @@
 
 #include "cpu/vcpu.h"
 
-void fpu_load(struct vcpu *v);	/* xrstor of v->xsave */
+/*
+ * May guest state stay in the host's registers between instructions?  Sanitizers put
+ * calls into their run-time, which uses SSE, at any memory access: there the engine does
+ * fpu_put() after each host-executed instruction instead.
+ */
+#if defined(__SANITIZE_ADDRESS__)
+#define FPU_KEEP_LIVE 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define FPU_KEEP_LIVE 0
+#endif
+#endif
+#ifndef FPU_KEEP_LIVE
+#define FPU_KEEP_LIVE 1
+#endif
+
+/* Chooses v->fpu_mask for the host and the model; part of vcpu_init. */
+void fpu_init(struct vcpu *v);
+ fpu_load(struct vcpu *v);	/* xrstor of v->xsave */
 void fpu_save(struct vcpu *v);	/* xsave to v->xsave, then the host's control words */
 
 static inline void fpu_get(struct vcpu *v)

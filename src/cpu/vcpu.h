@@ -171,6 +171,7 @@ struct vcpu {
 	void (*wake)(void *arg);	/* called after attention got a bit: ends a halt */
 	void *wake_arg;
 	uint64_t tsc_hz;		/* of the host, and so of the guest */
+	uint64_t fpu_mask;		/* XSAVE components kept in xsave; 0: host has FXSAVE only */
 	struct err err;			/* of VCPU_EXIT_ERROR */
 };
 
