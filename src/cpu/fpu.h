@@ -29,7 +29,7 @@
 
 /* Chooses v->fpu_mask for the host and the model; part of vcpu_init. */
 void fpu_init(struct vcpu *v);
- fpu_load(struct vcpu *v);	/* xrstor of v->xsave */
+void fpu_load(struct vcpu *v);	/* xrstor of v->xsave */
 void fpu_save(struct vcpu *v);	/* xsave to v->xsave, then the host's control words */
 
 static inline void fpu_get(struct vcpu *v)
