@@ -39,8 +39,7 @@ static int plan_any(struct boot_plan *p, const struct boot_request *rq, struct e
 		       "no Multiboot header", f->name);
 }
 
-int boot_prepare(struct boot_plan **out, const struct boot_request *rq, struct gpa_space *s,
-		 struct err *e)
+int boot_prepare(struct boot_plan **out, const struct boot_request *rq, struct err *e)
 {
 	struct boot_plan *p;
 	int rc;
@@ -49,9 +48,8 @@ int boot_prepare(struct boot_plan **out, const struct boot_request *rq, struct g
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return err_errno(e, ENOMEM, "could not plan the boot");
-	rc = boot_map_build(&p->map, s, rq, e);
-	if (!rc)
-		rc = plan_any(p, rq, e);
+	p->map = *rq->map;
+	rc = plan_any(p, rq, e);
 	if (rc) {
 		boot_plan_free(p);
 		return rc;

@@ -14,21 +14,8 @@
 #define VIREO_BOOT_BOOT_H
 
 #include "cpu/vcpu.h"
+#include "mem/e820.h"
 #include "mem/space.h"
-
-/* Types of address ranges, as E820 numbers them (ACPI, "System Address Map Interfaces"). */
-enum range_type {
-	RANGE_RAM = 1,
-	RANGE_RESERVED = 2,
-	RANGE_ACPI = 3,		/* ACPI tables, reclaimable */
-	RANGE_NVS = 4,
-};
-
-struct boot_range {
-	gpa_t base;
-	uint64_t size;
-	uint32_t type;		/* enum range_type */
-};
 
 /* A file's contents; @name is for sentences. */
 struct boot_file {
@@ -42,13 +29,7 @@ struct boot_request {
 	struct boot_file initrd;
 	const char *cmdline;		/* NULL: empty */
 	gpa_t rsdp;			/* guest address of the ACPI RSDP, 0: none */
-	/*
-	 * What the guest must not take for free memory: RAM in use (ACPI tables) and
-	 * address space outside RAM (the hole below 1 MiB, ECAM).  The rest of the RAM
-	 * extents is reported as RAM.
-	 */
-	const struct boot_range *reserved;
-	unsigned int reserved_count;
+	const struct e820_map *map;	/* what the guest is told; only E820_RAM is used */
 };
 
 struct boot_plan;
@@ -64,8 +45,7 @@ void boot_file_free(struct boot_file *f);
  * Checks the images and plans the boot.  The files must outlive the plan.  -EINVAL: an
  * image is wrong; -ENOEXEC: no known format; -ENOMEM: it does not fit the guest's memory.
  */
-int boot_prepare(struct boot_plan **out, const struct boot_request *rq, struct gpa_space *s,
-		 struct err *e);
+int boot_prepare(struct boot_plan **out, const struct boot_request *rq, struct err *e);
 void boot_plan_free(struct boot_plan *p);
 
 /* "Linux 64-bit boot protocol" and so on, for the log. */

@@ -8,15 +8,9 @@
 
 #include "boot/boot.h"
 
-#define MAP_RANGES_MAX		64
 #define PLAN_PIECES_MAX		48
 #define BOOT_LIMIT		(1ULL << 32)	/* everything a loader places is below */
 #define RNG_SEED_SIZE		32
-
-struct boot_map {
-	struct boot_range range[MAP_RANGES_MAX];	/* sorted, not overlapping */
-	unsigned int count;
-};
 
 /* Guest memory that the plan claims.  The first data_size bytes are written. */
 struct boot_piece {
@@ -35,7 +29,7 @@ enum entry_mode {
 
 struct boot_plan {
 	const char *format;
-	struct boot_map map;
+	struct e820_map map;
 	struct boot_piece piece[PLAN_PIECES_MAX];
 	unsigned int piece_count;
 	enum entry_mode mode;
@@ -47,11 +41,8 @@ struct boot_plan {
 
 /* --- place.c --- */
 
-/* RAM extents of @s minus @rq->reserved, plus that. */
-int boot_map_build(struct boot_map *m, struct gpa_space *s, const struct boot_request *rq,
-		   struct err *e);
-/* Bytes of RAM in the map below @limit. */
-uint64_t boot_map_ram(const struct boot_map *m, gpa_t limit);
+/* Bytes of RAM that the guest is told of. */
+uint64_t plan_ram(const struct boot_plan *p);
 
 /* True if [@base, @base + @size) is RAM in one range and no piece claims any of it. */
 bool plan_is_free(const struct boot_plan *p, gpa_t base, uint64_t size);

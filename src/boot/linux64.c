@@ -106,7 +106,7 @@ static int place_kernel(struct boot_plan *p, const struct bzimage *b, const char
 				       "at 0x%llx to start; the guest has %llu MiB", name,
 				       (unsigned long long)(b->run_size + 0xfffff) >> 20,
 				       (unsigned long long)b->hdr.pref_address,
-				       (unsigned long long)boot_map_ram(&p->map, UINT64_MAX) >> 20);
+				       (unsigned long long)plan_ram(p) >> 20);
 	}
 	rc = plan_add_image(p, "the kernel", at, b->run_size, b->code, b->code_size, e);
 	if (rc)
@@ -117,14 +117,14 @@ static int place_kernel(struct boot_plan *p, const struct bzimage *b, const char
 	return 0;
 }
 
-static void fill_e820(struct boot_params *zp, const struct boot_map *m)
+static void fill_e820(struct boot_params *zp, const struct e820_map *m)
 {
-	_Static_assert(MAP_RANGES_MAX <= E820_MAX_ENTRIES_ZEROPAGE, "the map must fit");
+	_Static_assert(E820_MAX <= E820_MAX_ENTRIES_ZEROPAGE, "the map must fit");
 
 	for (unsigned int i = 0; i < m->count; i++)
 		zp->e820_table[i] = (struct boot_e820_entry){
-			.addr = m->range[i].base, .size = m->range[i].size,
-			.type = m->range[i].type,
+			.addr = m->entry[i].base, .size = m->entry[i].size,
+			.type = m->entry[i].type,
 		};
 	zp->e820_entries = m->count;
 }

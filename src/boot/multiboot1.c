@@ -118,7 +118,7 @@ static int load_elf(struct boot_plan *p, const struct boot_file *f, struct err *
 
 static int add_mmap(struct boot_plan *p, struct mb_info *mi, struct err *e)
 {
-	const struct boot_map *m = &p->map;
+	const struct e820_map *m = &p->map;
 	struct mb_mmap *t;
 	gpa_t at;
 	void *buf;
@@ -129,10 +129,10 @@ static int add_mmap(struct boot_plan *p, struct mb_info *mi, struct err *e)
 		return rc;
 	t = buf;
 	for (unsigned int i = 0; i < m->count; i++) {
-		const struct boot_range *r = &m->range[i];
+		const struct e820_entry *r = &m->entry[i];
 
 		t[i] = (struct mb_mmap){ sizeof(*t) - 4, r->base, r->size, r->type };
-		if (r->type != RANGE_RAM)
+		if (r->type != E820_RAM)
 			continue;
 		if (r->base == 0)
 			mi->mem_lower = MIN(r->size, 640ULL << 10) >> 10;

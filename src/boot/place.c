@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Where things go: the memory map that the guest is told, and the claims of a boot plan
- * on it.  Nothing here touches guest memory.
+ * Where things go: the claims of a boot plan on the guest's memory.  Nothing here touches
+ * guest memory.
  */
 #include "boot/boot_priv.h"
 
@@ -9,80 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int map_insert(struct boot_map *m, struct boot_range r, struct err *e)
-{
-	unsigned int at = 0;
-
-	if (r.size == 0)
-		return 0;
-	if (m->count == MAP_RANGES_MAX)
-		return err_set(e, ENOSPC, "the guest's memory map has more than %u ranges",
-			       MAP_RANGES_MAX);
-	while (at < m->count && m->range[at].base < r.base)
-		at++;
-	memmove(&m->range[at + 1], &m->range[at], (m->count - at) * sizeof(r));
-	m->range[at] = r;
-	m->count++;
-	return 0;
-}
-
-/* Takes [@r->base, +@r->size) out of what is there. */
-static int map_carve(struct boot_map *m, const struct boot_range *r, struct err *e)
-{
-	const gpa_t end = r->base + r->size;
-	struct boot_map old = *m;
-	int rc = 0;
-
-	m->count = 0;
-	for (unsigned int i = 0; i < old.count && !rc; i++) {
-		const struct boot_range *o = &old.range[i];
-		const gpa_t o_end = o->base + o->size;
-		struct boot_range before = *o, after = *o;
-
-		before.size = MIN(o_end, MAX(o->base, r->base)) - o->base;
-		after.base = MAX(o->base, MIN(o_end, end));
-		after.size = o_end - after.base;
-		rc = map_insert(m, before, e);
-		if (!rc)
-			rc = map_insert(m, after, e);
-	}
-	return rc;
-}
-
-int boot_map_build(struct boot_map *m, struct gpa_space *s, const struct boot_request *rq,
-		   struct err *e)
-{
-	int rc;
-
-	m->count = 0;
-	for (unsigned int i = 0; i < s->ram_count; i++) {
-		const struct ram_extent *x = &s->ram[i];
-		const uint32_t type = x->readonly ? RANGE_RESERVED : RANGE_RAM;
-
-		rc = map_insert(m, (struct boot_range){ x->base, x->size, type }, e);
-		if (rc)
-			return rc;
-	}
-	for (unsigned int i = 0; i < rq->reserved_count; i++) {
-		rc = map_carve(m, &rq->reserved[i], e);
-		if (!rc)
-			rc = map_insert(m, rq->reserved[i], e);
-		if (rc)
-			return rc;
-	}
-	return 0;
-}
-
-uint64_t boot_map_ram(const struct boot_map *m, gpa_t limit)
+uint64_t plan_ram(const struct boot_plan *p)
 {
 	uint64_t sum = 0;
 
-	for (unsigned int i = 0; i < m->count; i++) {
-		const struct boot_range *r = &m->range[i];
-
-		if (r->type == RANGE_RAM && r->base < limit)
-			sum += MIN(r->base + r->size, limit) - r->base;
-	}
+	for (unsigned int i = 0; i < p->map.count; i++)
+		if (p->map.entry[i].type == E820_RAM)
+			sum += p->map.entry[i].size;
 	return sum;
 }
 
@@ -103,9 +36,9 @@ bool plan_is_free(const struct boot_plan *p, gpa_t base, uint64_t size)
 	if (size == 0 || base + size < base)
 		return false;
 	for (unsigned int i = 0; i < p->map.count; i++) {
-		const struct boot_range *r = &p->map.range[i];
+		const struct e820_entry *r = &p->map.entry[i];
 
-		if (r->type == RANGE_RAM && base >= r->base &&
+		if (r->type == E820_RAM && base >= r->base &&
 		    base + size <= r->base + r->size)
 			return !piece_at(p, base, size);
 	}
@@ -116,12 +49,12 @@ bool plan_find_low(const struct boot_plan *p, uint64_t size, uint64_t align, gpa
 		   gpa_t limit, gpa_t *base)
 {
 	for (unsigned int i = 0; i < p->map.count; i++) {
-		const struct boot_range *r = &p->map.range[i];
+		const struct e820_entry *r = &p->map.entry[i];
 		const gpa_t end = MIN(r->base + r->size, limit);
 		const struct boot_piece *q;
 		gpa_t at = ALIGN_UP(MAX(r->base, from), align);
 
-		if (r->type != RANGE_RAM)
+		if (r->type != E820_RAM)
 			continue;
 		while (at < end && size <= end - at) {
 			q = piece_at(p, at, size);
@@ -139,11 +72,11 @@ bool plan_find_high(const struct boot_plan *p, uint64_t size, uint64_t align, gp
 		    gpa_t *base)
 {
 	for (unsigned int i = p->map.count; i-- > 0; ) {
-		const struct boot_range *r = &p->map.range[i];
+		const struct e820_entry *r = &p->map.entry[i];
 		gpa_t end = MIN(r->base + r->size, limit);
 		const struct boot_piece *q;
 
-		if (r->type != RANGE_RAM)
+		if (r->type != E820_RAM)
 			continue;
 		while (end > r->base && size <= end - r->base) {
 			const gpa_t at = ALIGN_DOWN(end - size, align);
@@ -172,7 +105,7 @@ static int plan_add(struct boot_plan *p, struct boot_piece piece, struct err *e)
 int plan_add_image(struct boot_plan *p, const char *what, gpa_t base, uint64_t size,
 		   const uint8_t *data, uint64_t data_size, struct err *e)
 {
-	const uint64_t mib = boot_map_ram(&p->map, UINT64_MAX) >> 20;
+	const uint64_t mib = plan_ram(p) >> 20;
 
 	if (!plan_is_free(p, base, size))
 		return err_set(e, EINVAL, "%s wants %llu bytes of memory at 0x%llx, which a guest "
@@ -231,7 +164,7 @@ int plan_add_initrd(struct boot_plan *p, const struct boot_file *initrd, gpa_t l
 		return err_set(e, ENOMEM, "initrd '%s' (%llu KiB) does not fit the guest's %llu MiB "
 			       "of memory beside the kernel; give more with --memory",
 			       initrd->name, (unsigned long long)(initrd->size + 1023) >> 10,
-			       (unsigned long long)boot_map_ram(&p->map, UINT64_MAX) >> 20);
+			       (unsigned long long)plan_ram(p) >> 20);
 	return plan_add(p, (struct boot_piece){ .base = *base, .size = initrd->size,
 						.data = initrd->data,
 						.data_size = initrd->size }, e);

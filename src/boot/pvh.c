@@ -40,9 +40,9 @@ static int add_memmap(struct boot_plan *p, struct pvh_start_info *si, struct err
 		return rc;
 	t = buf;
 	for (unsigned int i = 0; i < p->map.count; i++)
-		t[i] = (struct pvh_memmap_entry){ .addr = p->map.range[i].base,
-						  .size = p->map.range[i].size,
-						  .type = p->map.range[i].type };
+		t[i] = (struct pvh_memmap_entry){ .addr = p->map.entry[i].base,
+						  .size = p->map.entry[i].size,
+						  .type = p->map.entry[i].type };
 	si->memmap_entries = p->map.count;
 	return 0;
 }
