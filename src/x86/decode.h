@@ -35,6 +35,10 @@ struct operand {
 #define REG_NONE	0xff
 #define REG_RIP		0x10	/* mem.base only: disp is relative to the next rip */
 
+/*
+ * The explicit memory operand; of string instructions the one a segment override applies
+ * to (rSI, else rDI), of XLAT rBX without AL, of MASKMOVQ rDI.  Stack accesses are not here.
+ */
 struct mem_operand {
 	uint8_t base, index;	/* REG_*, REG_RIP or REG_NONE */
 	uint8_t scale;		/* shift: 0-3 */
@@ -55,6 +59,8 @@ enum {
 	INSN_FLAGS_DEAD = BIT(8),	/* set by engines: nobody will see the flags written */
 };
 
+enum insn_encoding { ENC_LEGACY, ENC_VEX2, ENC_VEX3, ENC_EVEX, ENC_XOP };
+
 struct vcpu;
 
 struct insn {
@@ -72,11 +78,15 @@ struct insn {
 	uint8_t opsize;			/* effective operand size in bytes: 1, 2, 4, 8 */
 	uint8_t stack_size;		/* of stack instructions: bytes moved by a push */
 	uint8_t cond;			/* Jcc, SETcc, CMOVcc: condition code 0-15 */
+	uint8_t encoding;		/* enum insn_encoding */
+	uint8_t isa;			/* ZYDIS_ISA_SET_*: what a CPU model must have */
 	uint16_t flags;			/* INSN_* */
 	uint16_t flags_read, flags_written; /* of RFLAGS_ARITH and DF; written includes undefined */
-	uint8_t isa;			/* ZYDIS_ISA_SET_*: what a CPU model must have */
+	uint16_t gpr_read, gpr_written;	/* bit n: REG_n as an operand, implicit ones too, but not
+					 * as part of an address */
 	uint8_t bytes[INSN_MAX_LEN];
 	uint8_t prefix_len;		/* legacy and REX/VEX/EVEX bytes before the opcode */
+	uint8_t ext_at;			/* the first REX/VEX/EVEX byte; prefix_len where there is none */
 	uint8_t modrm_at, sib_at, disp_at, disp_len, imm_at, imm_len; /* offsets; 0: absent */
 };
 
@@ -87,11 +97,17 @@ enum decode_result {
 	DECODE_MORE,	/* the bytes end within the instruction */
 };
 
+/* A CPU model without TZCNT and LZCNT executes their encodings as BSF and BSR. */
+#define DECODE_NO_TZCNT	BIT(8)
+#define DECODE_NO_LZCNT	BIT(9)
+
 /*
- * Decodes the instruction at @bytes (@avail of them).  Uses Zydis and libc: SIMD state
- * must be put away (cpu/fpu.h).  @out->exec and ->host are left NULL.
+ * Decodes the instruction at @bytes (@avail of them).  @mode is an enum code_size and
+ * DECODE_* bits.  Uses Zydis and libc: SIMD state must be put away (cpu/fpu.h).
+ * @out->exec and ->host are left NULL.  Instructions that only differ in real mode are
+ * decoded as in protected mode; their handlers look at the mode.
  */
 enum decode_result insn_decode(struct insn *out, const uint8_t *bytes, unsigned int avail,
-			       unsigned int code_size);
+			       unsigned int mode);
 
 #endif

@@ -14,6 +14,26 @@
 
 #include "base/types.h"
 
+#include <Zydis/Mnemonic.h>
+#include <Zydis/SharedTypes.h>
+
+/* INSN_ID_*: Zydis's mnemonics, then the forms that have rows of their own. */
+enum insn_id {
+	INSN_ID_NONE,
+#define INSN(ID, name, class, how) INSN_ID_##ID = ZYDIS_MNEMONIC_##ID,
+#define INSN_FORM(ID, name, class, how)
+#include "x86/insn_table.def"
+#undef INSN
+#undef INSN_FORM
+	INSN_ID_LAST_MNEMONIC = ZYDIS_MNEMONIC_MAX_VALUE,
+#define INSN(ID, name, class, how)
+#define INSN_FORM(ID, name, class, how) INSN_ID_##ID,
+#include "x86/insn_table.def"
+#undef INSN
+#undef INSN_FORM
+	INSN_ID_COUNT
+};
+
 enum insn_class {
 	CLASS_INNOCUOUS = 0,
 	CLASS_PRIVILEGED = BIT(0),
@@ -29,10 +49,13 @@ enum insn_how {
 };
 
 struct insn_info {
-	const char *name;	/* mnemonic, lower case */
+	const char *name;	/* mnemonic, lower case; NULL: no row */
 	uint16_t id;		/* INSN_ID_* */
 	uint8_t insn_class;	/* CLASS_* */
 	uint8_t how;
 };
+
+/* The row of @id, or NULL: not part of any CPU model of ours. */
+const struct insn_info *insn_info(enum insn_id id);
 
 #endif
