@@ -13,8 +13,8 @@
 #include "base/loop.h"
 
 struct char_fd_config {
-	int in;		/* -1: no input; borrowed, made non-blocking while in use */
-	int out;	/* -1: output is dropped; borrowed */
+	int in;		/* -1: no input; duplicated, its flags stay as they are */
+	int out;	/* -1: output is dropped; the same */
 	/*
 	 * May be NULL.  Looks at input before the guest sees it, on the loop's thread:
 	 * may change @buf in place and returns the bytes left of it (an escape key).
