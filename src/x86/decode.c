@@ -183,11 +183,23 @@ static void fill_register(struct insn *out, struct operand *p, const ZydisDecode
 	p->reg = ZydisRegisterGetId(r);
 }
 
+static uint8_t operand_field(const ZydisDecodedOperand *o)
+{
+	switch (o->encoding) {
+	case ZYDIS_OPERAND_ENCODING_MODRM_REG: return FIELD_REG;
+	case ZYDIS_OPERAND_ENCODING_MODRM_RM: return FIELD_RM;
+	case ZYDIS_OPERAND_ENCODING_OPCODE: return FIELD_OPCODE;
+	case ZYDIS_OPERAND_ENCODING_NDSNDD: return FIELD_VVVV;
+	default: return FIELD_NONE;
+	}
+}
+
 /* Zydis's operands are in the manual's order, hidden ones last. */
 static void fill_operand(struct insn *out, const ZydisDecodedInstruction *z,
 			 const ZydisDecodedOperand *o)
 {
 	struct operand p = {
+		.field = operand_field(o),
 		.size = MIN(o->size / 8, 255),
 		.read = (o->actions & ZYDIS_OPERAND_ACTION_MASK_READ) != 0,
 		.written = (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0,

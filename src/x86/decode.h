@@ -24,9 +24,13 @@ enum operand_kind {
 	OPND_REL,	/* branch target: insn.imm is the displacement from the next rip */
 };
 
+/* Which part of the encoding names an operand's register. */
+enum operand_field { FIELD_NONE, FIELD_REG, FIELD_RM, FIELD_OPCODE, FIELD_VVVV };
+
 struct operand {
 	uint8_t kind;
 	uint8_t reg;
+	uint8_t field;		/* enum operand_field */
 	uint8_t size;		/* bytes, 0 where it does not apply */
 	uint8_t high : 1;	/* AH..BH */
 	uint8_t read : 1, written : 1, implicit : 1;
