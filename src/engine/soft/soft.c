@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The software engine: runs vCPUs block by block with the interpreter's handlers.
+ *
+ * Between blocks it looks at v->attention.  While TF, an interrupt shadow, RF or an
+ * instruction breakpoint is there it runs one instruction at a time instead.
+ *
+ * Source: Intel SDM volume 3, "Debug, Branch Profile, TSC" (RF, TF, breakpoints) and
+ * "Interrupt and Exception Handling" (order of events between instructions).
+ */
+#include "cpu/fpu.h"
+#include "cpu/mmu.h"
+#include "cpu/system.h"
+#include "engine/soft/soft_priv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define DR7_ENABLES	0xffULL
+
+static int soft_probe(struct err *e)
+{
+	(void)e;
+	return 0;
+}
+
+static void *zalloc(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static void soft_destroy(struct engine *en)
+{
+	struct soft *s = (struct soft *)en;
+
+	if (!s)
+		return;
+	if (s->space->code_write_arg == s)
+		s->space->code_write = NULL;
+	blocks_destroy(s);
+	munmap(s, sizeof(*s));
+}
+
+static int soft_create(struct engine **out, struct gpa_space *space,
+		       const struct engine_config *c, struct log *log, struct err *e)
+{
+	struct soft *s;
+	int rc;
+
+	if (c->translate || c->lockstep)
+		return err_set(e, ENOTSUP, "this version has no translator: run the soft engine without it");
+	s = zalloc(sizeof(*s));
+	if (!s)
+		return err_set(e, ENOMEM, "out of memory for the software engine");
+	s->config = *c;
+	s->space = space;
+	s->log = log;
+	rc = blocks_init(s, e);
+	if (rc) {
+		munmap(s, sizeof(*s));
+		return rc;
+	}
+	space->code_write = blocks_code_write;
+	space->code_write_arg = s;
+	*out = (struct engine *)s;
+	return 0;
+}
+
+static void soft_vcpu_remove(struct engine *en, struct vcpu *v)
+{
+	struct soft *s = (struct soft *)en;
+	struct soft_vcpu *sv = v->engine;
+
+	if (!sv)
+		return;
+	blocks_flush(s);
+	s->vcpu = NULL;
+	v->engine = NULL;
+	free(sv->once);
+	munmap(sv, sizeof(*sv));
+}
+
+static int soft_vcpu_add(struct engine *en, struct vcpu *v, struct err *e)
+{
+	struct soft *s = (struct soft *)en;
+	struct soft_vcpu *sv;
+
+	if (s->vcpu)
+		return err_set(e, ENOTSUP, "the software engine runs one processor: use --cpus 1");
+	sv = zalloc(sizeof(*sv));
+	if (!sv)
+		return err_set(e, ENOMEM, "out of memory for processor %u", v->index);
+	sv->once = aligned_alloc(64, sizeof(struct block) + sizeof(struct insn));
+	if (!sv->once) {
+		munmap(sv, sizeof(*sv));
+		return err_set(e, ENOMEM, "out of memory for processor %u", v->index);
+	}
+	__builtin_memset(sv->once, 0, sizeof(struct block) + sizeof(struct insn));
+	sv->engine = s;
+	sv->v = v;
+	soft_features(sv);
+	s->vcpu = sv;
+	v->engine = sv;
+	return 0;
+}
+
+/* --- running --- */
+
+static gva_t code_address(const struct vcpu *v)
+{
+	if (likely(v->code_size == CODE_64))
+		return v->rip;
+	return (uint32_t)(v->seg[SEG_CS].base + v->rip);
+}
+
+/* Everything but the address that decides what block is found; never 0. */
+static uint64_t lookup_key(const struct vcpu *v)
+{
+	return (v->tlb.fetch_tag << 3 | (v->cpl == 3) << 2 | v->code_size) + 1;
+}
+
+static struct lookup *lookup_slot(struct soft_vcpu *sv, gva_t linear)
+{
+	return &sv->lookup[(linear ^ linear >> LOOKUP_BITS) % BIT(LOOKUP_BITS)];
+}
+
+static enum exec_status find_block(struct soft_vcpu *sv, struct block **out)
+{
+	struct vcpu *v = sv->v;
+	gva_t linear = code_address(v);
+	struct lookup *l = lookup_slot(sv, linear);
+	enum exec_status st;
+
+	if (likely(l->linear == linear && l->key == lookup_key(v))) {
+		*out = l->block;
+		return EXEC_OK;
+	}
+	st = block_get(sv, linear, out);
+	if (st == EXEC_OK && *out != sv->once)
+		*l = (struct lookup){ .linear = linear, .key = lookup_key(v), .block = *out };
+	return st;
+}
+
+/* An invalidated block must not be found again by this address. */
+static void forget(struct soft_vcpu *sv)
+{
+	lookup_slot(sv, code_address(sv->v))->key = 0;
+}
+
+static int run_block(struct vcpu *v, const struct block *b)
+{
+	const struct insn *i = b->insn, *end = i + b->count;
+	int st;
+
+	do {
+		st = i->exec(v, i);
+		if (unlikely(st != EXEC_OK))
+			break;
+	} while (++i != end);
+	v->stats.insns += i - b->insn;
+	return st;
+}
+
+/* Does the code segment end within the block's first instruction, or only later in it? */
+static enum exec_status check_limit(struct vcpu *v, const struct block *b, bool *whole)
+{
+	uint64_t room = (uint64_t)v->seg[SEG_CS].limit + 1;
+	const struct insn *first = &b->insn[0];
+	unsigned int need = first->len ? first->len : 1;
+
+	*whole = v->rip + b->len <= room;
+	if (v->rip + need > room)
+		return raise_gp(v, 0);
+	return EXEC_OK;
+}
+
+/* One instruction, with what may surround it: RF, breakpoints, shadow, TF. */
+static int run_one(struct vcpu *v, const struct block *b, bool *stepped)
+{
+	uint64_t rf = v->rflags & RFLAGS_RF, tf = v->rflags & RFLAGS_TF, rip = v->rip, dr6;
+	uint32_t shadow = v->attention & ATTN_SHADOW;
+	int st;
+
+	if (v->dr[7] & DR7_ENABLES && !rf && !shadow &&
+	    debug_code_breakpoint(v, code_address(v), &dr6))
+		return raise_db(v, dr6);
+	/* Cleared first, so that IRET can set it for the next instruction. */
+	v->rflags &= ~RFLAGS_RF;
+	st = b->insn[0].exec(v, &b->insn[0]);
+	if (st == EXEC_STALE)
+		return st;
+	if (st == EXEC_FAULT || (st == EXEC_OK && v->rip == rip &&
+				 b->insn[0].flags & (INSN_REP | INSN_REPNE)))
+		v->rflags |= rf;	/* still to be done, or to be continued */
+	if (st != EXEC_FAULT) {
+		v->stats.insns++;
+		atomic_fetch_and(&v->attention, ~shadow);
+		*stepped = tf != 0;
+	}
+	return st;
+}
+
+static bool needs_care(const struct vcpu *v)
+{
+	return (v->attention & (ATTN_STEP | ATTN_SHADOW)) | (v->rflags & RFLAGS_RF) |
+	       (v->dr[7] & DR7_ENABLES);
+}
+
+static int run(struct soft_vcpu *sv, bool *stepped)
+{
+	struct vcpu *v = sv->v;
+	struct block *b;
+	bool whole = true;
+	int st;
+
+	st = find_block(sv, &b);
+	if (unlikely(st != EXEC_OK))
+		return st;
+	if (unlikely(v->code_size != CODE_64)) {
+		st = check_limit(v, b, &whole);
+		if (st != EXEC_OK)
+			return st;
+	}
+	if (unlikely(needs_care(v) || !whole))
+		st = run_one(v, b, stepped);
+	else
+		st = run_block(v, b);
+	if (unlikely(v->code_size != CODE_64))
+		v->rip = (uint32_t)v->rip;
+	if (unlikely(st == EXEC_STALE)) {
+		forget(sv);
+		st = EXEC_OK;
+	}
+	return st;
+}
+
+static enum vcpu_exit exit_reason(const struct vcpu *v)
+{
+	if (v->err.code)
+		return VCPU_EXIT_ERROR;
+	return v->shutdown ? VCPU_EXIT_SHUTDOWN : VCPU_EXIT_HALT;
+}
+
+static enum vcpu_exit soft_run(struct engine *en, struct vcpu *v)
+{
+	struct soft_vcpu *sv = v->engine;
+	enum vcpu_exit why;
+	bool stepped = false;
+	int st;
+
+	(void)en;
+	for (;;) {
+		if (unlikely(v->attention || stepped || v->db_pending)) {
+			st = vcpu_attend(v, stepped, &why);
+			stepped = false;
+			if (st != EXEC_OK)
+				break;
+		}
+		st = run(sv, &stepped);
+		if (unlikely(st == EXEC_FAULT))
+			st = vcpu_deliver(v);
+		if (unlikely(st != EXEC_OK)) {
+			why = exit_reason(v);
+			break;
+		}
+	}
+	fpu_put(v);
+	return why;
+}
+
+static void soft_vcpu_kick(struct engine *en, struct vcpu *v)
+{
+	/* The attention bits themselves are what the loop looks at. */
+	(void)en;
+	(void)v;
+}
+
+const struct engine_ops engine_soft = {
+	.name = "soft",
+	.probe = soft_probe,
+	.create = soft_create,
+	.destroy = soft_destroy,
+	.vcpu_add = soft_vcpu_add,
+	.vcpu_remove = soft_vcpu_remove,
+	.vcpu_run = soft_run,
+	.vcpu_kick = soft_vcpu_kick,
+};

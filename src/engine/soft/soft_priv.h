@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The software engine's own structures.  A block is a run of decoded instructions in one
+ * guest-physical page (a page-crossing instruction is a block of its own), found by
+ * guest-physical address and code size; each vCPU has a table in front of that, keyed
+ * by linear address and TLB tag.
+ *
+ * Memory for blocks is one arena, filled from the bottom and dropped whole when it is
+ * full.  An invalidated block stays where it is until then, its instructions replaced by
+ * one that says so: whoever runs it, its own last instruction included, stops in time.
+ */
+#ifndef VIREO_ENGINE_SOFT_PRIV_H
+#define VIREO_ENGINE_SOFT_PRIV_H
+
+#include "cpu/cpuid.h"
+#include "engine/engine.h"
+#include "engine/soft/exec.h"
+
+#define BLOCK_INSNS	64	/* at most, in a block */
+#define LOOKUP_BITS	14
+#define HASH_BITS	16
+#define PAGE_HASH_BITS	14
+
+/* exec_status of the engine alone: the block was invalidated, this instruction not run. */
+#define EXEC_STALE	3
+
+struct block {
+	gpa_t gpa;
+	gpa_t second;		/* page of the last bytes, GPA_NONE: all in one page */
+	uint16_t len;		/* bytes of code */
+	uint16_t count;		/* instructions, at least 1 */
+	uint8_t code_size;
+	bool dead;
+	struct block *hash_next;
+	struct block *page_next[2];	/* in the lists of the first and second page */
+	struct insn insn[] __attribute__((aligned(64)));
+};
+
+/* A RAM page that blocks were made from. */
+struct code_page {
+	gpa_t base;
+	uint64_t map;		/* bit n: bytes 64n..64n+63 belong to a block (or did) */
+	struct block *blocks;
+	unsigned int drops;	/* writes that hit a block, lately */
+	unsigned int uncached;	/* instructions run from it without a block since */
+	struct code_page *hash_next;
+};
+
+/* One entry of a vCPU's lookup table. */
+struct lookup {
+	gva_t linear;
+	uint64_t key;		/* lookup_key(), never 0 */
+	struct block *block;
+};
+
+struct soft_vcpu {
+	struct lookup lookup[BIT(LOOKUP_BITS)];
+	struct soft *engine;
+	struct vcpu *v;
+	struct insn scratch[BLOCK_INSNS];	/* a block being made */
+	uint8_t isa_ok[256 / 8];	/* bit ZYDIS_ISA_SET_*: the model has it */
+	unsigned int decode_mode;	/* DECODE_* for the model */
+	/* A block of one instruction for code that is not worth keeping. */
+	struct block *once;
+};
+
+struct soft {
+	struct engine_config config;
+	struct gpa_space *space;
+	struct log *log;
+	struct soft_vcpu *vcpu;		/* one for now */
+	_Atomic bool lock;		/* (b) blocks: vCPUs, and devices that write to code */
+	uint8_t *arena;			/* (b) */
+	uint64_t arena_size, arena_used; /* (b) bytes */
+	struct block *hash[BIT(HASH_BITS)];		/* (b) */
+	struct code_page *pages[BIT(PAGE_HASH_BITS)];	/* (b) */
+};
+
+static inline void soft_lock(struct soft *s)
+{
+	/* Acquire: what the last holder did to the blocks is seen. */
+	while (atomic_exchange_explicit(&s->lock, true, __ATOMIC_ACQUIRE))
+		__builtin_ia32_pause();
+}
+
+static inline void soft_unlock(struct soft *s)
+{
+	atomic_store_explicit(&s->lock, false, __ATOMIC_RELEASE);	/* pairs with soft_lock */
+}
+
+/* features.c: what @v's model has, as a set of Zydis's instruction sets. */
+void soft_features(struct soft_vcpu *sv);
+
+/* block.c */
+int blocks_init(struct soft *s, struct err *e);
+void blocks_destroy(struct soft *s);
+void blocks_flush(struct soft *s);
+struct block *block_find(struct soft *s, gpa_t gpa, unsigned int code_size);
+/* A copy of @sv->scratch[0..count) as a block, or NULL: not to be kept. */
+struct block *block_insert(struct soft_vcpu *sv, gpa_t gpa, gpa_t second, unsigned int len,
+			   unsigned int count);
+/* False: code in this page changes so often that a block would not pay. */
+bool block_worthwhile(struct soft_vcpu *sv, gpa_t gpa);
+/* gpa_space.code_write: [gpa, gpa+len) is about to be written. */
+void blocks_code_write(void *arg, gpa_t gpa, uint64_t len);
+
+/*
+ * build.c: the block at linear address @linear, found or made.  EXEC_FAULT: the fetch
+ * faulted, v->fault is filled.  EXEC_EXIT: the host failed.
+ */
+enum exec_status block_get(struct soft_vcpu *sv, gva_t linear, struct block **out);
+
+#endif
