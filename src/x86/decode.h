@@ -67,27 +67,30 @@ enum insn_encoding { ENC_LEGACY, ENC_VEX2, ENC_VEX3, ENC_EVEX, ENC_XOP };
 
 struct vcpu;
 
+/* The first 64 bytes are what most handlers look at. */
 struct insn {
-	const struct insn_info *info;	/* the row of the instruction table */
 	/* The interpreter's handler; enum exec_status of cpu/except.h as int. */
 	int (*exec)(struct vcpu *v, const struct insn *i);
-	void *host;			/* host-executed: the code made for it, or NULL */
-	int64_t imm, imm2;
+	int64_t imm;
 	struct mem_operand mem;
 	struct operand op[4];		/* the manual's operands in order, then implicit ones if
 					 * there is room */
 	uint8_t op_count;
 	uint8_t len;
-	uint8_t code_size;		/* enum code_size it was decoded for */
 	uint8_t opsize;			/* effective operand size in bytes: 1, 2, 4, 8 */
-	uint8_t stack_size;		/* of stack instructions: bytes moved by a push */
 	uint8_t cond;			/* Jcc, SETcc, CMOVcc: condition code 0-15 */
-	uint8_t encoding;		/* enum insn_encoding */
-	uint8_t isa;			/* ZYDIS_ISA_SET_*: what a CPU model must have */
+
 	uint16_t flags;			/* INSN_* */
+	uint8_t stack_size;		/* of stack instructions: bytes moved by a push */
+	uint8_t code_size;		/* enum code_size it was decoded for */
+	const struct insn_info *info;	/* the row of the instruction table */
+	void *host;			/* host-executed: the code made for it, or NULL */
+	int64_t imm2;
 	uint16_t flags_read, flags_written; /* of RFLAGS_ARITH and DF; written includes undefined */
 	uint16_t gpr_read, gpr_written;	/* bit n: REG_n as an operand, implicit ones too, but not
 					 * as part of an address */
+	uint8_t encoding;		/* enum insn_encoding */
+	uint8_t isa;			/* ZYDIS_ISA_SET_*: what a CPU model must have */
 	uint8_t bytes[INSN_MAX_LEN];
 	uint8_t prefix_len;		/* legacy and REX/VEX/EVEX bytes before the opcode */
 	uint8_t ext_at;			/* the first REX/VEX/EVEX byte; prefix_len where there is none */

@@ -2,6 +2,8 @@
 /* Which instruction sets a CPU model has: what CPUID does not say raises #UD. */
 #include "engine/soft/soft_priv.h"
 
+#include <Zydis/MetaInfo.h>
+
 static bool has(const struct cpu_model *m, enum feature f)
 {
 	return f == FEAT_NONE || model_has(m, f);

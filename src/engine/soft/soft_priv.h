@@ -16,6 +16,8 @@
 #include "engine/engine.h"
 #include "engine/soft/exec.h"
 
+#include <stdatomic.h>
+
 #define BLOCK_INSNS	64	/* at most, in a block */
 #define LOOKUP_BITS	14
 #define HASH_BITS	16
@@ -79,13 +81,13 @@ struct soft {
 static inline void soft_lock(struct soft *s)
 {
 	/* Acquire: what the last holder did to the blocks is seen. */
-	while (atomic_exchange_explicit(&s->lock, true, __ATOMIC_ACQUIRE))
+	while (atomic_exchange_explicit(&s->lock, true, memory_order_acquire))
 		__builtin_ia32_pause();
 }
 
 static inline void soft_unlock(struct soft *s)
 {
-	atomic_store_explicit(&s->lock, false, __ATOMIC_RELEASE);	/* pairs with soft_lock */
+	atomic_store_explicit(&s->lock, false, memory_order_release);	/* pairs with soft_lock */
 }
 
 /* features.c: what @v's model has, as a set of Zydis's instruction sets. */
