@@ -30,6 +30,7 @@ struct apic_msg {
 	uint8_t mode;		/* enum apic_delivery */
 	bool logical;
 	bool level;		/* level-triggered: the EOI is broadcast */
+	const struct lapic *except;	/* not to this one; NULL */
 };
 
 struct apic_bus {
@@ -62,8 +63,9 @@ bool apic_bus_send(struct apic_bus *bus, const struct apic_msg *m);
 /* A device's write of @data to @addr (0xfeexxxxx): a message-signalled interrupt. */
 void apic_bus_msi(struct apic_bus *bus, uint64_t addr, uint32_t data);
 
-/* For members. */
+/* For members.  Adding: 0, or -ENOSPC. */
 int apic_bus_add_ioapic(struct apic_bus *bus, void (*eoi)(void *, uint8_t), void *ioapic);
+void apic_bus_remove_ioapic(struct apic_bus *bus, void *ioapic);
 void apic_bus_eoi(struct apic_bus *bus, uint8_t vector);
 
 #endif
