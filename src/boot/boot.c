@@ -2,6 +2,7 @@
 /* Which loader takes an image, and carrying a plan out; see boot.h. */
 #include "boot/boot_priv.h"
 #include "cpu/mmu.h"
+#include "mem/space.h"
 
 #include <errno.h>
 #include <stdlib.h>

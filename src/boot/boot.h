@@ -13,9 +13,11 @@
 #ifndef VIREO_BOOT_BOOT_H
 #define VIREO_BOOT_BOOT_H
 
-#include "cpu/vcpu.h"
+#include "base/err.h"
 #include "mem/e820.h"
-#include "mem/space.h"
+
+struct gpa_space;
+struct vcpu;
 
 /* A file's contents; @name is for sentences. */
 struct boot_file {

@@ -4,6 +4,7 @@
  * guest memory.
  */
 #include "boot/boot_priv.h"
+#include "x86/regs.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Options, help and suggestions; see command.h. */
+#include "mgmt/command.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define WORD_MAX	64	/* longer words get no suggestion */
+#define OPTIONS_MAX	32
+#define HELP_COLUMN	26
+
+/* Edit distance (insert, delete, replace); both words shorter than WORD_MAX. */
+static unsigned int word_distance(const char *a, const char *b)
+{
+	const size_t n = strlen(b);
+	unsigned int row[WORD_MAX + 1];
+
+	for (size_t j = 0; j <= n; j++)
+		row[j] = j;
+	for (size_t i = 1; *a; i++, a++) {
+		unsigned int diagonal = row[0];
+
+		row[0] = i;
+		for (size_t j = 1; j <= n; j++) {
+			const unsigned int replace = diagonal + (*a != b[j - 1]);
+			const unsigned int other = MIN(row[j], row[j - 1]) + 1;
+
+			diagonal = row[j];
+			row[j] = MIN(replace, other);
+		}
+	}
+	return row[n];
+}
+
+const char *nearest_word(const char *word, const char *const *names, unsigned int count)
+{
+	const char *best = NULL;
+	unsigned int best_distance = 3;	/* further than two slips is another word */
+
+	if (strlen(word) >= WORD_MAX)
+		return NULL;
+	for (unsigned int i = 0; i < count; i++) {
+		const unsigned int d = word_distance(word, names[i]);
+
+		if (d < best_distance && d < strlen(names[i])) {
+			best = names[i];
+			best_distance = d;
+		}
+	}
+	return best;
+}
+
+static int unknown_option(const struct command *c, const char *name, struct err *e)
+{
+	const char *names[OPTIONS_MAX];
+	const char *near;
+	unsigned int n = 0;
+
+	while (n < c->option_count && n < OPTIONS_MAX - 1) {
+		names[n] = c->options[n].name;
+		n++;
+	}
+	names[n++] = "help";
+	near = nearest_word(name, names, n);
+	if (near)
+		return err_set(e, EINVAL, "'vireo %s' has no option '--%s'; did you mean '--%s'?",
+			       c->name, name, near);
+	return err_set(e, EINVAL, "'vireo %s' has no option '--%s'; 'vireo %s --help' lists them",
+		       c->name, name, c->name);
+}
+
+static const struct option_def *find_option(const struct command *c, const char *name)
+{
+	for (unsigned int i = 0; i < c->option_count; i++)
+		if (!strcmp(c->options[i].name, name))
+			return &c->options[i];
+	return NULL;
+}
+
+/* The option at argv[*at], and its value, which may be the next argument. */
+static int parse_option(const struct command *c, int argc, char **argv, int *at, void *dest,
+			struct err *e)
+{
+	char *name = argv[*at] + 2;
+	char *value = strchr(name, '=');
+	const struct option_def *o;
+
+	if (value)
+		*value++ = '\0';
+	o = find_option(c, name);
+	if (!o)
+		return unknown_option(c, name, e);
+	if (!o->value && value)
+		return err_set(e, EINVAL, "option '--%s' takes no value", name);
+	if (o->value && !value) {
+		if (*at + 1 == argc)
+			return err_set(e, EINVAL, "option '--%s' needs a value: --%s %s", name, name,
+				       o->value);
+		value = argv[++*at];
+	}
+	return o->set(dest, value, e);
+}
+
+int options_parse(const struct command *c, int argc, char **argv, void *dest,
+		  const char **operand, struct err *e)
+{
+	const char *found = NULL;
+	int rc;
+
+	for (int i = 1; i < argc; i++) {
+		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+			command_print_help(c, stdout);
+			return OPTIONS_HELP;
+		}
+		if (!strncmp(argv[i], "--", 2) && argv[i][2]) {
+			rc = parse_option(c, argc, argv, &i, dest, e);
+			if (rc)
+				return rc;
+		} else if (argv[i][0] == '-' && argv[i][1]) {
+			return err_set(e, EINVAL, "'%s' is no option; options are long, like --%s",
+				       argv[i], c->option_count ? c->options[0].name : "help");
+		} else if (!c->operand || found) {
+			return err_set(e, EINVAL, "'vireo %s' does not know what to do with '%s'; "
+				       "'vireo %s --help' shows its usage", c->name, argv[i],
+				       c->name);
+		} else {
+			found = argv[i];
+		}
+	}
+	if (c->operand && !found)
+		return err_set(e, EINVAL, "'vireo %s' needs a %s; 'vireo %s --help' shows an example",
+			       c->name, c->operand, c->name);
+	if (operand)
+		*operand = found;
+	return 0;
+}
+
+/* @help, with its further lines under the first. */
+static void print_lines(const char *help, FILE *out)
+{
+	for (; *help; help++) {
+		fputc(*help, out);
+		if (*help == '\n')
+			fprintf(out, "%*s", HELP_COLUMN, "");
+	}
+	fputc('\n', out);
+}
+
+void command_print_help(const struct command *c, FILE *out)
+{
+	fprintf(out, "usage: vireo %s%s%s%s\n\n%s\n", c->name,
+		c->option_count ? " [options]" : "", c->operand ? " " : "",
+		c->operand ? c->operand : "", c->about);
+	if (c->option_count)
+		fprintf(out, "\nOptions:\n");
+	for (unsigned int i = 0; i < c->option_count; i++) {
+		const struct option_def *o = &c->options[i];
+		char left[64];
+
+		snprintf(left, sizeof(left), "  --%s%s%s", o->name, o->value ? " " : "",
+			 o->value ? o->value : "");
+		fprintf(out, "%-*s", HELP_COLUMN, left);
+		if (strlen(left) >= HELP_COLUMN)
+			fprintf(out, "\n%*s", HELP_COLUMN, "");
+		print_lines(o->help, out);
+	}
+}
+
+int command_fail(const struct err *e, int status)
+{
+	fprintf(stderr, "vireo: %s\n", e->text);
+	return status;
+}

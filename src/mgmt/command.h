@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Subcommands and their options: parsing, help, and a suggestion for what was mistyped.
+ * Options are long (--name VALUE or --name=VALUE); what is wrong is one sentence.
+ */
+#ifndef VIREO_MGMT_COMMAND_H
+#define VIREO_MGMT_COMMAND_H
+
+#include "base/err.h"
+#include "base/types.h"
+
+#include <stdio.h>
+
+struct option_def {
+	const char *name;	/* without the dashes */
+	const char *value;	/* what the value is called in the help; NULL: takes none */
+	const char *help;	/* lines after the first are indented by the printer */
+	/* Stores it; @value is NULL for options without one. */
+	int (*set)(void *dest, const char *value, struct err *e);
+};
+
+struct command {
+	const char *name;
+	const char *operand;	/* "FILE", or NULL: takes none */
+	const char *summary;	/* one line */
+	const char *about;	/* for --help: what it does, with an example */
+	const struct option_def *options;
+	unsigned int option_count;
+	/* Runs it; @argv[0] is the command's name.  Returns the process's exit status. */
+	int (*run)(const struct command *c, int argc, char **argv);
+};
+
+extern const struct command command_run;
+extern const struct command command_doctor;
+extern const struct command command_audit;
+
+#define OPTIONS_HELP	1	/* --help was given and answered */
+
+/*
+ * Parses @argv[1..] into @dest through the options' set functions; the operand, if the
+ * command takes one, goes to *operand (it must be there).  0, OPTIONS_HELP, or -EINVAL.
+ */
+int options_parse(const struct command *c, int argc, char **argv, void *dest,
+		  const char **operand, struct err *e);
+void command_print_help(const struct command *c, FILE *out);
+
+/* The one of @count @names nearest to @word, or NULL if none is near. */
+const char *nearest_word(const char *word, const char *const *names, unsigned int count);
+
+/* Prints @e as a sentence on stderr and returns @status. */
+int command_fail(const struct err *e, int status);
+
+#endif

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * `vireo run`: one VM in the foreground, its first serial port on this terminal (or on
+ * stdin and stdout), the log on stderr.
+ */
+#include "base/char_fd.h"
+#include "boot/boot.h"
+#include "cpu/cpuid.h"
+#include "machine/vm.h"
+#include "mgmt/command.h"
+#include "mgmt/escape.h"
+#include "mgmt/run_options.h"
+#include "mgmt/run_priv.h"
+#include "mgmt/status.h"
+#include "mgmt/terminal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+struct run {
+	struct run_options options;
+	struct log log;
+	struct boot_file kernel, initrd;
+	struct cpu_model model;
+	const struct engine_ops *engine;
+	const char *why_engine;
+	struct vm *vm;
+	struct boot_plan *plan;
+	struct terminal *terminal;	/* NULL: stdin is none */
+	struct escape escape;
+	struct char_backend *console;	/* the VM's */
+	const char *stopped_by;		/* who called vm_stop() */
+};
+
+/* --- the guest --- */
+
+static int load(void *arg, struct vm *vm, struct err *e)
+{
+	struct run *r = arg;
+
+	return boot_enter(r->plan, vm_space(vm), vm_vcpu(vm, 0), e);
+}
+
+static int read_images(struct run *r, struct err *e)
+{
+	int rc;
+
+	rc = boot_file_read(&r->kernel, r->options.kernel, "kernel", e);
+	if (!rc && r->options.initrd)
+		rc = boot_file_read(&r->initrd, r->options.initrd, "initrd", e);
+	return rc;
+}
+
+static int plan_boot(struct run *r, struct err *e)
+{
+	const struct boot_request rq = {
+		.kernel = r->kernel, .initrd = r->initrd, .cmdline = r->options.cmdline,
+		.rsdp = vm_rsdp(r->vm), .map = vm_memory_map(r->vm),
+	};
+
+	return boot_prepare(&r->plan, &rq, e);
+}
+
+static int make_vm(struct run *r, struct err *e)
+{
+	const struct vm_config c = {
+		.memory = r->options.memory, .model = &r->model, .engine = r->engine,
+		.log = &r->log, .no_reboot = r->options.no_reboot,
+		.debug_exit = r->options.debug_exit, .load = load, .load_arg = r,
+	};
+
+	return vm_create(&r->vm, &c, e);
+}
+
+/* --- the console --- */
+
+static void stop(struct run *r, const char *by)
+{
+	r->stopped_by = by;
+	vm_stop(r->vm);
+}
+
+static void escape_act(void *arg, enum escape_action what)
+{
+	struct run *r = arg;
+
+	switch (what) {
+	case ESCAPE_END:
+		stop(r, "the escape key");
+		break;
+	case ESCAPE_POWER:
+		vm_power_button(r->vm);
+		break;
+	case ESCAPE_RESET:
+		vm_reset(r->vm);
+		break;
+	case ESCAPE_BREAK:
+		if (r->console->front)
+			r->console->front->line_break(r->console->front_dev);
+		break;
+	case ESCAPE_HELP:
+		escape_print_help(&r->escape, r->log.out);
+		break;
+	}
+}
+
+static void caught(void *arg, int signo)
+{
+	stop(arg, strsignal(signo));
+}
+
+/* Is @fd open, so that it can be a console? */
+static bool is_open(int fd)
+{
+	return fcntl(fd, F_GETFD) >= 0;
+}
+
+/*
+ * A terminal is made raw; a pipe or file is fed to the guest as it is; a terminal that
+ * belongs to another job is left alone.
+ */
+static int open_console(struct run *r, struct err *e)
+{
+	const bool tty = isatty(STDIN_FILENO);
+	struct char_fd_config c = {
+		.in = is_open(STDIN_FILENO) ? STDIN_FILENO : -1,
+		.out = is_open(STDOUT_FILENO) ? STDOUT_FILENO : -1,
+	};
+	int rc;
+
+	if (tty && !terminal_usable(STDIN_FILENO))
+		c.in = -1;
+	if (tty && c.in >= 0) {
+		r->escape = (struct escape){ .key = r->options.escape_key, .act = escape_act,
+					     .arg = r };
+		c.filter = escape_filter;
+		c.arg = &r->escape;
+	}
+	rc = char_fd_create(&r->console, vm_loop(r->vm), &c, e);
+	if (rc)
+		return rc;
+	vm_attach_serial(r->vm, 0, r->console);
+	if (!c.filter)
+		return 0;
+	rc = terminal_open(&r->terminal, STDIN_FILENO, e);
+	if (!rc)
+		r->log.out = terminal_stderr(r->terminal);
+	return rc;
+}
+
+static void say_how_it_starts(struct run *r)
+{
+	char key[8];
+
+	log_info(&r->log, "%s", r->why_engine);
+	log_info(&r->log, "%llu MiB, 1 processor %s; %s: %s",
+		 (unsigned long long)r->options.memory >> 20, r->model.name, r->options.kernel,
+		 boot_plan_format(r->plan));
+	if (isatty(STDIN_FILENO) && r->options.escape_key != ESCAPE_NONE) {
+		escape_key_name(r->options.escape_key, key);
+		log_info(&r->log, "%s then . ends the VM, %s then ? shows the other keys", key, key);
+	}
+}
+
+static void say_how_it_ended(struct run *r, int status, const struct vm_result *result)
+{
+	switch (result->exit) {
+	case VM_EXIT_POWEROFF:
+		log_info(&r->log, "the guest powered off");
+		break;
+	case VM_EXIT_DEBUG:
+		log_info(&r->log, "the guest ended through the debug-exit port, status %d", status);
+		break;
+	case VM_EXIT_STOPPED:
+		log_warn(&r->log, "ended by %s", r->stopped_by ? r->stopped_by : "request");
+		break;
+	default:
+		log_warn(&r->log, "%s", status_meaning(status));
+		break;
+	}
+}
+
+/* --- the whole --- */
+
+static int prepare(struct run *r, struct err *e)
+{
+	int rc;
+
+	rc = run_options_check(&r->options, e);
+	if (!rc)
+		rc = engine_choose(&r->engine, &r->why_engine, r->options.engine, e);
+	if (!rc)
+		rc = cpu_model_init(&r->model, r->options.cpu, e);
+	if (!rc)
+		rc = read_images(r, e);
+	return rc ? STATUS_USAGE : 0;
+}
+
+static int start(struct run *r, struct err *e)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+
+	if (make_vm(r, e))
+		return STATUS_HOST;
+	if (plan_boot(r, e))
+		return STATUS_USAGE;
+	say_how_it_starts(r);
+	signal(SIGPIPE, SIG_IGN);
+	if (loop_watch_signals(vm_loop(r->vm), signals, ARRAY_SIZE(signals), caught, r, e) ||
+	    open_console(r, e))
+		return STATUS_HOST;
+	return 0;
+}
+
+/* Also after a failure anywhere: whatever exists goes. */
+static void finish(struct run *r)
+{
+	if (r->vm)
+		vm_destroy(r->vm);	/* sends out what the guest printed last */
+	terminal_close(r->terminal);
+	r->log.out = stderr;
+	boot_plan_free(r->plan);
+	boot_file_free(&r->kernel);
+	boot_file_free(&r->initrd);
+}
+
+int run_main(const struct command *c, int argc, char **argv)
+{
+	struct vm_result result = { .exit = VM_EXIT_ERROR };
+	struct err e = { 0 };
+	struct run r = { 0 };
+	int rc, status;
+
+	run_options_init(&r.options);
+	rc = options_parse(c, argc, argv, &r.options, NULL, &e);
+	if (rc == OPTIONS_HELP)
+		return STATUS_OK;
+	if (rc)
+		return command_fail(&e, STATUS_USAGE);
+	log_init(&r.log, r.options.log_level, stderr);
+	status = prepare(&r, &e);
+	if (!status)
+		status = start(&r, &e);
+	if (!status) {
+		rc = vm_run(r.vm, &result, &e);
+		status = rc ? STATUS_HOST : status_of_vm(&result);
+	}
+	finish(&r);
+	if (e.code)
+		return command_fail(&e, status);
+	say_how_it_ended(&r, status, &result);
+	return status;
+}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The options of `vireo run`: their values and their help. */
+#include "mgmt/run_options.h"
+#include "mgmt/escape.h"
+#include "mgmt/host.h"
+#include "mgmt/run_priv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MIB		(1ULL << 20)
+#define DEFAULT_MEMORY	(512 * MIB)
+
+void run_options_init(struct run_options *o)
+{
+	*o = (struct run_options){
+		.cpu = "vireo-v1", .memory = DEFAULT_MEMORY, .engine = ENGINE_AUTO,
+		.log_level = LOG_INFO, .escape_key = ESCAPE_DEFAULT,
+	};
+}
+
+/* The power of two that a size's suffix stands for; -1: not a suffix. */
+static int suffix_shift(const char *s)
+{
+	static const char letters[] = "KMGT";
+	const char *at;
+
+	if (*s == '\0')
+		return 20;
+	at = strchr(letters, *s & ~0x20);
+	if (!at || (s[1] != '\0' && strcmp(s + 1, "iB")))
+		return -1;
+	return 10 * (at - letters + 1);
+}
+
+int parse_memory(uint64_t *bytes, const char *text, struct err *e)
+{
+	unsigned long long n;
+	int shift = -1;
+	char *end;
+
+	errno = 0;
+	n = strtoull(text, &end, 10);
+	if (text[0] >= '0' && text[0] <= '9' && !errno)
+		shift = suffix_shift(end);
+	if (shift < 0 || n > UINT64_MAX >> shift)
+		return err_set(e, EINVAL, "'%s' is no memory size: write 512M or 2G", text);
+	n <<= shift;
+	if (n < MIB || n % MIB)
+		return err_set(e, EINVAL, "a guest cannot have %s of memory: give whole MiB, at "
+			       "least one, such as --memory 512M", text);
+	*bytes = n;
+	return 0;
+}
+
+static int set_kernel(void *dest, const char *value, struct err *e)
+{
+	(void)e;
+	((struct run_options *)dest)->kernel = value;
+	return 0;
+}
+
+static int set_initrd(void *dest, const char *value, struct err *e)
+{
+	(void)e;
+	((struct run_options *)dest)->initrd = value;
+	return 0;
+}
+
+static int set_cmdline(void *dest, const char *value, struct err *e)
+{
+	(void)e;
+	((struct run_options *)dest)->cmdline = value;
+	return 0;
+}
+
+static int set_cpu(void *dest, const char *value, struct err *e)
+{
+	(void)e;
+	((struct run_options *)dest)->cpu = value;
+	return 0;
+}
+
+static int set_memory(void *dest, const char *value, struct err *e)
+{
+	return parse_memory(&((struct run_options *)dest)->memory, value, e);
+}
+
+/* The place of @value among @names, for enums that count from 0. */
+static int parse_choice(const char *option, const char *value, const char *const *names,
+			unsigned int count, struct err *e)
+{
+	char list[128] = "";
+
+	for (unsigned int i = 0; i < count; i++) {
+		if (!strcmp(value, names[i]))
+			return i;
+		if (i)
+			strcat(list, ", ");
+		strcat(list, names[i]);
+	}
+	return err_set(e, EINVAL, "'%s' is no value for --%s; it takes one of %s", value, option,
+		       list);
+}
+
+static int set_engine(void *dest, const char *value, struct err *e)
+{
+	static const char *const names[] = { "auto", "soft", "kvm" };
+	const int i = parse_choice("engine", value, names, ARRAY_SIZE(names), e);
+
+	if (i < 0)
+		return i;
+	((struct run_options *)dest)->engine = i;
+	return 0;
+}
+
+static int set_log_level(void *dest, const char *value, struct err *e)
+{
+	static const char *const names[] = { "error", "warn", "info", "debug" };
+	const int i = parse_choice("log-level", value, names, ARRAY_SIZE(names), e);
+
+	if (i < 0)
+		return i;
+	((struct run_options *)dest)->log_level = i;
+	return 0;
+}
+
+static int set_debug_exit(void *dest, const char *value, struct err *e)
+{
+	(void)value;
+	(void)e;
+	((struct run_options *)dest)->debug_exit = true;
+	return 0;
+}
+
+static int set_no_reboot(void *dest, const char *value, struct err *e)
+{
+	(void)value;
+	(void)e;
+	((struct run_options *)dest)->no_reboot = true;
+	return 0;
+}
+
+static int set_escape(void *dest, const char *value, struct err *e)
+{
+	return escape_parse_key(&((struct run_options *)dest)->escape_key, value, e);
+}
+
+static const struct option_def option_defs[] = {
+	{ "kernel", "FILE", "what to boot: a Linux bzImage, a 64-bit vmlinux, an ELF file with a\n"
+	  "PVH note, or a Multiboot 1 kernel", set_kernel },
+	{ "initrd", "FILE", "initial RAM disk, or the Multiboot module", set_initrd },
+	{ "cmdline", "TEXT", "kernel command line; console=ttyS0 shows Linux's messages",
+	  set_cmdline },
+	{ "memory", "SIZE", "guest memory: 512M, 2G, or a number of MiB (default 512M)",
+	  set_memory },
+	{ "cpu", "MODEL", "processor: vireo-v1 (default; the same on every host) or host\n"
+	  "(with every instruction set that this host can run)", set_cpu },
+	{ "engine", "NAME", "auto (default), soft (no help from hardware) or kvm (not there yet)",
+	  set_engine },
+	{ "no-reboot", NULL, "when the guest resets, end with status 4 instead of booting again",
+	  set_no_reboot },
+	{ "debug-exit", NULL, "give the guest port 0xf4: writing N there ends vireo with status\n"
+	  "(N << 1) | 1, as QEMU's isa-debug-exit does", set_debug_exit },
+	{ "console-escape", "KEY", "the console's escape key: ^] (default), ^A ..., or none",
+	  set_escape },
+	{ "log-level", "LEVEL", "error, warn, info (default) or debug; the log is on stderr",
+	  set_log_level },
+};
+
+const struct command command_run = {
+	.name = "run",
+	.summary = "boot a kernel in a VM on this terminal",
+	.about =
+	"Boots a kernel in a virtual machine.  The guest's first serial port is this terminal,\n"
+	"or stdin and stdout where there is none; the log is on stderr.  On a terminal, Ctrl-C\n"
+	"goes to the guest, and Ctrl-] then . ends the VM.\n"
+	"\n"
+	"Example:\n"
+	"  vireo run --kernel vmlinuz --initrd initramfs.cpio --memory 512M \\\n"
+	"            --cmdline \"console=ttyS0 panic=-1\" --no-reboot\n"
+	"\n"
+	"The exit status says how it ended; 'vireo help' lists them.",
+	.options = option_defs,
+	.option_count = ARRAY_SIZE(option_defs),
+	.run = run_main,
+};
+
+int run_options_check(const struct run_options *o, struct err *e)
+{
+	struct host_memory host;
+
+	if (!o->kernel)
+		return err_set(e, EINVAL, "no kernel is named: vireo run --kernel FILE "
+			       "('vireo run --help' shows an example)");
+	host_memory_read(&host);
+	if (o->memory > host.limit)
+		return err_set(e, EINVAL, "the guest cannot have %llu MiB of memory: %s has %llu MiB",
+			       (unsigned long long)(o->memory / MIB),
+			       host.limited_by ? host.limited_by : "the host",
+			       (unsigned long long)(host.limit / MIB));
+	return 0;
+}

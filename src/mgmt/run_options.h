@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The options of `vireo run`. */
+#ifndef VIREO_MGMT_RUN_OPTIONS_H
+#define VIREO_MGMT_RUN_OPTIONS_H
+
+#include "base/err.h"
+#include "base/log.h"
+#include "base/types.h"
+
+enum engine_choice { ENGINE_AUTO, ENGINE_SOFT, ENGINE_KVM };
+
+struct run_options {
+	const char *kernel;
+	const char *initrd;		/* NULL: none */
+	const char *cmdline;		/* NULL: none */
+	const char *cpu;
+	uint64_t memory;		/* bytes */
+	enum engine_choice engine;
+	bool debug_exit;
+	bool no_reboot;
+	enum log_level log_level;
+	uint8_t escape_key;
+};
+
+void run_options_init(struct run_options *o);
+/* What one option alone cannot tell: that a kernel is named, that the host has the memory. */
+int run_options_check(const struct run_options *o, struct err *e);
+/* "512M", "2G", "1048576K", or a number of MiB. */
+int parse_memory(uint64_t *bytes, const char *text, struct err *e);
+
+#endif
