@@ -101,6 +101,7 @@ enum vcpu_exit {
 	VCPU_EXIT_ERROR,	/* the host failed; vcpu.err says how */
 };
 
+#define ENGINE_AREA	40960
 #define XSAVE_AREA_SIZE	4096	/* standard format: legacy, AVX, AVX-512 */
 
 /* Counters that vireo stats shows; plain, written by the vCPU's thread only. */
@@ -168,6 +169,7 @@ struct vcpu {
 	const struct vcpu_intc_ops *intc_ops;
 	void *intc;
 	void *engine;			/* the engine's own state for this vCPU */
+	uint8_t engine_area[ENGINE_AREA] __attribute__((aligned(64))); /* and what it wants nearby */
 	void (*wake)(void *arg);	/* called after attention got a bit: ends a halt */
 	void *wake_arg;
 	uint64_t tsc_hz;		/* of the host, and so of the guest */
