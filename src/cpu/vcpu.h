@@ -24,6 +24,8 @@
 #include "mem/space.h"
 #include "x86/regs.h"
 
+#include <stdatomic.h>
+
 struct cpu_model;
 
 /* A segment register with its hidden part. */
@@ -78,10 +80,19 @@ struct vcpu_intc_ops {
 
 #define GPA_NONE	UINT64_MAX
 
-/* Bits of vcpu.attention: why the engine must look up before the next instruction. */
 /*
- * ATTN_INTR: whoever clears it does so before asking pending(); the controller sets it
- * after its state changed.  So a request that comes in between is never lost.
+ * Bits of vcpu.attention: why the engine must look up before the next instruction.
+ *
+ * ATTN_INTR and ATTN_NMI are requests that may have to wait (IF clear, NMIs blocked), and
+ * must not make every poll slow meanwhile.  The protocol: the controller changes its
+ * state, then sets ATTN_INTR, from any thread.  Only vcpu_attend() on the vCPU's own
+ * thread clears it, before it looks at the controller; so a request that comes in between
+ * sets the bit again.  Where it did not take everything, it sets intr_parked instead
+ * (plain, the vCPU thread's own), and whoever sets RFLAGS.IF, or ends a shadow, turns that
+ * back into ATTN_INTR through vcpu_recheck_interrupts().  When ack() gave nothing although
+ * IF was set, nothing is parked: what the controller holds is below the priority, and
+ * the controller sets ATTN_INTR when the priority falls (EOI, TPR).  NMIs are parked in
+ * nmi_parked until IRET.
  */
 #define ATTN_INTR	BIT(0)	/* (a) the interrupt controller may have something */
 #define ATTN_NMI	BIT(1)	/* (a) */
@@ -148,6 +159,9 @@ struct vcpu {
 	/* --- what is pending or blocked --- */
 	struct fault fault;	/* filled by vcpu_raise*, delivered by vcpu_deliver */
 	bool nmi_blocked;	/* from NMI delivery to IRET */
+	bool nmi_parked;	/* an NMI waits for nmi_blocked to end */
+	bool intr_parked;	/* ATTN_INTR is to be set again when RFLAGS.IF is */
+	bool shadow_mov_ss;	/* ATTN_SHADOW is of MOV SS or POP SS: holds traps off as well */
 	bool halted;
 	bool shutdown;
 	bool wait_sipi;
@@ -190,8 +204,20 @@ void vcpu_reset(struct vcpu *v, bool init);
 void vcpu_attention(struct vcpu *v, uint32_t bits);
 
 /*
+ * To be called when RFLAGS.IF became 1 or a shadow ended: makes the engine look at
+ * interrupts that had to wait (see ATTN_INTR).
+ */
+static inline void vcpu_recheck_interrupts(struct vcpu *v)
+{
+	if (v->intr_parked && v->rflags & RFLAGS_IF) {
+		v->intr_parked = false;
+		atomic_fetch_or_explicit(&v->attention, ATTN_INTR, memory_order_relaxed);
+	}
+}
+
+/*
  * Derives cpl, code_size, stack_size, view and ATTN_STEP from the control state.  Whoever
- * changes CS, SS, CR0, CR4, EFER or RFLAGS.AC/TF calls it once the change is complete.
+ * changes CS, SS, CR0, CR4, EFER or RFLAGS.AC/TF/VM calls it once the change is complete.
  */
 void vcpu_update_mode(struct vcpu *v);
 
