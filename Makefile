@@ -54,6 +54,16 @@ $(BUILD)/tests/unit/%: tests/unit/%.c $(BUILD)/libvireo.a
 
 unit: $(UNITBIN)
 
+# The instruction oracle: the host's processor against an engine.
+ORACLESRC = $(wildcard tests/insn/*.c)
+ORACLE    = $(BUILD)/tests/insn/oracle
+
+$(ORACLE): $(ORACLESRC) $(wildcard tests/insn/*.h tests/insn/*.def) $(BUILD)/libvireo.a
+	$(Q)mkdir -p $(@D)
+	$(Q)echo "  TEST  $@"
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out -MMD -MP,$(ALLFLAGS)) $(LDFLAGS) -o $@ $(ORACLESRC) \
+		$(BUILD)/libvireo.a $(LDLIBS)
+
 clean:
 	rm -rf $(BUILD)
 

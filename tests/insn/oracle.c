@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The instruction oracle: the host's processor says what each case must come to, an
+ * engine has to agree in every register, flag, byte of memory and exception.
+ *
+ *   oracle [--seed S] [--cases N | --seconds T] [--engine soft|host] [--form NAME]
+ *   oracle --seed S --case N		shows one case
+ *   oracle --list			counts how the cases end, per form
+ *
+ * --engine host runs each case twice on the host: are the cases deterministic?
+ */
+#undef _GNU_SOURCE		/* <signal.h> would take our REG_ names */
+#define _DEFAULT_SOURCE
+#include "case.h"
+#include "compare.h"
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BATCH		256
+#define REPORT_MAX	20
+
+struct options {
+	uint64_t seed, first, cases;
+	double seconds;
+	bool single, verbose, list, keep_going;
+	const char *engine, *form;
+};
+
+struct tally {
+	uint64_t run, skipped, failed;
+	uint64_t vectors[33];
+	uint32_t *failed_by_form;
+	uint32_t (*ends_by_form)[33];	/* --list */
+};
+
+/* What the watchdog says if an engine hangs. */
+static volatile uint64_t current_case;
+static uint64_t current_seed;
+
+static void on_hang(int sig)
+{
+	(void)sig;
+	printf("not ok: the engine hangs in --seed %llu --case %llu\n",
+	       (unsigned long long)current_seed, (unsigned long long)current_case);
+	_exit(1);
+}
+
+static double now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+static void report(const struct options *o, struct tally *t, const struct test_case *c,
+		   const struct outcome *h, const struct outcome *g)
+{
+	uint32_t *count = &t->failed_by_form[c->form - forms];
+
+	t->failed++;
+	if ((*count)++ >= 2 || t->failed > REPORT_MAX) {
+		if (!o->keep_going)
+			return;
+		if (*count > 2)
+			return;
+	}
+	printf("not ok: tests/insn/oracle --seed %llu --case %llu%s%s\n  ",
+	       (unsigned long long)o->seed, (unsigned long long)c->number,
+	       o->form ? " --form " : "", o->form ? o->form : "");
+	case_print(stdout, c);
+	case_compare(stdout, c, h, g);
+}
+
+static void check_case(const struct options *o, struct tally *t, struct guest *guest,
+		       unsigned int i, struct outcome *second)
+{
+	const struct test_case *c = host_case(i);
+	const struct outcome *h = host_outcome(i);
+
+	if (!h->valid) {
+		t->skipped++;
+		if (o->verbose || o->single) {
+			printf("not run by the host (case %llu): ", (unsigned long long)c->number);
+			case_print(stdout, c);
+		}
+		return;
+	}
+	t->run++;
+	t->vectors[MIN(h->out.vector, 32U)]++;
+	t->ends_by_form[c->form - forms][MIN(h->out.vector, 32U)]++;
+	current_case = c->number;
+	if (guest) {
+		alarm(10);
+		guest_run(guest, c, &second[0]);
+		alarm(0);
+	}
+	if (o->single) {
+		case_print(stdout, c);
+		case_dump(stdout, c, h);
+	}
+	if (case_compare(NULL, c, h, guest ? &second[0] : &second[i]))
+		report(o, t, c, h, guest ? &second[0] : &second[i]);
+}
+
+static int run_batch(const struct options *o, struct tally *t, struct guest *guest,
+		     struct outcome *second, uint64_t first, unsigned int n)
+{
+	unsigned int i;
+	int r;
+
+	for (i = 0; i < n; i++)
+		case_make(host_case(i), o->seed, first + i, o->form);
+	r = host_run(n);
+	if (r)
+		return r;
+	if (!guest) {
+		for (i = 0; i < n; i++)
+			second[i] = *host_outcome(i);
+		r = host_run(n);
+	}
+	for (i = 0; i < n && !r; i++)
+		check_case(o, t, guest, i, second);
+	return r;
+}
+
+static int run_all(const struct options *o, struct tally *t, struct guest *guest)
+{
+	struct outcome *second = aligned_alloc(64, sizeof(*second) * BATCH);
+	double end = now() + o->seconds;
+	uint64_t n = o->first, last = o->first + o->cases;
+	int r = 0;
+
+	if (!second)
+		return -ENOMEM;
+	while (!r && (o->seconds ? now() < end : n < last)) {
+		unsigned int batch = o->seconds ? BATCH : MIN(last - n, (uint64_t)BATCH);
+
+		r = run_batch(o, t, guest, second, n, batch);
+		n += batch;
+	}
+	free(second);
+	return r;
+}
+
+static void summary(const struct options *o, const struct tally *t, double seconds)
+{
+	unsigned int i;
+
+	printf("seed %llu: %llu cases of %u forms in %.1f s, %llu failed, %llu not run by the host\n",
+	       (unsigned long long)o->seed, (unsigned long long)t->run, form_count, seconds,
+	       (unsigned long long)t->failed, (unsigned long long)t->skipped);
+	printf("ended by vector:");
+	for (i = 0; i < ARRAY_SIZE(t->vectors); i++)
+		if (t->vectors[i])
+			printf(" %u:%llu", i, (unsigned long long)t->vectors[i]);
+	printf("\n");
+	for (i = 0; i < form_count; i++)
+		if (t->failed_by_form[i])
+			printf("failed %u: %s %s\n", t->failed_by_form[i], forms[i].name,
+			       forms[i].encoding);
+}
+
+static void list_forms(const struct tally *t)
+{
+	unsigned int i, j;
+
+	for (i = 0; i < form_count; i++) {
+		printf("%-12s %-20s", forms[i].name, forms[i].encoding);
+		for (j = 0; j < 33; j++)
+			if (t->ends_by_form[i][j])
+				printf(" %u:%u", j, t->ends_by_form[i][j]);
+		printf("\n");
+	}
+}
+
+static int usage(void)
+{
+	fprintf(stderr, "usage: oracle [--seed S] [--cases N | --seconds T | --case N] "
+		"[--engine soft|host] [--form NAME] [--all] [--list] [--verbose]\n");
+	return 2;
+}
+
+static int parse(int argc, char **argv, struct options *o)
+{
+	static const struct option longopts[] = {
+		{ "seed", 1, NULL, 's' }, { "cases", 1, NULL, 'n' }, { "case", 1, NULL, 'c' },
+		{ "seconds", 1, NULL, 't' }, { "engine", 1, NULL, 'e' }, { "form", 1, NULL, 'f' },
+		{ "verbose", 0, NULL, 'v' }, { "all", 0, NULL, 'a' },
+		{ "list", 0, NULL, 'l' }, { 0 },
+	};
+	int opt;
+
+	while ((opt = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
+		switch (opt) {
+		case 's': o->seed = strtoull(optarg, NULL, 0); break;
+		case 'n': o->cases = strtoull(optarg, NULL, 0); break;
+		case 'c': o->first = strtoull(optarg, NULL, 0); o->single = true; break;
+		case 't': o->seconds = strtod(optarg, NULL); break;
+		case 'e': o->engine = optarg; break;
+		case 'f': o->form = optarg; break;
+		case 'v': o->verbose = true; break;
+		case 'a': o->keep_going = true; break;
+		case 'l': o->list = true; break;
+		default: return usage();
+		}
+	}
+	if (o->single)
+		o->cases = 1;
+	return optind < argc ? usage() : 0;
+}
+
+static int open_engine(const struct options *o, struct guest **guest)
+{
+	struct engine_config config = { 0 };
+
+	if (!strcmp(o->engine, "host"))
+		return 0;
+	if (!strcmp(o->engine, "soft"))
+		return guest_open(guest, &engine_soft, &config);
+	fprintf(stderr, "no engine is called %s here\n", o->engine);
+	return -EINVAL;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { .seed = time(NULL), .cases = 100000, .engine = "soft" };
+	struct tally t = { 0 };
+	struct guest *guest = NULL;
+	double start = now();
+	int r = parse(argc, argv, &o);
+
+	if (r)
+		return r;
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	signal(SIGALRM, on_hang);
+	t.failed_by_form = calloc(form_count, sizeof(*t.failed_by_form));
+	current_seed = o.seed;
+	t.ends_by_form = calloc(form_count, sizeof(*t.ends_by_form));
+	if (!t.failed_by_form || !t.ends_by_form)
+		return 2;
+	r = host_open(BATCH);
+	if (r) {
+		printf("the host's processor cannot be asked: %s\n", strerror(-r));
+		return 77;
+	}
+	r = open_engine(&o, &guest);
+	if (r)
+		return 2;
+	r = run_all(&o, &t, guest);
+	summary(&o, &t, now() - start);
+	if (o.list)
+		list_forms(&t);
+	if (guest)
+		guest_close(guest);
+	free(t.failed_by_form);
+	free(t.ends_by_form);
+	return r ? 2 : t.failed != 0;
+}
