@@ -25,18 +25,22 @@ enum exec_status sys_lar(struct vcpu *v, uint16_t sel, uint32_t *value, bool *ok
 enum exec_status sys_lsl(struct vcpu *v, uint16_t sel, uint32_t *value, bool *ok);
 enum exec_status sys_verify(struct vcpu *v, uint16_t sel, bool write, bool *ok);
 
-/* Far transfers; @opsize 2, 4 or 8. */
-enum exec_status far_jump(struct vcpu *v, uint16_t sel, uint64_t off, unsigned int opsize);
+/* Far transfers; @opsize 2, 4 or 8.  @next is also what a task that is left goes on at. */
+enum exec_status far_jump(struct vcpu *v, uint16_t sel, uint64_t off, unsigned int opsize,
+			  gva_t next);
 enum exec_status far_call(struct vcpu *v, uint16_t sel, uint64_t off, unsigned int opsize,
 			  gva_t next);
 enum exec_status far_return(struct vcpu *v, unsigned int opsize, unsigned int pop_bytes);
-enum exec_status sys_iret(struct vcpu *v, unsigned int opsize);
+enum exec_status sys_iret(struct vcpu *v, unsigned int opsize, gva_t next);
 enum exec_status sys_syscall(struct vcpu *v, gva_t next);
 enum exec_status sys_sysret(struct vcpu *v, unsigned int opsize);
 enum exec_status sys_sysenter(struct vcpu *v, gva_t next);
 enum exec_status sys_sysexit(struct vcpu *v, unsigned int opsize);
 
-/* Hardware task switch to the TSS @sel. */
+/*
+ * Hardware task switch to the TSS @sel.  A fault found after the switch is the new task's:
+ * EXEC_FAULT with v->rip already there.
+ */
 enum task_reason { TASK_JUMP, TASK_CALL, TASK_IRET, TASK_GATE };
 enum exec_status task_switch(struct vcpu *v, uint16_t sel, enum task_reason why, gva_t next,
 			     bool has_error, uint32_t error);
@@ -54,6 +58,7 @@ enum exec_status sys_wrmsr(struct vcpu *v, uint32_t index, uint64_t value);
 enum exec_status sys_rdtsc(struct vcpu *v, uint64_t *value);
 enum exec_status sys_rdpmc(struct vcpu *v, uint32_t index, uint64_t *value);
 enum exec_status sys_xsetbv(struct vcpu *v, uint32_t index, uint64_t value);
+/* EXEC_EXIT when it halted; the caller advances v->rip then too. */
 enum exec_status sys_hlt(struct vcpu *v);
 enum exec_status sys_swapgs(struct vcpu *v);
 

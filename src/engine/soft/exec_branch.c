@@ -166,7 +166,7 @@ static int exec_jmp_far(struct vcpu *v, const struct insn *i)
 	uint16_t sel;
 
 	TRY(far_pointer(v, i, &sel, &off));
-	return far_jump(v, sel, off, i->opsize);
+	return far_jump(v, sel, off, i->opsize, v->rip + i->len);
 }
 
 static int exec_call_far(struct vcpu *v, const struct insn *i)
@@ -185,7 +185,7 @@ static int exec_ret_far(struct vcpu *v, const struct insn *i)
 
 static int exec_iret(struct vcpu *v, const struct insn *i)
 {
-	return sys_iret(v, i->opsize);
+	return sys_iret(v, i->opsize, v->rip + i->len);
 }
 
 /* --- software interrupts --- */
