@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TURNS		2000000U
+#define TURNS		20000U
 #define LIMIT_MS	1000
 /* A processor takes well under 5 ns a turn; an emulating KVM takes microseconds. */
 #define SLOW_PS		50000
