@@ -36,9 +36,6 @@ struct cpu_model {
 	char brand[49];
 };
 
-/* Clock of the local APIC timer, which CPUID 15h reports as the core crystal clock. */
-#define APIC_TIMER_HZ	1000000000ULL
-
 static inline bool model_has(const struct cpu_model *m, enum feature f)
 {
 	return m->features[f / 64] >> (f % 64) & 1;

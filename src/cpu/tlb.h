@@ -39,12 +39,19 @@ struct tlb_view {
 	int64_t *table[2];	/* [TLB_READ], [TLB_WRITE] */
 };
 
-struct tlb_space;		/* one address space: its views and what they hold; tlb.c */
+struct tlb_space;		/* one address space: its views and what they hold; tlb_priv.h */
 
 struct tlb {
 	struct tlb_space *space[TLB_SPACES];
 	struct tlb_space *current;
-	struct tlb_kernel_half *kernel;	/* shared upper half; tlb.c */
+	struct tlb_kernel_half *kernel;	/* shared upper half; tlb_priv.h */
+	struct tlb_frames *frames;	/* which addresses write to a RAM page; tlb_frames.c */
+	struct tlb_view unaligned;	/* always misses: for #AC checks by the slow path */
+	unsigned int unaligned_misses;
+	uint64_t mode;			/* control bits that the entries were made under */
+	gpa_t apic_page;		/* intc_ops->mmio_base() as of the last flush ... */
+	bool apic_known;		/* ... and whether it was asked since */
+	uint64_t clock;			/* counts switches: which space was used last */
 	/*
 	 * Changes whenever a cached gva -> gpa translation for execution may have become
 	 * stale, and differs between address spaces: engines tag fetch caches with it.

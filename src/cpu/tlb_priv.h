@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Between mmu.c, tlb.c and tlb_frames.c: what backs the tables of tlb.h, and the record
+ * of which of their parts are in use, so that a flush touches nothing else.
+ *
+ * Units: a region is 2 MiB of guest-virtual addresses, which is one host page (512
+ * entries) of each table; a granule is 1 GiB.
+ */
+#ifndef VIREO_CPU_TLB_PRIV_H
+#define VIREO_CPU_TLB_PRIV_H
+
+#include "cpu/vcpu.h"
+
+#define REGION_PAGES	512
+#define REGION_BITS	(TLB_INDEX_BITS - 9)
+#define GRANULE_BITS	(TLB_INDEX_BITS - 18)
+#define TABLE_BYTES	(sizeof(int64_t) << TLB_INDEX_BITS)
+#define UPPER_INDEX	BIT(TLB_INDEX_BITS - 1)	/* bit 47 of the address */
+
+/*
+ * A region's flags: bit 2 * view + access says that this table may hold entries; the
+ * shared half uses view 0's two bits.
+ */
+#define REGION_TABLE(view, access) (1U << (2 * (view) + (access)))
+#define REGION_TABLES	0x3fU
+#define REGION_LARGE	0x40U	/* some of the entries belong to a page of more than 4 KiB */
+#define REGION_RESIDENT	0x80U	/* host memory may stand behind it, even if it is empty */
+#define REGION_USED	(REGION_TABLES | REGION_LARGE)
+
+/* What one set of tables holds. */
+struct tlb_record {
+	uint8_t *flags;		/* by region; sparse */
+	uint8_t *huge;		/* by granule: entries of a page larger than a region */
+	uint32_t *used;		/* the regions with REGION_USED flags */
+	unsigned int used_count;
+	unsigned int resident;	/* regions with REGION_RESIDENT */
+	unsigned int limit;	/* at most so many resident, then all memory is returned */
+	bool any_huge;
+};
+
+struct tlb_space {
+	struct tlb_view view[VIEW_COUNT];
+	struct tlb_record rec;	/* all but the shared half */
+	uint16_t pcid;
+	bool low_global;	/* a global page of the lower half was walked */
+	uint64_t tag;		/* fetch_tag while this space is current */
+	uint64_t used_at;	/* tlb.clock */
+};
+
+#define NONGLOBAL_MAX	1024
+
+/* The half with address bit 47 set, of both supervisor views of all spaces. */
+struct tlb_kernel_half {
+	bool shared;		/* false: the host refused, each space has its own */
+	int fd[2];
+	struct tlb_view view;	/* our own mapping; only indices >= UPPER_INDEX exist */
+	struct tlb_record rec;
+	uint32_t nonglobal_count;	/* > NONGLOBAL_MAX: too many, drop all */
+	uint64_t nonglobal[NONGLOBAL_MAX];	/* indices of entries that are not global */
+};
+
+/* A translation to be entered. */
+struct tlb_fill {
+	gva_t gva;		/* of the page */
+	int64_t delta;
+	struct ram_extent *extent;
+	gpa_t gpa;
+	bool write;		/* into the write table, too */
+	bool global;
+	uint8_t page_shift;	/* 12, 21, 22 or 30; 12 while paging is off */
+};
+
+/*
+ * To be called for each miss in the tables before they are filled: even a failing lookup
+ * makes the host put memory behind the table.
+ */
+void tlb_note_miss(struct vcpu *v, enum tlb_view_kind view, gva_t gva);
+/* Enters @f into @view of the current space; a full table of reverse entries leaves it out. */
+void tlb_enter(struct vcpu *v, enum tlb_view_kind view, const struct tlb_fill *f);
+
+/* Drops the write entries of page index @index in all spaces and views. */
+void tlb_drop_writes(struct vcpu *v, uint64_t index);
+/* The same for all entries that lead to the page at @hva: a scan of all that is in use. */
+void tlb_drop_writes_to(struct vcpu *v, const uint8_t *hva);
+/* Does some write entry of page @index lead to @hva? */
+bool tlb_writes_to(struct vcpu *v, uint64_t index, const uint8_t *hva);
+
+/* Reverse lookup: remembers that page @index was entered for writing to @gpa. */
+bool tlb_frames_note(struct vcpu *v, struct ram_extent *x, gpa_t gpa, uint64_t index);
+void tlb_frames_free(struct vcpu *v);
+
+/* The canonical address of a table index. */
+static inline gva_t tlb_index_gva(uint64_t index)
+{
+	return (gva_t)((int64_t)(index << 28) >> 16);
+}
+
+#endif
