@@ -333,6 +333,13 @@ int stack_load(struct vcpu *v, uint64_t off, unsigned int size, uint64_t *value)
 int stack_store(struct vcpu *v, uint64_t off, unsigned int size, uint64_t value);
 int stack_push(struct vcpu *v, unsigned int size, uint64_t value);
 
+/* --- privilege --- */
+
+static inline int require_cpl0(struct vcpu *v)
+{
+	return likely(!v->cpl) ? EXEC_OK : (int)raise_gp(v, 0);
+}
+
 /* --- near branches --- */
 
 /* May the guest go on at @target?  Commits nothing. */

@@ -51,7 +51,8 @@ exec_fn exec_select(const struct insn *i)
 	static exec_fn (*const select[])(const struct insn *i) = {
 		exec_atomic_select,	/* before exec_alu_select: takes the LOCK forms */
 		exec_alu_select, exec_mov_select, exec_branch_select, exec_stack_select,
-		exec_shift_select, exec_bit_select, exec_muldiv_select,
+		exec_shift_select, exec_bit_select, exec_muldiv_select, exec_string_select,
+		exec_sys_select, exec_seg_select, exec_io_select, exec_bcd_select,
 	};
 	exec_fn fn;
 
