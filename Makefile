@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-# make, make run, make check, make check-long, make bench, make install.
+# make            build/vireo
+# make run        a shell in a VM that runs Debian's kernel
+# make check      all tests; ends with "N passed, N failed, N skipped"
+# make check-long the same, with the long runs; check-san, check-clang: built that way
+# make install    into $(DESTDIR)$(PREFIX)
 # Variables: CC, BUILD (output folder), SAN=1 (address and undefined sanitizers), V=1.
 CC      ?= cc
 BUILD   ?= build
@@ -64,8 +68,37 @@ $(ORACLE): $(ORACLESRC) $(wildcard tests/insn/*.h tests/insn/*.def) $(BUILD)/lib
 	$(Q)$(CC) $(CPPFLAGS) $(filter-out -MMD -MP,$(ALLFLAGS)) $(LDFLAGS) -o $@ $(ORACLESRC) \
 		$(BUILD)/libvireo.a $(LDLIBS)
 
+# Everything in tests/ that runs by itself: cmocka programs, scripts.
+SCRIPTS  = $(sort $(wildcard tests/*/*.sh tests/*/*.py))
+export BUILD CC SAN
+check: all unit $(ORACLE) $(TOOLS)
+	$(Q)tests/run $(UNITBIN) $(SCRIPTS)
+
+# LONG=1 tells the tests to take their time.
+check-long: export LONG = 1
+check-long: check
+check-san:
+	$(Q)$(MAKE) SAN=1 BUILD=build-san check
+check-clang:
+	$(Q)$(MAKE) CC=clang BUILD=build-clang check
+
+# Tools that the build and the tests use; not installed.
+TOOLS    = $(BUILD)/mkinitramfs
+$(BUILD)/mkinitramfs: tools/mkinitramfs.c
+	$(Q)mkdir -p $(@D)
+	$(Q)echo "  TOOL  $@"
+	$(Q)$(CC) $(CPPFLAGS) $(ALLFLAGS) $(LDFLAGS) -o $@ $<
+
+run:
+	$(Q)tools/run.sh
+
+PREFIX  ?= /usr/local
+install: all
+	install -D -m 755 $(BUILD)/vireo $(DESTDIR)$(PREFIX)/bin/vireo
+	install -D -m 644 man/vireo.1 $(DESTDIR)$(PREFIX)/share/man/man1/vireo.1
+
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all objs unit clean
--include $(OBJ:.o=.d) $(UNITBIN:=.d)
+.PHONY: all objs unit check check-long check-san check-clang run install clean
+-include $(OBJ:.o=.d) $(UNITBIN:=.d) $(TOOLS:=.d)

@@ -1,0 +1,48 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Prints the path of Debian's kernel image, getting it first if need be:
+# tools/kernel.sh [cloud|standard].  The package is downloaded and unpacked into the cache
+# (VIREO_CACHE, else ~/.cache/vireo), never installed; no root.  Offline once it is there.
+set -eu
+flavour=${1:-cloud}
+case $flavour in
+cloud) meta=linux-image-cloud-amd64 ;;
+standard) meta=linux-image-amd64 ;;
+*) echo "tools/kernel.sh: '$flavour' is neither cloud nor standard" >&2; exit 2 ;;
+esac
+cache=${VIREO_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/vireo}
+mkdir -p "$cache" 2>/dev/null && [ -w "$cache" ] ||
+	cache=$(cd "$(dirname "$0")/.." && pwd)/build/cache
+dir=$cache/kernel-$flavour
+if [ -f "$dir/vmlinuz" ]; then
+	echo "$dir/vmlinuz"
+	exit 0
+fi
+
+work=$cache/work.$$
+trap 'rm -rf "$work"' EXIT
+mkdir -p "$work"
+
+# Without package lists on this machine, an ordinary user still may keep some of his own.
+lists=
+depends() { apt-cache $lists depends "$meta" 2>/dev/null |
+	sed -n 's/^ *Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1; }
+package=$(depends)
+if [ -z "$package" ]; then
+	echo "getting Debian's package lists" >&2
+	mkdir -p "$work/lists/partial" "$work/archives/partial"
+	lists="-o Dir::State::lists=$work/lists -o Dir::Cache=$work -o APT::Sandbox::User="
+	apt-get $lists -qq update >&2
+	package=$(depends)
+fi
+[ -n "$package" ] || { echo "no package $meta is known here: is this Debian 12, and online?" >&2
+	exit 1; }
+
+echo "getting $package" >&2
+(cd "$work" && apt-get $lists -o APT::Sandbox::User= -qq download "$package" >&2)
+dpkg-deb --fsys-tarfile "$work/$package"_*.deb | tar -x -C "$work" ./boot
+mkdir -p "$dir"
+echo "$package" >"$dir/package"
+mv "$work"/boot/config-* "$dir/config"
+mv "$work"/boot/vmlinuz-* "$dir/vmlinuz"
+echo "$dir/vmlinuz"

@@ -1,0 +1,39 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Sees to the Debian packages that vireo needs: tools/packages.sh run|check
+# Root installs what is missing; anyone else is told the line that does, status 1.
+set -eu
+
+list() {
+	cat <<-END
+	run gcc compiles vireo
+	run libc6-dev the C library's headers
+	run make runs the build
+	run libzydis-dev decodes x86 instructions
+	run busybox-static the guest's programs
+	END
+	[ "$1" = run ] || cat <<-END
+	check libcmocka-dev unit tests
+	check python3 tests of the terminal
+	check acpica-tools iasl checks the ACPI tables
+	END
+}
+
+missing=$(list "${1:-run}" | while read -r _ package why; do
+	state=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
+	[ "$state" = installed ] || { echo "missing: $package ($why)" >&2; echo "$package"; }
+done)
+[ -n "$missing" ] || exit 0
+missing=$(echo "$missing" | tr '\n' ' ')
+if [ "$(id -u)" != 0 ]; then
+	echo "Install what is missing with:" >&2
+	echo "  sudo apt-get update && sudo apt-get install --no-install-recommends $missing" >&2
+	exit 1
+fi
+echo "installing $missing" >&2
+export DEBIAN_FRONTEND=noninteractive
+# Lists may be absent or too old to find the packages.
+apt-get install -qq -y --no-install-recommends $missing >/dev/null 2>&1 || {
+	apt-get -qq update
+	apt-get install -qq -y --no-install-recommends $missing >/dev/null
+}

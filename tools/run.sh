@@ -1,0 +1,18 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# "make run": builds vireo, gets Debian's kernel, makes an initramfs, and boots it to a
+# shell on this terminal.  Arguments go to "vireo run".
+set -eu
+cd "$(dirname "$0")/.."
+export BUILD="${BUILD:-build}"
+tools/packages.sh run
+make -s --no-print-directory "$BUILD/vireo" "$BUILD/mkinitramfs"
+kernel=$(tools/kernel.sh cloud)
+initramfs=$BUILD/initramfs.cpio
+tools/initramfs.sh "$initramfs"
+size=
+if [ -t 0 ]; then
+	size=$(stty size | sed -n 's/^\([1-9][0-9]*\) \([1-9][0-9]*\)$/LINES=\1 COLUMNS=\2/p')
+fi
+exec "$BUILD/vireo" run --kernel "$kernel" --initrd "$initramfs" --memory 512M --no-reboot \
+	--cmdline "console=ttyS0 panic=-1 TERM=${TERM:-linux} $size" "$@"
