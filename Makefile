@@ -25,9 +25,14 @@ FOLDERS = base x86 mem cpu engine engine/soft engine/kvm dev boot machine mgmt
 SRC     = $(foreach d,$(FOLDERS),$(wildcard src/$(d)/*.c))
 OBJ     = $(SRC:src/%.c=$(BUILD)/obj/%.o)
 LIBOBJ  = $(filter-out $(BUILD)/obj/mgmt/main.o,$(OBJ))
-# Guest SIMD state stays in the host's registers while these run (cpu/fpu.h).
+# Guest SIMD state stays in the host's registers while these run (cpu/fpu.h), so no loop in
+# them may become a call of memcpy or memset either.
+GENERAL_FLAGS = -mgeneral-regs-only -fno-builtin
+ifeq ($(findstring clang,$(CC)),)
+GENERAL_FLAGS += -fno-tree-loop-distribute-patterns
+endif
 GENERAL = x86 mem cpu engine/soft
-$(foreach d,$(GENERAL),$(eval $(BUILD)/obj/$(d)/%.o: REGS = -mgeneral-regs-only))
+$(foreach d,$(GENERAL),$(eval $(BUILD)/obj/$(d)/%.o: REGS = $(GENERAL_FLAGS)))
 
 Q = $(if $(V),,@)
 

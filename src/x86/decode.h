@@ -67,7 +67,7 @@ enum insn_encoding { ENC_LEGACY, ENC_VEX2, ENC_VEX3, ENC_EVEX, ENC_XOP };
 
 struct vcpu;
 
-/* The first 64 bytes are what most handlers look at. */
+/* Two cache lines; the first holds what most handlers look at. */
 struct insn {
 	/* The interpreter's handler; enum exec_status of cpu/except.h as int. */
 	int (*exec)(struct vcpu *v, const struct insn *i);
@@ -83,10 +83,10 @@ struct insn {
 	uint16_t flags;			/* INSN_* */
 	uint8_t stack_size;		/* of stack instructions: bytes moved by a push */
 	uint8_t code_size;		/* enum code_size it was decoded for */
+	uint16_t flags_read, flags_written; /* of RFLAGS_ARITH and DF; written includes undefined */
 	const struct insn_info *info;	/* the row of the instruction table */
 	void *host;			/* host-executed: the code made for it, or NULL */
 	int64_t imm2;
-	uint16_t flags_read, flags_written; /* of RFLAGS_ARITH and DF; written includes undefined */
 	uint16_t gpr_read, gpr_written;	/* bit n: REG_n as an operand, implicit ones too, but not
 					 * as part of an address */
 	uint8_t encoding;		/* enum insn_encoding */

@@ -196,9 +196,11 @@ static enum exec_status block_make(struct soft_vcpu *sv, gva_t linear, gpa_t gpa
 	bool keep = p && block_worthwhile(sv, gpa);
 	unsigned int count, len;
 	enum exec_status st;
-	gpa_t second;
+	gpa_t second = GPA_NONE;
 
 	fpu_put(sv->v);
+	if (snippets_full(sv->engine))
+		snippets_flush(sv->engine);
 	if (keep)
 		mark_page(sv, gpa);
 	if (p) {

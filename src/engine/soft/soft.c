@@ -42,6 +42,7 @@ static void soft_destroy(struct engine *en)
 	if (s->space->code_write_arg == s)
 		s->space->code_write = NULL;
 	blocks_destroy(s);
+	snippets_destroy(s);
 	munmap(s, sizeof(*s));
 }
 
@@ -59,9 +60,13 @@ static int soft_create(struct engine **out, struct gpa_space *space,
 	s->config = *c;
 	s->space = space;
 	s->log = log;
-	rc = blocks_init(s, e);
+	rc = trap_init(e);
+	if (!rc)
+		rc = blocks_init(s, e);
+	if (!rc)
+		rc = snippets_init(s, e);
 	if (rc) {
-		munmap(s, sizeof(*s));
+		soft_destroy((struct engine *)s);
 		return rc;
 	}
 	space->code_write = blocks_code_write;
@@ -253,6 +258,7 @@ static enum vcpu_exit soft_run(struct engine *en, struct vcpu *v)
 	int st;
 
 	(void)en;
+	trap_enter(&sv->engine->region);
 	for (;;) {
 		if (unlikely(v->attention || stepped || v->db_pending)) {
 			st = vcpu_attend(v, stepped, &why);
@@ -269,6 +275,7 @@ static enum vcpu_exit soft_run(struct engine *en, struct vcpu *v)
 		}
 	}
 	fpu_put(v);
+	trap_leave();
 	return why;
 }
 

@@ -14,7 +14,9 @@
 
 #include "cpu/cpuid.h"
 #include "engine/engine.h"
+#include "engine/soft/cache.h"
 #include "engine/soft/exec.h"
+#include "engine/soft/trap.h"
 
 #include <stdatomic.h>
 
@@ -22,6 +24,7 @@
 #define LOOKUP_BITS	14
 #define HASH_BITS	16
 #define PAGE_HASH_BITS	14
+#define SNIPPET_HASH_BITS 14
 
 /* exec_status of the engine alone: the block was invalidated, this instruction not run. */
 #define EXEC_STALE	3
@@ -76,6 +79,12 @@ struct soft {
 	uint64_t arena_size, arena_used; /* (b) bytes */
 	struct block *hash[BIT(HASH_BITS)];		/* (b) */
 	struct code_page *pages[BIT(PAGE_HASH_BITS)];	/* (b) */
+	struct code_cache snippets;
+	struct trap_region region;	/* of snippets */
+	struct snippet_slot {		/* snippets by content, open addressing */
+		uint32_t hash, len;	/* len 0: free */
+		const uint8_t *code;
+	} snippet_slot[BIT(SNIPPET_HASH_BITS)];
 };
 
 static inline void soft_lock(struct soft *s)
@@ -105,6 +114,15 @@ struct block *block_insert(struct soft_vcpu *sv, gpa_t gpa, gpa_t second, unsign
 bool block_worthwhile(struct soft_vcpu *sv, gpa_t gpa);
 /* gpa_space.code_write: [gpa, gpa+len) is about to be written. */
 void blocks_code_write(void *arg, gpa_t gpa, uint64_t len);
+
+/* snippets.c: one copy of each snippet; NULL: full, see snippets_full(). */
+int snippets_init(struct soft *s, struct err *e);
+void snippets_destroy(struct soft *s);
+void *snippet_store(struct soft *s, const uint8_t *code, unsigned int len);
+/* True: there might not be room for a block's snippets. */
+bool snippets_full(const struct soft *s);
+/* Forgets them all, with the blocks that use them. */
+void snippets_flush(struct soft *s);
 
 /*
  * build.c: the block at linear address @linear, found or made.  EXEC_FAULT: the fetch

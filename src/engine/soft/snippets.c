@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The store of snippets.  A snippet depends on the instruction's bytes alone, so there is
+ * one copy of each, however often the guest's code has it or changes.
+ */
+#include "engine/soft/host.h"
+#include "engine/soft/snippet.h"
+#include "engine/soft/soft_priv.h"
+
+#define CACHE_SIZE	(2UL << 20)
+
+int snippets_init(struct soft *s, struct err *e)
+{
+	int rc = code_cache_init(&s->snippets, CACHE_SIZE, e);
+
+	if (rc)
+		return rc;
+	s->region = (struct trap_region){
+		.start = (uintptr_t)s->snippets.rx, .size = s->snippets.size,
+		.redirect = host_redirect,
+	};
+	return 0;
+}
+
+void snippets_destroy(struct soft *s)
+{
+	code_cache_destroy(&s->snippets);
+}
+
+static uint32_t hash_bytes(const uint8_t *p, unsigned int len)
+{
+	uint32_t h = 2166136261u;
+
+	while (len--)
+		h = (h ^ *p++) * 16777619u;
+	return h;
+}
+
+static bool same(const struct snippet_slot *slot, uint32_t hash, const uint8_t *code,
+		 unsigned int len)
+{
+	if (slot->hash != hash || slot->len != len)
+		return false;
+	for (unsigned int i = 0; i < len; i++)
+		if (slot->code[i] != code[i])
+			return false;
+	return true;
+}
+
+void *snippet_store(struct soft *s, const uint8_t *code, unsigned int len)
+{
+	uint32_t hash = hash_bytes(code, len);
+	struct snippet_slot *slot;
+	void *entry;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(s->snippet_slot); i++) {
+		slot = &s->snippet_slot[(hash + i) % ARRAY_SIZE(s->snippet_slot)];
+		if (slot->len && !same(slot, hash, code, len))
+			continue;
+		if (slot->len)
+			return (void *)slot->code;
+		entry = code_cache_add(&s->snippets, code, len);
+		if (entry)
+			*slot = (struct snippet_slot){ .hash = hash, .len = len, .code = entry };
+		return entry;
+	}
+	return NULL;
+}
+
+/* The smallest snippet takes 16 bytes of the cache, so the table fills up later than it. */
+_Static_assert(CACHE_SIZE / 16 / 8 <= BIT(SNIPPET_HASH_BITS), "table of snippets too small");
+
+bool snippets_full(const struct soft *s)
+{
+	return code_cache_room(&s->snippets) < BLOCK_INSNS * (SNIPPET_MAX + 16);
+}
+
+void snippets_flush(struct soft *s)
+{
+	blocks_flush(s);
+	s->snippets.used = 0;
+	for (unsigned int i = 0; i < ARRAY_SIZE(s->snippet_slot); i++)
+		s->snippet_slot[i].len = 0;
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Host exceptions in generated code; see trap.h. */
+#include "engine/soft/trap.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+_Static_assert((int)TRAP_RAX == REG_RAX && (int)TRAP_RSP == REG_RSP &&
+	       (int)TRAP_RIP == REG_RIP && (int)TRAP_VECTOR == REG_TRAPNO &&
+	       (int)TRAP_CR2 == REG_CR2, "indices differ");
+
+#define SIGNAL_STACK	(64 * 1024)
+
+/* A signal handler is given no argument of ours, so what it needs hangs from the thread. */
+static __thread const struct trap_region *regions;
+
+static void on_trap(int sig, siginfo_t *info, void *context)
+{
+	ucontext_t *uc = context;
+	uint64_t rip = uc->uc_mcontext.gregs[REG_RIP];
+
+	(void)info;
+	for (const struct trap_region *r = regions; r; r = r->next)
+		if (rip - r->start < r->size && r->redirect(r, sig, uc->uc_mcontext.gregs))
+			return;
+	/* Not ours: on return it happens again, and does what it does to everybody. */
+	signal(sig, SIG_DFL);
+}
+
+int trap_init(struct err *e)
+{
+	static const int signals[] = { SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGTRAP };
+	struct sigaction sa = { .sa_sigaction = on_trap, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+
+	sigemptyset(&sa.sa_mask);
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		if (sigaction(signals[i], &sa, NULL))
+			return err_errno(e, errno, "could not install a signal handler");
+	return 0;
+}
+
+void trap_enter(const struct trap_region *list)
+{
+	stack_t old, own = { .ss_size = SIGNAL_STACK };
+
+	/* Kept until the thread ends; without it the ordinary stack serves. */
+	if (!sigaltstack(NULL, &old) && (old.ss_flags & SS_DISABLE)) {
+		own.ss_sp = mmap(NULL, SIGNAL_STACK, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (own.ss_sp != MAP_FAILED)
+			sigaltstack(&own, NULL);
+	}
+	regions = list;
+}
+
+void trap_leave(void)
+{
+	regions = NULL;
+}
