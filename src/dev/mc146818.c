@@ -53,8 +53,9 @@ struct mc146818 {
 	struct irq_line irq;		/* (i) */
 	uint8_t index;
 	uint8_t cmos[CMOS_SIZE];	/* time bytes are valid while the clock is set or stopped */
-	int64_t offset;			/* UTC seconds - VM seconds */
-	uint64_t seen;			/* VM second up to which UF and AF are accounted */
+	uint64_t phase;			/* ns into a UTC second at VM time 0 */
+	int64_t offset;			/* UTC seconds - seconds counted from there */
+	uint64_t seen;			/* second up to which UF and AF are accounted */
 	uint64_t ticks;			/* periodic ticks accounted */
 	struct timer update, periodic;
 };
@@ -142,14 +143,14 @@ static int64_t load_time(const struct mc146818 *r)
 	return timegm(&tm);
 }
 
-static uint64_t vm_second(const struct mc146818 *r)
+static uint64_t second(const struct mc146818 *r)
 {
-	return clock_now(r->clock) / NS_PER_SEC;
+	return (clock_now(r->clock) + r->phase) / NS_PER_SEC;
 }
 
 static int64_t utc_now(const struct mc146818 *r)
 {
-	return (int64_t)vm_second(r) + r->offset;
+	return (int64_t)second(r) + r->offset;
 }
 
 static bool alarm_field(const struct mc146818 *r, uint8_t alarm, unsigned int now, bool hour)
@@ -188,7 +189,7 @@ static uint64_t periodic_ticks(const struct mc146818 *r)
 /* Sets what has become due since the last look. */
 static void account(struct mc146818 *r)
 {
-	uint64_t now = vm_second(r), ticks;
+	uint64_t now = second(r), ticks;
 
 	if (running(r) && now > r->seen) {
 		r->cmos[RTC_C] |= C_UF;
@@ -213,7 +214,7 @@ static void arm(struct mc146818 *r)
 	uint64_t next;
 
 	if (running(r) && r->cmos[RTC_B] & (B_UIE | B_AIE))
-		timer_set(&r->update, (vm_second(r) + 1) * NS_PER_SEC);
+		timer_set(&r->update, (second(r) + 1) * NS_PER_SEC - r->phase);
 	else
 		timer_cancel(&r->update);
 	if (period(r) && r->cmos[RTC_B] & B_PIE) {
@@ -247,7 +248,7 @@ static bool is_time(unsigned int reg)
 static uint8_t read_data(struct mc146818 *r)
 {
 	unsigned int reg = r->index;
-	uint64_t in_second = clock_now(r->clock) % NS_PER_SEC;
+	uint64_t in_second = (clock_now(r->clock) + r->phase) % NS_PER_SEC;
 	uint8_t value;
 
 	if (is_time(reg) && running(r))
@@ -273,7 +274,7 @@ static void write_time(struct mc146818 *r, unsigned int reg, uint8_t value)
 	}
 	store_time(r, utc_now(r));
 	r->cmos[reg] = value;
-	r->offset = load_time(r) - (int64_t)vm_second(r);
+	r->offset = load_time(r) - (int64_t)second(r);
 }
 
 static void write_control(struct mc146818 *r, unsigned int reg, uint8_t value)
@@ -289,7 +290,7 @@ static void write_control(struct mc146818 *r, unsigned int reg, uint8_t value)
 		r->cmos[RTC_B] = value & B_SET ? value & ~B_UIE : value;
 	/* A clock that starts goes on from the bytes that were set. */
 	if (!was_running && running(r))
-		r->offset = load_time(r) - (int64_t)vm_second(r);
+		r->offset = load_time(r) - (int64_t)second(r);
 	if (period(r))
 		r->ticks = periodic_ticks(r);
 }
@@ -348,7 +349,7 @@ static void rtc_reset(struct device *d)
 	r->index = 0;
 	r->cmos[RTC_B] &= ~(B_PIE | B_AIE | B_UIE);
 	r->cmos[RTC_C] = 0;
-	r->seen = vm_second(r);
+	r->seen = second(r);
 	if (period(r))
 		r->ticks = periodic_ticks(r);
 	update_irq(r);
@@ -384,6 +385,7 @@ static int rtc_load_finish(struct device *d, struct err *e)
 static const struct state_field rtc_fields[] = {
 	STATE_FIELD(struct mc146818, index, CMOS_SIZE - 1),
 	STATE_ARRAY(struct mc146818, cmos, 0xff),
+	STATE_FIELD(struct mc146818, phase, NS_PER_SEC - 1),
 	STATE_FIELD(struct mc146818, offset, UINT64_MAX),
 	STATE_FIELD(struct mc146818, seen, UINT64_MAX),
 	STATE_FIELD(struct mc146818, ticks, UINT64_MAX),
@@ -400,7 +402,7 @@ static const struct device_ops rtc_ops = {
 };
 
 int mc146818_create(struct device **out, struct gpa_space *s, struct clock *clock,
-		    int64_t epoch, const struct irq_line *irq, struct err *e)
+		    const struct timespec *epoch, const struct irq_line *irq, struct err *e)
 {
 	struct mc146818 *r = calloc(1, sizeof(*r));
 	struct io_region region = { "mc146818", 0x70, 2, &rtc_io, r };
@@ -412,7 +414,8 @@ int mc146818_create(struct device **out, struct gpa_space *s, struct clock *cloc
 	r->space = s;
 	r->clock = clock;
 	r->irq = *irq;
-	r->offset = epoch;
+	r->phase = epoch->tv_nsec;
+	r->offset = epoch->tv_sec;
 	r->cmos[RTC_A] = A_DIVIDER_32K | 6;	/* 1,024 Hz */
 	r->cmos[RTC_B] = B_24H;
 	r->cmos[RTC_D] = D_VRT;

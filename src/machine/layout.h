@@ -67,7 +67,8 @@
 #define GSI_PCI_FIRST		16	/* INTA-INTD of the slots, by turns */
 #define GSI_PCI_COUNT		8
 
+#define GSI_PCI_SHARED		20	/* this one and those behind also carry the HPET's */
+
 #define VCPUS_MAX		64	/* with their APIC IDs below 255 */
-#define IOAPIC_ID		0xff
 
 #endif

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The machine's ACPI tables as one image for guest memory at LAYOUT_ACPI, the RSDP first.
+ */
+#ifndef VIREO_MACHINE_ACPI_H
+#define VIREO_MACHINE_ACPI_H
+
+#include "base/err.h"
+#include "base/types.h"
+
+#define ACPI_RSDP_SIZE	36
+
+struct acpi_image {
+	uint8_t *data;
+	uint32_t size;
+};
+
+/* -ENOMEM; -ENOSPC where the tables outgrow their place. */
+int acpi_build(struct acpi_image *out, unsigned int vcpus, struct err *e);
+void acpi_image_free(struct acpi_image *image);
+
+#endif

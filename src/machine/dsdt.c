@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The DSDT's definition block: what of the machine a system cannot find by itself.
+ *
+ * Source: ACPI specification, "System Bus Tree", "Device Configuration"; PCI Firmware
+ * Specification, "ACPI Methods".
+ *
+ * There are no methods: nothing here moves.  The power button is the fixed one of PM1.
+ */
+#include "machine/acpi_priv.h"
+
+#include "dev/acpi_pm.h"
+#include "machine/layout.h"
+
+#include <stdio.h>
+
+#define PCI_SLOTS	32
+#define PCI_PINS	4
+#define PORTS_END	0xffff
+
+static void hid(struct aml *a, const char *id)
+{
+	aml_name(a, "_HID");
+	aml_eisa_id(a, id);
+}
+
+static void uid(struct aml *a, unsigned int n)
+{
+	aml_name(a, "_UID");
+	aml_integer(a, n);
+}
+
+static void crs(struct aml *a)
+{
+	aml_name(a, "_CRS");
+	aml_resources(a);
+}
+
+/* SLP_TYP values for PM1a and PM1b (absent). */
+static void s5(struct aml *a)
+{
+	aml_name(a, "_S5_");
+	aml_package(a, 4);
+	aml_integer(a, SLP_TYP_S5);
+	aml_integer(a, SLP_TYP_S5);
+	aml_integer(a, 0);
+	aml_integer(a, 0);
+	aml_end(a);
+}
+
+static void pci_windows(struct aml *a)
+{
+	crs(a);
+	aml_bus_window(a, 0, 255);
+	aml_io(a, PORT_PCI, 8);
+	aml_io_window(a, 0, PORT_PCI - 1);
+	aml_io_window(a, PORT_PCI_IO, PORTS_END);
+	aml_memory32_window(a, LAYOUT_PCI_MMIO, LAYOUT_PCI_MMIO_END - 1);
+	aml_memory32_window(a, LAYOUT_PCI_MMIO2, LAYOUT_PCI_MMIO2_END - 1);
+	aml_memory64_window(a, LAYOUT_PCI_MMIO64,
+			    LAYOUT_PCI_MMIO64 + LAYOUT_PCI_MMIO64_SIZE - 1);
+	aml_resources_end(a);
+}
+
+/* Every pin of every slot, spread over the shared inputs. */
+static void pci_interrupts(struct aml *a)
+{
+	aml_name(a, "_PRT");
+	aml_package(a, PCI_SLOTS * PCI_PINS);
+	for (unsigned int slot = 0; slot < PCI_SLOTS; slot++) {
+		for (unsigned int pin = 0; pin < PCI_PINS; pin++) {
+			aml_package(a, 4);
+			aml_integer(a, slot << 16 | 0xffff);	/* any function */
+			aml_integer(a, pin);
+			aml_integer(a, 0);			/* no link device: */
+			aml_integer(a, pci_gsi(slot, pin));	/* the GSI itself */
+			aml_end(a);
+		}
+	}
+	aml_end(a);
+}
+
+static void pci_root(struct aml *a)
+{
+	aml_device(a, "PCI0");
+	hid(a, "PNP0A08");
+	aml_name(a, "_CID");
+	aml_eisa_id(a, "PNP0A03");
+	uid(a, 0);
+	aml_name(a, "_SEG");
+	aml_integer(a, 0);
+	aml_name(a, "_BBN");
+	aml_integer(a, 0);
+	pci_windows(a);
+	pci_interrupts(a);
+	aml_end(a);
+}
+
+/* The board's own address space, which no bridge passes on. */
+static void board(struct aml *a)
+{
+	aml_device(a, "MBRD");
+	hid(a, "PNP0C02");
+	uid(a, 0);
+	crs(a);
+	aml_memory(a, LAYOUT_ECAM, LAYOUT_ECAM_SIZE);
+	aml_io(a, PORT_ACPI_PM, PM_BLOCK_SIZE);
+	aml_io(a, PORT_ACPI_GPE0, GPE0_SIZE);
+	aml_io(a, PORT_SMI_COMMAND, 2);
+	aml_io(a, PORT_FW_CFG, 12);
+	aml_io(a, PORT_DIAGNOSTIC, 1);
+	aml_io(a, PORT_CONTROL_A, 1);
+	aml_resources_end(a);
+	aml_end(a);
+}
+
+static void serial(struct aml *a, const char *name, unsigned int n, uint16_t port,
+		   unsigned int irq)
+{
+	aml_device(a, name);
+	hid(a, "PNP0501");
+	uid(a, n);
+	crs(a);
+	aml_io(a, port, 8);
+	aml_irq(a, irq);
+	aml_resources_end(a);
+	aml_end(a);
+}
+
+static void clock_chip(struct aml *a)
+{
+	aml_device(a, "RTC_");
+	hid(a, "PNP0B00");
+	crs(a);
+	aml_io(a, PORT_CMOS, 2);
+	aml_irq(a, IRQ_RTC);
+	aml_resources_end(a);
+	aml_end(a);
+}
+
+static void keyboard(struct aml *a)
+{
+	aml_device(a, "KBD_");
+	hid(a, "PNP0303");
+	crs(a);
+	aml_io(a, PORT_I8042_DATA, 1);
+	aml_io(a, PORT_I8042_COMMAND, 1);
+	aml_irq(a, IRQ_KEYBOARD);
+	aml_resources_end(a);
+	aml_end(a);
+}
+
+static void event_timer(struct aml *a)
+{
+	aml_device(a, "HPET");
+	hid(a, "PNP0103");
+	uid(a, 0);
+	crs(a);
+	aml_memory(a, LAYOUT_HPET, 0x400);
+	aml_resources_end(a);
+	aml_end(a);
+}
+
+static void processor(struct aml *a, unsigned int index)
+{
+	char name[5];
+
+	snprintf(name, sizeof(name), "C%03X", index & 0xfff);
+	aml_device(a, name);
+	aml_name(a, "_HID");
+	aml_string(a, "ACPI0007");
+	uid(a, index);	/* the MADT's processor UID */
+	aml_end(a);
+}
+
+void dsdt_body(struct aml *a, unsigned int vcpus)
+{
+	s5(a);
+	aml_scope(a, "\\_SB_");
+	pci_root(a);
+	board(a);
+	serial(a, "COM1", 1, PORT_COM1, IRQ_COM1);
+	serial(a, "COM2", 2, PORT_COM2, IRQ_COM2);
+	clock_chip(a);
+	keyboard(a);
+	event_timer(a);
+	for (unsigned int i = 0; i < vcpus; i++)
+		processor(a, i);
+	aml_end(a);
+}

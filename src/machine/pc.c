@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The PC as a schematic: pc_build() makes its devices in order and hands each its wires.
+ *
+ *	ISA IRQ n --+--> PIC input n --> INTR --> LINT0 of the local APICs
+ *	            `--> I/O APIC input n (IRQ 0: input 2) --> APIC bus
+ *	PIT, RTC ------> HPET's legacy switch ------> ISA IRQ 0, 8
+ *	PCI INTx, HPET -> shared inputs 16-23 of the I/O APIC
+ */
+#include "machine/pc.h"
+
+#include "dev/acpi_pm.h"
+#include "dev/debugexit.h"
+#include "dev/fw_cfg.h"
+#include "dev/hpet.h"
+#include "dev/i8042.h"
+#include "dev/i8254.h"
+#include "dev/i8259.h"
+#include "dev/ioapic.h"
+#include "dev/lapic.h"
+#include "dev/mc146818.h"
+#include "dev/pci_host.h"
+#include "dev/system_control.h"
+#include "dev/uart16550.h"
+
+#include <errno.h>
+
+#define KIB	1024ULL
+#define MIB	(1024 * KIB)
+#define SOURCE_HPET 0	/* of a shared I/O APIC input */
+
+/* --- memory --- */
+
+int pc_add_memory(struct gpa_space *s, uint64_t memory, struct err *e)
+{
+	uint64_t low = MIN(memory, LAYOUT_LOW_END);
+	int rc;
+
+	if (memory < MIB || memory % MIB)
+		return err_set(e, EINVAL, "a PC has at least 1 MiB of memory, and whole MiB");
+	if (memory > LAYOUT_PCI_MMIO64 - LAYOUT_HIGH_RAM)
+		return err_set(e, EINVAL, "a PC of ours has at most %llu GiB of memory",
+			       (LAYOUT_PCI_MMIO64 - LAYOUT_HIGH_RAM) >> 30);
+	rc = gpa_space_add_ram(s, 0, LAYOUT_BASE_RAM_END, e);
+	if (!rc)
+		rc = gpa_space_add_ram(s, LAYOUT_UPPER_RAM, low - LAYOUT_UPPER_RAM, e);
+	if (!rc && memory > low)
+		rc = gpa_space_add_ram(s, LAYOUT_HIGH_RAM, memory - low, e);
+	return rc;
+}
+
+/* What firmware reads from CMOS: KiB of base, KiB above 1 MiB, 64 KiB above 16 MiB, 4 GiB. */
+static void cmos_memory(struct device *rtc, uint64_t memory)
+{
+	uint64_t low = MIN(memory, LAYOUT_LOW_END);
+	uint64_t above_1m = MIN((low - MIB) / KIB, 0xffffULL);
+	uint64_t above_16m = low > 16 * MIB ? (low - 16 * MIB) / (64 * KIB) : 0;
+	uint64_t above_4g = MIN((memory - low) / (64 * KIB), 0xffffffULL);
+
+	mc146818_set_byte(rtc, 0x15, 640 & 0xff);
+	mc146818_set_byte(rtc, 0x16, 640 >> 8);
+	mc146818_set_byte(rtc, 0x17, above_1m);
+	mc146818_set_byte(rtc, 0x18, above_1m >> 8);
+	mc146818_set_byte(rtc, 0x30, above_1m);
+	mc146818_set_byte(rtc, 0x31, above_1m >> 8);
+	mc146818_set_byte(rtc, 0x34, above_16m);
+	mc146818_set_byte(rtc, 0x35, above_16m >> 8);
+	for (unsigned int i = 0; i < 3; i++)
+		mc146818_set_byte(rtc, 0x5b + i, above_4g >> (8 * i));
+}
+
+static int fw_cfg_facts(struct device *fw, const struct pc_config *c, struct err *e)
+{
+	uint64_t memory = c->memory;
+	uint16_t cpus = c->vcpus;
+	int rc;
+
+	rc = fw_cfg_add_item(fw, FW_CFG_RAM_SIZE, &memory, sizeof(memory), e);
+	if (!rc)
+		rc = fw_cfg_add_item(fw, FW_CFG_NB_CPUS, &cpus, sizeof(cpus), e);
+	if (!rc)
+		rc = fw_cfg_add_item(fw, FW_CFG_MAX_CPUS, &cpus, sizeof(cpus), e);
+	return rc;
+}
+
+/* --- interrupt wires --- */
+
+static void isa_set(void *sink, unsigned int irq, bool level)
+{
+	struct pc *pc = sink;
+
+	irq_set(&pc->to_pic[irq], level);
+	irq_set(&pc->to_ioapic[irq], level);
+}
+
+static struct irq_line isa(struct pc *pc, unsigned int irq)
+{
+	return (struct irq_line){ .set = isa_set, .sink = pc, .pin = irq };
+}
+
+static void connect_isa(struct pc *pc)
+{
+	for (unsigned int irq = 0; irq < IRQ_COUNT; irq++) {
+		if (irq == GSI_PIT)
+			continue;	/* the cascade: no IRQ 2 on the bus */
+		pc->to_pic[irq] = i8259_line(pc->pic, irq);
+		pc->to_ioapic[irq] = ioapic_line(pc->ioapic, irq == IRQ_PIT ? GSI_PIT : irq);
+	}
+}
+
+static void gsi_set(void *sink, unsigned int source, bool level)
+{
+	struct gsi_input *g = sink;
+
+	pthread_mutex_lock(&g->lock);
+	if (level)
+		g->sources |= 1U << source;
+	else
+		g->sources &= ~(1U << source);
+	irq_set(&g->out, g->sources);
+	pthread_mutex_unlock(&g->lock);
+}
+
+static struct irq_line shared_gsi(struct pc *pc, unsigned int gsi, unsigned int source)
+{
+	return (struct irq_line){
+		.set = gsi_set, .sink = &pc->gsi[gsi - GSI_PCI_FIRST], .pin = source,
+	};
+}
+
+static void connect_gsis(struct pc *pc)
+{
+	for (unsigned int i = 0; i < GSI_PCI_COUNT; i++)
+		pc->gsi[i].out = ioapic_line(pc->ioapic, GSI_PCI_FIRST + i);
+}
+
+/* --- building --- */
+
+/* Takes a device that was made into the list; passes @rc on. */
+static int plug(struct pc *pc, struct device **d, int rc)
+{
+	if (rc)
+		return rc;
+	(*d)->next = NULL;
+	*pc->last = *d;
+	pc->last = &(*d)->next;
+	return 0;
+}
+
+static int build_interrupts(struct pc *pc, struct err *e)
+{
+	struct irq_line intr = apic_bus_lint0(&pc->apic_bus);
+	int rc;
+
+	rc = plug(pc, &pc->pic, i8259_create(&pc->pic, pc->space, &intr, e));
+	if (rc)
+		return rc;
+	apic_bus_set_pic(&pc->apic_bus, i8259_ack, pc->pic);
+	rc = plug(pc, &pc->ioapic, ioapic_create(&pc->ioapic, pc->space, LAYOUT_IOAPIC,
+						 &pc->apic_bus, e));
+	if (rc)
+		return rc;
+	connect_isa(pc);
+	connect_gsis(pc);
+	return 0;
+}
+
+static int build_timers(struct pc *pc, const struct pc_config *c, struct err *e)
+{
+	struct hpet_wires wires = { .legacy = { isa(pc, IRQ_PIT), isa(pc, IRQ_RTC) } };
+	struct irq_line irq0, irq8;
+	int rc;
+
+	for (unsigned int gsi = GSI_PCI_SHARED; gsi < GSI_PCI_FIRST + GSI_PCI_COUNT; gsi++)
+		wires.pin[gsi] = shared_gsi(pc, gsi, SOURCE_HPET);
+	rc = plug(pc, &pc->hpet, hpet_create(&pc->hpet, pc->space, LAYOUT_HPET, pc->clock,
+					     &wires, e));
+	if (rc)
+		return rc;
+	irq0 = hpet_legacy_line(pc->hpet, 0);
+	irq8 = hpet_legacy_line(pc->hpet, 1);
+	rc = plug(pc, &pc->pit, i8254_create(&pc->pit, pc->space, pc->clock, &irq0, e));
+	if (rc)
+		return rc;
+	rc = plug(pc, &pc->rtc, mc146818_create(&pc->rtc, pc->space, pc->clock, &c->epoch,
+						&irq8, e));
+	if (!rc)
+		cmos_memory(pc->rtc, c->memory);
+	return rc;
+}
+
+static int build_isa(struct pc *pc, struct err *e)
+{
+	static const struct { uint16_t port; uint8_t irq; } com[2] = {
+		{ PORT_COM1, IRQ_COM1 }, { PORT_COM2, IRQ_COM2 },
+	};
+	struct irq_line irq = isa(pc, IRQ_KEYBOARD);
+	int rc;
+
+	rc = plug(pc, &pc->kbd, i8042_create(&pc->kbd, pc->space, &irq, &pc->power, e));
+	for (unsigned int i = 0; i < 2 && !rc; i++) {
+		irq = isa(pc, com[i].irq);
+		rc = plug(pc, &pc->uart[i], uart16550_create(&pc->uart[i], pc->space, com[i].port,
+							     pc->clock, &irq, e));
+	}
+	if (!rc)
+		rc = plug(pc, &pc->control, system_control_create(&pc->control, pc->space,
+								  &pc->power, e));
+	return rc;
+}
+
+static int build_platform(struct pc *pc, const struct pc_config *c, struct err *e)
+{
+	static const struct acpi_pm_ports pm = {
+		.pm = PORT_ACPI_PM, .gpe0 = PORT_ACPI_GPE0, .smi = PORT_SMI_COMMAND,
+	};
+	const struct pci_host_wires pci = { .ecam = LAYOUT_ECAM, .power = pc->power };
+	struct irq_line sci = isa(pc, IRQ_SCI);
+	int rc;
+
+	rc = plug(pc, &pc->pm, acpi_pm_create(&pc->pm, pc->space, &pm, pc->clock, &sci,
+					      &pc->power, e));
+	if (!rc)
+		rc = plug(pc, &pc->pci, pci_host_create(&pc->pci, pc->space, &pci, e));
+	if (!rc)
+		rc = plug(pc, &pc->fw_cfg, fw_cfg_create(&pc->fw_cfg, pc->space, PORT_FW_CFG, e));
+	if (!rc)
+		rc = fw_cfg_facts(pc->fw_cfg, c, e);
+	return rc;
+}
+
+int pc_build(struct pc *pc, const struct pc_config *c, struct err *e)
+{
+	struct device *exit_port;
+	int rc;
+
+	pc->last = &pc->devices;
+	apic_bus_init(&pc->apic_bus);
+	for (unsigned int i = 0; i < GSI_PCI_COUNT; i++)
+		pthread_mutex_init(&pc->gsi[i].lock, NULL);
+
+	rc = build_interrupts(pc, e);
+	if (!rc)
+		rc = build_timers(pc, c, e);
+	if (!rc)
+		rc = build_isa(pc, e);
+	if (!rc)
+		rc = build_platform(pc, c, e);
+	if (!rc && c->debug_exit)
+		rc = plug(pc, &exit_port, debugexit_create(&exit_port, pc->space, PORT_DEBUG_EXIT,
+							   &pc->power, e));
+	return rc;
+}
+
+int pc_add_lapic(struct pc *pc, struct vcpu *v, struct err *e)
+{
+	bool bsp = v->index == 0;
+	struct device *lapic;
+	int rc;
+
+	rc = plug(pc, &lapic, lapic_create(&lapic, v, &pc->apic_bus, bsp, e));
+	if (!rc && bsp)
+		pc->bsp_lapic = lapic;
+	return rc;
+}
+
+void pc_reset(struct pc *pc)
+{
+	for (struct device *d = pc->devices; d; d = d->next)
+		d->ops->reset(d);
+}
+
+/* The last made goes first: it may hold wires to those before it. */
+static void destroy_from(struct device *d)
+{
+	if (!d)
+		return;
+	destroy_from(d->next);
+	d->ops->destroy(d);
+}
+
+void pc_destroy(struct pc *pc)
+{
+	destroy_from(pc->devices);
+	pc->devices = NULL;
+	for (unsigned int i = 0; i < GSI_PCI_COUNT; i++)
+		pthread_mutex_destroy(&pc->gsi[i].lock);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The PC's board: its devices and the wires between them.
+ */
+#ifndef VIREO_MACHINE_PC_H
+#define VIREO_MACHINE_PC_H
+
+#include "dev/apic_bus.h"
+#include "dev/device.h"
+#include "machine/layout.h"
+
+#include <time.h>
+
+struct vcpu;
+
+/* One input of the I/O APIC that several sources share: high while one of them is. */
+struct gsi_input {
+	pthread_mutex_t lock;
+	struct irq_line out;
+	uint32_t sources;	/* (o) levels, a bit each */
+};
+
+struct pc {
+	struct gpa_space *space;
+	struct clock *clock;
+	struct power_line power;
+	struct apic_bus apic_bus;
+	struct device *devices, **last;	/* in the order of their making */
+
+	struct device *pic, *ioapic, *hpet, *pit, *rtc, *kbd, *uart[2];
+	struct device *fw_cfg, *pm, *pci, *control;
+	struct device *bsp_lapic;
+	struct irq_line to_pic[IRQ_COUNT], to_ioapic[IRQ_COUNT];
+	struct gsi_input gsi[GSI_PCI_COUNT];
+};
+
+struct pc_config {
+	uint64_t memory;
+	unsigned int vcpus;
+	struct timespec epoch;	/* UTC at VM time 0 */
+	bool debug_exit;
+};
+
+/* Lays out @memory bytes of RAM in pc->space.  -EINVAL, -ENOMEM. */
+int pc_add_memory(struct gpa_space *s, uint64_t memory, struct err *e);
+
+/*
+ * Makes everything but the vCPUs; pc->space, clock and power must be set.  After a
+ * failure pc_destroy() takes down what is there.
+ */
+int pc_build(struct pc *pc, const struct pc_config *c, struct err *e);
+/* Makes the local APIC of @v, which vcpu_init() has not seen yet. */
+int pc_add_lapic(struct pc *pc, struct vcpu *v, struct err *e);
+/* Resets all devices; no vCPU runs. */
+void pc_reset(struct pc *pc);
+void pc_destroy(struct pc *pc);
+
+#endif

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The vCPUs' threads: a gate that the VM opens and closes, the engine behind it, sleep
+ * while halted.
+ *
+ * A thread passes the gate only in state VM_RUNNING and is counted in 'running' until it
+ * comes back.  Whoever wants it back closes the gate first and sets ATTN_STOP second; the
+ * thread clears ATTN_STOP first and looks at the gate second.  So a stop is never lost.
+ */
+#include "machine/vm_priv.h"
+
+#include "cpu/cpuid.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WAKE_AP		(ATTN_STOP | ATTN_INIT | ATTN_SIPI | ATTN_FLUSH)
+#define WAKE_HALTED	(WAKE_AP | ATTN_INTR | ATTN_NMI | ATTN_SMI)
+
+/* --- sleep --- */
+
+/*
+ * After attention got a bit, on any thread.  The bit was set before we look at 'sleeping';
+ * the sleeper sets 'sleeping' before it looks at the bits: one of the two sees the other.
+ */
+static void vcpu_wake(void *arg)
+{
+	struct vm_vcpu *c = arg;
+
+	if (!atomic_load(&c->sleeping)) {
+		if (c->ready)
+			c->vm->config.engine->vcpu_kick(c->vm->engine, c->vcpu);
+		return;
+	}
+	pthread_mutex_lock(&c->sleep_lock);
+	pthread_cond_signal(&c->woken);
+	pthread_mutex_unlock(&c->sleep_lock);
+}
+
+/* Until one of @bits comes up in attention. */
+static void vcpu_sleep(struct vm_vcpu *c, uint32_t bits)
+{
+	pthread_mutex_lock(&c->sleep_lock);
+	atomic_store(&c->sleeping, true);
+	while (!(atomic_load(&c->vcpu->attention) & bits))
+		pthread_cond_wait(&c->woken, &c->sleep_lock);
+	atomic_store(&c->sleeping, false);
+	pthread_mutex_unlock(&c->sleep_lock);
+}
+
+/* --- the thread --- */
+
+/* Returns when the vCPU has to stop. */
+static void run_vcpu(struct vm_vcpu *c)
+{
+	struct vm *vm = c->vm;
+	struct vcpu *v = c->vcpu;
+
+	for (;;) {
+		switch (vm->config.engine->vcpu_run(vm->engine, v)) {
+		case VCPU_EXIT_STOP:
+			return;
+		case VCPU_EXIT_HALT:
+			vcpu_sleep(c, v->wait_sipi ? WAKE_AP : WAKE_HALTED);
+			break;
+		case VCPU_EXIT_SHUTDOWN:
+			vm_event(vm, EVENT_TRIPLE_FAULT);
+			vcpu_sleep(c, ATTN_STOP);
+			return;
+		case VCPU_EXIT_ERROR:
+			vm_fail(vm, &v->err);
+			vcpu_sleep(c, ATTN_STOP);
+			return;
+		}
+	}
+}
+
+/* Waits for the gate to open; false when the VM ends. */
+static bool pass_gate(struct vm *vm)
+{
+	bool go;
+
+	pthread_mutex_lock(&vm->gate_lock);
+	while (vm->state == VM_PAUSED)
+		pthread_cond_wait(&vm->gate, &vm->gate_lock);
+	go = vm->state == VM_RUNNING;
+	if (go)
+		vm->running++;
+	pthread_mutex_unlock(&vm->gate_lock);
+	return go;
+}
+
+static void leave(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->gate_lock);
+	vm->running--;
+	pthread_cond_broadcast(&vm->gate);
+	pthread_mutex_unlock(&vm->gate_lock);
+}
+
+static void *vcpu_thread(void *arg)
+{
+	struct vm_vcpu *c = arg;
+
+	while (pass_gate(c->vm)) {
+		run_vcpu(c);
+		atomic_fetch_and(&c->vcpu->attention, ~(uint32_t)ATTN_STOP);
+		leave(c->vm);
+	}
+	return NULL;
+}
+
+/* --- all of them --- */
+
+static void set_state(struct vm *vm, int state)
+{
+	pthread_mutex_lock(&vm->gate_lock);
+	vm->state = state;
+	pthread_cond_broadcast(&vm->gate);
+	pthread_mutex_unlock(&vm->gate_lock);
+}
+
+static void stop_all(struct vm *vm)
+{
+	for (unsigned int i = 0; i < vm->vcpu_count; i++)
+		vcpu_attention(vm->vcpus[i].vcpu, ATTN_STOP);
+}
+
+void vcpus_resume(struct vm *vm)
+{
+	set_state(vm, VM_RUNNING);
+}
+
+void vcpus_pause(struct vm *vm)
+{
+	set_state(vm, VM_PAUSED);
+	stop_all(vm);
+	pthread_mutex_lock(&vm->gate_lock);
+	while (vm->running)
+		pthread_cond_wait(&vm->gate, &vm->gate_lock);
+	pthread_mutex_unlock(&vm->gate_lock);
+}
+
+int vcpus_start(struct vm *vm, struct err *e)
+{
+	int rc;
+
+	for (unsigned int i = 0; i < vm->vcpu_count; i++) {
+		struct vm_vcpu *c = &vm->vcpus[i];
+
+		rc = pthread_create(&c->thread, NULL, vcpu_thread, c);
+		if (rc)
+			return err_errno(e, rc, "could not start the thread of processor %u", i);
+		c->started = true;
+	}
+	return 0;
+}
+
+void vcpus_join(struct vm *vm)
+{
+	set_state(vm, VM_ENDING);
+	for (unsigned int i = 0; i < vm->vcpu_count; i++) {
+		if (!vm->vcpus[i].started)
+			continue;
+		vcpu_attention(vm->vcpus[i].vcpu, ATTN_STOP);
+		pthread_join(vm->vcpus[i].thread, NULL);
+		vm->vcpus[i].started = false;
+	}
+}
+
+static int vcpu_create(struct vm *vm, struct vm_vcpu *c, unsigned int index, struct err *e)
+{
+	struct vcpu *v;
+	int rc;
+
+	pthread_mutex_init(&c->sleep_lock, NULL);
+	pthread_cond_init(&c->woken, NULL);
+	c->vm = vm;
+	v = aligned_alloc(64, ALIGN_UP(sizeof(*v), 64));
+	if (!v)
+		return err_set(e, ENOMEM, "out of memory for processor %u", index);
+	memset(v, 0, sizeof(*v));
+	c->vcpu = v;
+	v->index = index;
+	v->space = &vm->space;
+	v->model = vm->config.model;
+	v->clock = &vm->clock;
+	v->log = vm->log;
+	v->tsc_hz = host_tsc_hz();
+	rc = pc_add_lapic(&vm->pc, v, e);
+	if (!rc)
+		rc = vcpu_init(v, e);
+	if (rc)
+		return rc;
+	rc = vm->config.engine->vcpu_add(vm->engine, v, e);
+	if (rc) {
+		vcpu_destroy(v);
+		return rc;
+	}
+	c->ready = true;
+	v->wake_arg = c;
+	v->wake = vcpu_wake;
+	return 0;
+}
+
+int vcpus_create(struct vm *vm, struct err *e)
+{
+	unsigned int count = MAX(vm->config.vcpus, 1U);
+	int rc;
+
+	if (count > VCPUS_MAX)
+		return err_set(e, EINVAL, "a PC of ours has at most %d processors", VCPUS_MAX);
+	vm->vcpus = calloc(count, sizeof(*vm->vcpus));
+	if (!vm->vcpus)
+		return err_set(e, ENOMEM, "out of memory for the processors");
+	while (vm->vcpu_count < count) {
+		unsigned int i = vm->vcpu_count++;
+
+		rc = vcpu_create(vm, &vm->vcpus[i], i, e);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+/* The local APICs, which know the vCPUs, are gone by now. */
+void vcpus_destroy(struct vm *vm)
+{
+	for (unsigned int i = 0; i < vm->vcpu_count; i++) {
+		struct vm_vcpu *c = &vm->vcpus[i];
+
+		if (c->ready) {
+			vm->config.engine->vcpu_remove(vm->engine, c->vcpu);
+			vcpu_destroy(c->vcpu);
+		}
+		free(c->vcpu);
+		pthread_cond_destroy(&c->woken);
+		pthread_mutex_destroy(&c->sleep_lock);
+	}
+	free(vm->vcpus);
+	vm->vcpus = NULL;
+	vm->vcpu_count = 0;
+}

@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A virtual machine's life: creation, power-on, events, end.  See vm.h.
+ *
+ * Devices and vCPU threads report events in a bit set; the loop's thread handles them
+ * with all vCPUs stopped.
+ */
+#include "machine/vm_priv.h"
+
+#include "cpu/cpuid.h"
+#include "dev/acpi_pm.h"
+#include "dev/fw_cfg.h"
+#include "dev/lapic.h"
+#include "dev/uart16550.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+/* --- events --- */
+
+void vm_event(struct vm *vm, enum vm_event what)
+{
+	atomic_fetch_or(&vm->events, 1U << what);
+	/* The guest runs no further than it must. */
+	for (unsigned int i = 0; i < vm->vcpu_count; i++)
+		vcpu_attention(vm->vcpus[i].vcpu, ATTN_STOP);
+	loop_post(vm->loop, &vm->event_work);
+}
+
+void vm_fail(struct vm *vm, const struct err *e)
+{
+	pthread_mutex_lock(&vm->gate_lock);
+	if (!vm->err.code)
+		vm->err = *e;
+	pthread_mutex_unlock(&vm->gate_lock);
+	vm_event(vm, EVENT_ERROR);
+}
+
+/* The power line of the devices; their locks may be held. */
+static void power_line_event(void *sink, enum machine_event what, unsigned int value)
+{
+	static const enum vm_event event[] = {
+		[MACHINE_POWEROFF] = EVENT_POWEROFF,
+		[MACHINE_RESET] = EVENT_RESET,
+		[MACHINE_TRIPLE_FAULT] = EVENT_TRIPLE_FAULT,
+		[MACHINE_DEBUG_EXIT] = EVENT_DEBUG_EXIT,
+		[MACHINE_PANIC] = EVENT_PANIC,
+	};
+	struct vm *vm = sink;
+
+	if (what == MACHINE_DEBUG_EXIT)
+		atomic_store(&vm->exit_status, value);
+	vm_event(vm, event[what]);
+}
+
+/* --- power-on --- */
+
+/* Everything as after power-on, but for the RAM's contents; then the boot images. */
+static int power_on(struct vm *vm, struct err *e)
+{
+	enum mem_result written;
+
+	pc_reset(&vm->pc);
+	for (unsigned int i = 0; i < vm->vcpu_count; i++) {
+		vcpu_reset(vm->vcpus[i].vcpu, false);
+		/* All processors' time-stamp counters start together. */
+		vm->vcpus[i].vcpu->tsc_offset = vm->vcpus[0].vcpu->tsc_offset;
+	}
+	written = gpa_write(&vm->space, LAYOUT_ACPI, vm->acpi.data, vm->acpi.size);
+	if (written != MEM_OK)
+		return err_set(e, EFAULT, "could not write the ACPI tables to guest memory");
+	if (!vm->config.load)
+		return 0;
+	lapic_set_virtual_wire(vm->pc.bsp_lapic);
+	return vm->config.load(vm->config.load_arg, vm, e);
+}
+
+static void end_run(struct vm *vm, enum vm_exit how)
+{
+	vm->result.exit = how;
+	vm->result.status = atomic_load(&vm->exit_status);
+	loop_quit(vm->loop);
+}
+
+static void fail_run(struct vm *vm)
+{
+	vm->failed = vm->err.code ? vm->err.code : -EIO;
+	end_run(vm, VM_EXIT_ERROR);
+}
+
+static void reset_or_end(struct vm *vm)
+{
+	struct err e = { 0 };
+
+	if (vm->config.no_reboot) {
+		end_run(vm, VM_EXIT_RESET);
+		return;
+	}
+	log_info(vm->log, "the guest resets");
+	if (power_on(vm, &e)) {
+		vm->err = e;
+		fail_run(vm);
+		return;
+	}
+	vcpus_resume(vm);
+}
+
+/* On the loop's thread.  A run that goes on resumes the vCPUs, one that ends does not. */
+static void handle_events(void *arg)
+{
+	struct vm *vm = arg;
+	uint32_t events = atomic_exchange(&vm->events, 0);
+
+	if (!events)
+		return;
+	vcpus_pause(vm);
+	/* Together with what came in until the last vCPU stood still. */
+	events |= atomic_exchange(&vm->events, 0);
+	switch ((enum vm_event)__builtin_ctz(events)) {
+	case EVENT_STOP:
+		end_run(vm, VM_EXIT_STOPPED);
+		break;
+	case EVENT_ERROR:
+		fail_run(vm);
+		break;
+	case EVENT_DEBUG_EXIT:
+		end_run(vm, VM_EXIT_DEBUG);
+		break;
+	case EVENT_POWEROFF:
+		end_run(vm, VM_EXIT_POWEROFF);
+		break;
+	case EVENT_PANIC:
+		end_run(vm, VM_EXIT_PANIC);
+		break;
+	case EVENT_TRIPLE_FAULT:
+		if (vm->config.triple_fault == TRIPLE_FAULT_END)
+			end_run(vm, VM_EXIT_TRIPLE_FAULT);
+		else
+			reset_or_end(vm);
+		break;
+	case EVENT_RESET:
+	case EVENT_COUNT:
+		reset_or_end(vm);
+		break;
+	}
+}
+
+int vm_run(struct vm *vm, struct vm_result *r, struct err *e)
+{
+	int rc;
+
+	rc = vcpus_start(vm, e);
+	if (!rc)
+		rc = power_on(vm, e);
+	if (rc)
+		goto out;
+	clock_start(&vm->clock);
+	vcpus_resume(vm);
+	rc = loop_run(vm->loop, e);
+	clock_stop(&vm->clock);
+	if (!rc && vm->failed) {
+		rc = vm->failed;
+		if (e)
+			*e = vm->err;
+	}
+out:
+	vcpus_join(vm);
+	*r = vm->result;
+	return rc;
+}
+
+void vm_stop(struct vm *vm)
+{
+	vm_event(vm, EVENT_STOP);
+}
+
+void vm_reset(struct vm *vm)
+{
+	vm_event(vm, EVENT_RESET);
+}
+
+void vm_power_button(struct vm *vm)
+{
+	acpi_pm_power_button(vm->pc.pm);
+}
+
+/* --- creation --- */
+
+static void map_add(struct e820_map *m, uint64_t base, uint64_t end, uint32_t type)
+{
+	if (base < end)
+		m->entry[m->count++] = (struct e820_entry){ base, end - base, type };
+}
+
+static void make_map(struct vm *vm)
+{
+	uint64_t memory = vm->config.memory, low_end = MIN(memory, LAYOUT_LOW_END);
+	struct e820_map *m = &vm->map;
+
+	map_add(m, 0, LAYOUT_EBDA, E820_RAM);
+	map_add(m, LAYOUT_EBDA, LAYOUT_BASE_RAM_END, E820_RESERVED);
+	map_add(m, LAYOUT_UPPER_RAM, LAYOUT_ACPI_END, E820_RESERVED);
+	map_add(m, LAYOUT_ACPI_END, low_end, E820_RAM);
+	map_add(m, LAYOUT_ECAM, LAYOUT_ECAM + LAYOUT_ECAM_SIZE, E820_RESERVED);
+	map_add(m, LAYOUT_HIGH_RAM, LAYOUT_HIGH_RAM + memory - low_end, E820_RAM);
+}
+
+static int build_board(struct vm *vm, struct err *e)
+{
+	struct pc_config c = {
+		.memory = vm->config.memory, .vcpus = MAX(vm->config.vcpus, 1U),
+		.debug_exit = vm->config.debug_exit,
+	};
+
+	clock_gettime(CLOCK_REALTIME, &c.epoch);
+	vm->pc.space = &vm->space;
+	vm->pc.clock = &vm->clock;
+	vm->pc.power = (struct power_line){ .event = power_line_event, .sink = vm };
+	return pc_build(&vm->pc, &c, e);
+}
+
+/* What a system asks of firmware: the tables in memory, and for real firmware by file. */
+static int build_tables(struct vm *vm, struct err *e)
+{
+	int rc;
+
+	make_map(vm);
+	rc = acpi_build(&vm->acpi, MAX(vm->config.vcpus, 1U), e);
+	if (!rc)
+		rc = fw_cfg_add_file(vm->pc.fw_cfg, "etc/e820", vm->map.entry,
+				     vm->map.count * sizeof(vm->map.entry[0]), e);
+	if (!rc)
+		rc = fw_cfg_add_file(vm->pc.fw_cfg, "etc/acpi/rsdp", vm->acpi.data,
+				     ACPI_RSDP_SIZE, e);
+	if (!rc)
+		rc = fw_cfg_add_file(vm->pc.fw_cfg, "etc/acpi/tables", vm->acpi.data,
+				     vm->acpi.size, e);
+	return rc;
+}
+
+static int build_engine(struct vm *vm, struct err *e)
+{
+	static const struct engine_config defaults;
+	const struct engine_config *c = vm->config.engine_config;
+	int rc;
+
+	rc = vm->config.engine->probe(e);
+	if (rc)
+		return rc;
+	return vm->config.engine->create(&vm->engine, &vm->space, c ? c : &defaults, vm->log, e);
+}
+
+int vm_create(struct vm **out, const struct vm_config *c, struct err *e)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+	int rc;
+
+	if (!vm)
+		return err_set(e, ENOMEM, "out of memory for a virtual machine");
+	vm->config = *c;
+	vm->log = c->log;
+	vm->event_work = (struct loop_work){ .run = handle_events, .arg = vm };
+	pthread_mutex_init(&vm->gate_lock, NULL);
+	pthread_cond_init(&vm->gate, NULL);
+	clock_init(&vm->clock, false);
+	clock_stop(&vm->clock);
+	rc = gpa_space_init(&vm->space, e);
+	if (!rc)
+		rc = loop_create(&vm->loop, &vm->clock, e);
+	if (!rc)
+		rc = pc_add_memory(&vm->space, c->memory, e);
+	if (!rc)
+		rc = build_board(vm, e);
+	if (!rc)
+		rc = build_tables(vm, e);
+	if (!rc)
+		rc = build_engine(vm, e);
+	if (!rc)
+		rc = vcpus_create(vm, e);
+	if (rc) {
+		vm_destroy(vm);
+		return rc;
+	}
+	*out = vm;
+	return 0;
+}
+
+void vm_destroy(struct vm *vm)
+{
+	if (!vm)
+		return;
+	for (unsigned int i = 0; i < VM_SERIALS; i++)
+		if (vm->serial[i])
+			vm->serial[i]->ops->destroy(vm->serial[i]);
+	pc_destroy(&vm->pc);
+	vcpus_destroy(vm);
+	if (vm->engine)
+		vm->config.engine->destroy(vm->engine);
+	loop_destroy(vm->loop);
+	gpa_space_destroy(&vm->space);
+	clock_destroy(&vm->clock);
+	acpi_image_free(&vm->acpi);
+	pthread_cond_destroy(&vm->gate);
+	pthread_mutex_destroy(&vm->gate_lock);
+	free(vm);
+}
+
+void vm_attach_serial(struct vm *vm, unsigned int index, struct char_backend *b)
+{
+	vm->serial[index] = b;
+	uart16550_attach(vm->pc.uart[index], b);
+}
+
+/* --- what others need --- */
+
+struct loop *vm_loop(struct vm *vm)
+{
+	return vm->loop;
+}
+
+struct gpa_space *vm_space(struct vm *vm)
+{
+	return &vm->space;
+}
+
+struct clock *vm_clock(struct vm *vm)
+{
+	return &vm->clock;
+}
+
+struct vcpu *vm_vcpu(struct vm *vm, unsigned int index)
+{
+	return index < vm->vcpu_count ? vm->vcpus[index].vcpu : NULL;
+}
+
+unsigned int vm_vcpu_count(const struct vm *vm)
+{
+	return vm->vcpu_count;
+}
+
+const struct e820_map *vm_memory_map(const struct vm *vm)
+{
+	return &vm->map;
+}
+
+gpa_t vm_rsdp(const struct vm *vm)
+{
+	(void)vm;
+	return LAYOUT_ACPI;
+}

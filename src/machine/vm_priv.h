@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a VM is made of; for src/machine only.
+ */
+#ifndef VIREO_MACHINE_VM_PRIV_H
+#define VIREO_MACHINE_VM_PRIV_H
+
+#include "cpu/vcpu.h"
+#include "engine/engine.h"
+#include "machine/acpi.h"
+#include "machine/pc.h"
+#include "machine/vm.h"
+
+#include <stdatomic.h>
+
+/*
+ * What ends or interrupts the VM's run, by how much it matters: a set bit hides those
+ * above it.
+ */
+enum vm_event {
+	EVENT_STOP,
+	EVENT_ERROR,
+	EVENT_DEBUG_EXIT,
+	EVENT_POWEROFF,
+	EVENT_PANIC,
+	EVENT_TRIPLE_FAULT,
+	EVENT_RESET,
+	EVENT_COUNT
+};
+
+/* (s) under sleep_lock */
+struct vm_vcpu {
+	struct vm *vm;
+	struct vcpu *vcpu;
+	bool ready;			/* vcpu_init() and the engine have it */
+	bool started;			/* the thread exists */
+	pthread_t thread;
+	pthread_mutex_t sleep_lock;
+	pthread_cond_t woken;
+	atomic_bool sleeping;		/* set under (s); see vcpu_wake() */
+};
+
+/* (g) under gate_lock; (l) loop's thread; the rest is constant after vm_create() */
+struct vm {
+	struct vm_config config;
+	struct log *log;
+	struct gpa_space space;
+	struct clock clock;
+	struct loop *loop;
+	struct pc pc;
+	struct e820_map map;
+	struct acpi_image acpi;
+	struct char_backend *serial[VM_SERIALS];
+	struct engine *engine;
+	struct vm_vcpu *vcpus;
+	unsigned int vcpu_count;
+
+	_Atomic uint32_t events;	/* bits of enum vm_event, not yet handled */
+	_Atomic unsigned int exit_status; /* of EVENT_DEBUG_EXIT */
+	struct loop_work event_work;
+	struct vm_result result;	/* (l) */
+	int failed;			/* (l) -errno of EVENT_ERROR */
+	struct err err;			/* (g) of EVENT_ERROR: the first */
+
+	pthread_mutex_t gate_lock;
+	pthread_cond_t gate;		/* state or running changed */
+	enum { VM_PAUSED, VM_RUNNING, VM_ENDING } state; /* (g) */
+	unsigned int running;		/* (g) vCPU threads that have passed the gate */
+};
+
+/* Notes @what and has the loop see to it; any thread, any locks but the gate's. */
+void vm_event(struct vm *vm, enum vm_event what);
+/* The same with the host's error, the first of which is kept. */
+void vm_fail(struct vm *vm, const struct err *e);
+
+/* --- vcpu_thread.c --- */
+
+/* Makes the vCPUs; after a failure vcpus_destroy() takes down what is there. */
+int vcpus_create(struct vm *vm, struct err *e);
+void vcpus_destroy(struct vm *vm);
+/* Starts the threads; they wait at the gate. */
+int vcpus_start(struct vm *vm, struct err *e);
+/* Opens the gate. */
+void vcpus_resume(struct vm *vm);
+/* Closes it and waits until all vCPUs are behind it; not on a vCPU's thread. */
+void vcpus_pause(struct vm *vm);
+/* Ends the threads. */
+void vcpus_join(struct vm *vm);
+
+#endif
