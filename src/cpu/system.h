@@ -68,7 +68,7 @@ enum exec_status sys_pushf(struct vcpu *v, uint64_t *value);
 enum exec_status sys_cli(struct vcpu *v);
 enum exec_status sys_sti(struct vcpu *v);
 
-/* True where [port, port+size) is allowed by IOPL or the TSS's bitmap; else fault filled. */
+/* EXEC_OK where [port, port+size) is allowed by IOPL or the bitmap in the TSS, else #GP(0). */
 enum exec_status io_permitted(struct vcpu *v, uint16_t port, unsigned int size);
 /* Port accesses after the check; they put SIMD state away first. */
 uint32_t io_in(struct vcpu *v, uint16_t port, unsigned int size);
