@@ -248,7 +248,8 @@ static uint32_t gcd(uint32_t a, uint32_t b)
 /*
  * TSC frequency = crystal * EBX / EAX.  Systems compute crystal in kHz times EBX in 32
  * bits, so EBX must be small: the fraction is the best with EBX within that, found by
- * the convergents of the exact one; the error is under a millionth.
+ * the convergents of the exact one.  It errs by at most 2.9 millionths (crystal in kHz
+ * / 2^33, where the exact one is close to a whole number).
  */
 static void leaf_15(const struct cpu_model *m, uint32_t out[4])
 {
