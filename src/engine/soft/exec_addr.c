@@ -104,7 +104,7 @@ int exec_dest(struct vcpu *v, const struct insn *i, const struct operand *o,
 	return EXEC_OK;
 }
 
-int stack_load(struct vcpu *v, uint64_t off, unsigned int size, uint64_t *value)
+int exec_stack_load(struct vcpu *v, uint64_t off, unsigned int size, uint64_t *value)
 {
 	gva_t gva;
 
@@ -112,7 +112,7 @@ int stack_load(struct vcpu *v, uint64_t off, unsigned int size, uint64_t *value)
 	return load_linear(v, gva, SEG_SS, size, value);
 }
 
-int stack_store(struct vcpu *v, uint64_t off, unsigned int size, uint64_t value)
+int exec_stack_store(struct vcpu *v, uint64_t off, unsigned int size, uint64_t value)
 {
 	gva_t gva;
 
@@ -120,11 +120,11 @@ int stack_store(struct vcpu *v, uint64_t off, unsigned int size, uint64_t value)
 	return mem_status(mem_write(v, gva, &value, size, ACC_WRITE | ACC_STACK));
 }
 
-int stack_push(struct vcpu *v, unsigned int size, uint64_t value)
+int exec_stack_push(struct vcpu *v, unsigned int size, uint64_t value)
 {
 	uint64_t sp = stack_at(v, -(int64_t)size);
 
-	TRY(stack_store(v, sp, size, value));
+	TRY(exec_stack_store(v, sp, size, value));
 	stack_set(v, sp);
 	return EXEC_OK;
 }

@@ -93,7 +93,7 @@ static int call_near(struct vcpu *v, const struct insn *i, uint64_t target)
 	if (likely(i->opsize == 8))
 		TRY(push64(v, next));
 	else
-		TRY(stack_push(v, i->opsize, next));
+		TRY(exec_stack_push(v, i->opsize, next));
 	v->rip = target;
 	return EXEC_OK;
 }
@@ -135,7 +135,7 @@ static int exec_ret(struct vcpu *v, const struct insn *i)
 {
 	uint64_t target;
 
-	TRY(stack_load(v, stack_at(v, 0), i->opsize, &target));
+	TRY(exec_stack_load(v, stack_at(v, 0), i->opsize, &target));
 	TRY(branch_check(v, target));
 	stack_set(v, stack_at(v, i->opsize + (uint16_t)i->imm));
 	v->rip = target;

@@ -329,9 +329,9 @@ DEFINE_STACK(16)
 DEFINE_STACK(32)
 DEFINE_STACK(64)
 
-int stack_load(struct vcpu *v, uint64_t off, unsigned int size, uint64_t *value);
-int stack_store(struct vcpu *v, uint64_t off, unsigned int size, uint64_t value);
-int stack_push(struct vcpu *v, unsigned int size, uint64_t value);
+int exec_stack_load(struct vcpu *v, uint64_t off, unsigned int size, uint64_t *value);
+int exec_stack_store(struct vcpu *v, uint64_t off, unsigned int size, uint64_t value);
+int exec_stack_push(struct vcpu *v, unsigned int size, uint64_t value);
 
 /* --- privilege --- */
 

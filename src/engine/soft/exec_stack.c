@@ -33,7 +33,7 @@ static int exec_push(struct vcpu *v, const struct insn *i)
 	uint64_t value;
 
 	TRY(exec_source(v, i, &i->op[0], i->stack_size, &value));
-	TRY(stack_push(v, i->stack_size, value));
+	TRY(exec_stack_push(v, i->stack_size, value));
 	return exec_next(v, i);
 }
 
@@ -45,7 +45,7 @@ static int exec_push_seg(struct vcpu *v, const struct insn *i)
 {
 	uint64_t sp = stack_at(v, -(int64_t)i->stack_size);
 
-	TRY(stack_store(v, sp, i->stack_size == 4 ? 2 : i->stack_size,
+	TRY(exec_stack_store(v, sp, i->stack_size == 4 ? 2 : i->stack_size,
 			v->seg[i->op[0].reg].sel));
 	stack_set(v, sp);
 	return exec_next(v, i);
@@ -68,7 +68,7 @@ static int exec_pop(struct vcpu *v, const struct insn *i)
 	uint64_t value, old = v->gpr[REG_RSP];
 	int status;
 
-	TRY(stack_load(v, stack_at(v, 0), i->stack_size, &value));
+	TRY(exec_stack_load(v, stack_at(v, 0), i->stack_size, &value));
 	stack_set(v, stack_at(v, i->stack_size));
 	status = exec_dest(v, i, &i->op[0], i->stack_size, value);
 	if (status != EXEC_OK) {
@@ -83,7 +83,7 @@ static int exec_pop_seg(struct vcpu *v, const struct insn *i)
 	uint64_t value, sp = stack_at(v, i->stack_size);
 	unsigned int width = v->stack_size;
 
-	TRY(stack_load(v, stack_at(v, 0), 2, &value));
+	TRY(exec_stack_load(v, stack_at(v, 0), 2, &value));
 	TRY(seg_load(v, i->op[0].reg, value));
 	reg_set(v, REG_RSP, width, sp);
 	return exec_next(v, i);
@@ -95,7 +95,7 @@ static int exec_pusha(struct vcpu *v, const struct insn *i)
 	int64_t size = i->stack_size;
 
 	for (int k = 0; k < 8; k++)
-		TRY(stack_store(v, stack_at(v, -(k + 1) * size), size, v->gpr[k]));
+		TRY(exec_stack_store(v, stack_at(v, -(k + 1) * size), size, v->gpr[k]));
 	stack_set(v, stack_at(v, -8 * size));
 	return exec_next(v, i);
 }
@@ -106,7 +106,7 @@ static int exec_popa(struct vcpu *v, const struct insn *i)
 	uint64_t value[8];
 
 	for (int k = 0; k < 8; k++)
-		TRY(stack_load(v, stack_at(v, k * size), size, &value[7 - k]));
+		TRY(exec_stack_load(v, stack_at(v, k * size), size, &value[7 - k]));
 	for (int k = 0; k < 8; k++)
 		if (k != REG_RSP)
 			reg_set(v, k, size, value[k]);
@@ -119,7 +119,7 @@ static int exec_pushf(struct vcpu *v, const struct insn *i)
 	uint64_t value;
 
 	TRY(sys_pushf(v, &value));
-	TRY(stack_push(v, i->stack_size, value));
+	TRY(exec_stack_push(v, i->stack_size, value));
 	return exec_next(v, i);
 }
 
@@ -127,7 +127,7 @@ static int exec_popf(struct vcpu *v, const struct insn *i)
 {
 	uint64_t value;
 
-	TRY(stack_load(v, stack_at(v, 0), i->stack_size, &value));
+	TRY(exec_stack_load(v, stack_at(v, 0), i->stack_size, &value));
 	TRY(sys_popf(v, value, i->stack_size));
 	stack_set(v, stack_at(v, i->stack_size));
 	return exec_next(v, i);
@@ -150,15 +150,15 @@ static int exec_enter(struct vcpu *v, const struct insn *i)
 	uint64_t frame = stack_at(v, depth), sp, value;
 	gva_t gva;
 
-	TRY(stack_store(v, frame, size, v->gpr[REG_RBP]));
+	TRY(exec_stack_store(v, frame, size, v->gpr[REG_RBP]));
 	for (unsigned int k = 1; k < level; k++) {
-		TRY(stack_load(v, frame_at(v, -(int64_t)k * size), size, &value));
+		TRY(exec_stack_load(v, frame_at(v, -(int64_t)k * size), size, &value));
 		depth -= size;
-		TRY(stack_store(v, stack_at(v, depth), size, value));
+		TRY(exec_stack_store(v, stack_at(v, depth), size, value));
 	}
 	if (level) {
 		depth -= size;
-		TRY(stack_store(v, stack_at(v, depth), size, frame));
+		TRY(exec_stack_store(v, stack_at(v, depth), size, frame));
 	}
 	sp = stack_at(v, depth - (uint16_t)i->imm);
 	TRY(stack_linear(v, sp, size, ACC_WRITE, &gva));
@@ -172,7 +172,7 @@ static int exec_leave(struct vcpu *v, const struct insn *i)
 {
 	uint64_t sp = frame_at(v, 0), value;
 
-	TRY(stack_load(v, sp, i->stack_size, &value));
+	TRY(exec_stack_load(v, sp, i->stack_size, &value));
 	stack_set(v, sp);
 	stack_set(v, stack_at(v, i->stack_size));
 	reg_set(v, REG_RBP, i->stack_size, value);
