@@ -74,16 +74,12 @@ static inline void rig_reset(struct rig *r, unsigned int mode)
 		pt_map(g, RO, RO, 12, PTE_P | PTE_U);
 	else
 		rig_map32(r, RO, 0);
-	if (mode == CODE_16) {
-		r->v->seg[SEG_CS].attr &= ~SEG_DB;
-		r->v->seg[SEG_SS].attr &= ~SEG_DB;
-	}
 	guest_set_cpl(g, 3);
 	if (mode == CODE_16) {
 		r->v->seg[SEG_CS].attr &= ~SEG_DB;
 		r->v->seg[SEG_SS].attr &= ~SEG_DB;
 		r->v->seg[SEG_SS].base = STACK;
-		r->v->seg[SEG_CS].limit = 0xffff;
+		r->v->seg[SEG_CS].limit = r->v->seg[SEG_SS].limit = 0xffff;
 	}
 	vcpu_update_mode(r->v);
 	memset(r->v->gpr, 0, sizeof(r->v->gpr));
