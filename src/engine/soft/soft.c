@@ -166,7 +166,7 @@ static int run_block(struct vcpu *v, const struct block *b)
 		if (unlikely(st != EXEC_OK))
 			break;
 	} while (++i != end);
-	v->stats.insns += i - b->insn;
+	v->stats.insns += i - b->insn + (st == EXEC_EXIT);
 	return st;
 }
 
@@ -190,7 +190,7 @@ static int run_one(struct vcpu *v, const struct block *b, bool *stepped)
 	uint32_t shadow = v->attention & ATTN_SHADOW;
 	int st;
 
-	if (v->dr[7] & DR7_ENABLES && !rf && !shadow &&
+	if (v->dr[7] & DR7_ENABLES && !rf && !(shadow && v->shadow_mov_ss) &&
 	    debug_code_breakpoint(v, code_address(v), &dr6))
 		return raise_db(v, dr6);
 	/* Cleared first, so that IRET can set it for the next instruction. */
@@ -253,20 +253,21 @@ static enum vcpu_exit exit_reason(const struct vcpu *v)
 static enum vcpu_exit soft_run(struct engine *en, struct vcpu *v)
 {
 	struct soft_vcpu *sv = v->engine;
+	bool stepped = false, look = true;	/* it may have come here halted */
 	enum vcpu_exit why;
-	bool stepped = false;
 	int st;
 
 	(void)en;
 	trap_enter(&sv->engine->region);
 	for (;;) {
-		if (unlikely(v->attention || stepped || v->db_pending)) {
+		if (unlikely(v->attention || stepped || look)) {
 			st = vcpu_attend(v, stepped, &why);
-			stepped = false;
+			stepped = look = false;
 			if (st != EXEC_OK)
 				break;
 		}
 		st = run(sv, &stepped);
+		look = v->db_pending != 0;
 		if (unlikely(st == EXEC_FAULT))
 			st = vcpu_deliver(v);
 		if (unlikely(st != EXEC_OK)) {
