@@ -74,7 +74,7 @@ $(ORACLE): $(ORACLESRC) $(wildcard tests/insn/*.h tests/insn/*.def) $(BUILD)/lib
 		$(BUILD)/libvireo.a $(LDLIBS)
 
 # Everything in tests/ that runs by itself: cmocka programs, scripts.
-SCRIPTS  = $(sort $(wildcard tests/*/*.sh tests/*/*.py))
+SCRIPTS  = $(sort $(filter-out tests/lib/%,$(wildcard tests/*/*.sh tests/*/*.py)))
 export BUILD CC SAN
 check: all unit $(ORACLE) $(TOOLS)
 	$(Q)tests/run $(UNITBIN) $(SCRIPTS)

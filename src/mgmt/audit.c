@@ -3,6 +3,7 @@
  * `vireo audit`: the instructions of a file by Popek and Goldberg's classes, from the
  * instruction table that every engine reads.  A linear sweep: data between functions is
  * counted as what it looks like, and bytes that do not decode are skipped one by one.
+ * INT3 after a transfer of control, or next to another, is padding and not counted.
  */
 #include "boot/boot.h"
 #include "cpu/vcpu.h"
@@ -25,7 +26,7 @@ struct audit {
 	bool list;
 	uint64_t per_id[INSN_ID_COUNT];
 	uint64_t per_class[CLASSES];
-	uint64_t insns, skipped;
+	uint64_t insns, skipped, padding;
 };
 
 static const char *class_name(unsigned int class)
@@ -57,20 +58,31 @@ static void count(struct audit *a, const struct insn *i, uint64_t address)
 		       class_name(info->insn_class));
 }
 
+#define INT3	0xcc
+
 static void sweep(struct audit *a, const struct audit_part *p, unsigned int code_size)
 {
+	bool unreachable = false;	/* the last instruction never goes on to the next */
 	struct insn insn;
 	uint64_t at = 0;
 
 	while (at < p->size) {
 		const unsigned int avail = MIN(p->size - at, INSN_MAX_LEN);
 
+		if (p->data[at] == INT3 && (unreachable || (avail > 1 && p->data[at + 1] == INT3))) {
+			a->padding++;
+			at++;
+			unreachable = true;
+			continue;
+		}
 		if (insn_decode(&insn, p->data + at, avail, code_size) == DECODE_OK && insn.info) {
 			count(a, &insn, a->base + p->address + at);
 			at += insn.len;
+			unreachable = insn.flags & INSN_BRANCH;
 		} else {
 			a->skipped++;
 			at++;
+			unreachable = false;
 		}
 	}
 }
@@ -130,9 +142,10 @@ static int audit_file(struct audit *a, const struct boot_file *f, struct err *e)
 			bytes += img.part[i].size;
 		}
 		printf("%s: %s%s, %u piece%s of code, %" PRIu64 " bytes: %" PRIu64
-		       " instructions, %" PRIu64 " bytes that are none\n", f->name,
+		       " instructions, %" PRIu64 " bytes of padding, %" PRIu64 " that are neither\n",
+		       f->name,
 		       unpacked ? "bzImage, " : "", img.is_elf ? "ELF" : "plain bytes", img.count,
-		       img.count == 1 ? "" : "s", bytes, a->insns, a->skipped);
+		       img.count == 1 ? "" : "s", bytes, a->insns, a->padding, a->skipped);
 	}
 	free(unpacked);
 	return rc;

@@ -23,12 +23,12 @@
 
 static void say(const char *mark, const char *what, const char *text)
 {
-	printf("  %-4s %-16s %s\n", mark, what, text);
+	printf("  %-4s %-18s %s\n", mark, what, text);
 }
 
 static void fix(const char *text)
 {
-	printf("  %-4s %-16s   to mend it: %s\n", "", "", text);
+	printf("  %-4s %-18s   to mend it: %s\n", "", "", text);
 }
 
 /* --- engines --- */

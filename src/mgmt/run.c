@@ -244,13 +244,12 @@ int run_main(const struct command *c, int argc, char **argv)
 	status = prepare(&r, &e);
 	if (!status)
 		status = start(&r, &e);
-	if (!status) {
-		rc = vm_run(r.vm, &result, &e);
-		status = rc ? STATUS_HOST : status_of_vm(&result);
-	}
+	if (!status && vm_run(r.vm, &result, &e))
+		status = STATUS_HOST;
 	finish(&r);
-	if (e.code)
+	if (status)
 		return command_fail(&e, status);
+	status = status_of_vm(&result);
 	say_how_it_ended(&r, status, &result);
 	return status;
 }

@@ -23,10 +23,6 @@ fi
 if grep -nE '[[:space:]]+$' "${code[@]}"; then
 	complain "lines above: blanks at the end"
 fi
-for file in "${code[@]}"; do
-	expand "$file" | grep -nE '^.{111,}' | sed "s|^|$file:|" | cut -c1-120
-done | grep . && complain "lines above: over 110 columns"
-
 # A definition at file scope that is neither const, extern, typedef nor a function.
 if grep -nE '^(static )?(_Atomic |volatile |unsigned |struct [a-z0-9_]+ |u?int[0-9]*(_t)? |bool |char |size_t )+\*?[a-z0-9_]+(\[[^]]*\])?( = [^(]*)?;$' \
 	$(find src -name '*.c'); then

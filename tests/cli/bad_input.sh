@@ -1,0 +1,79 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Bad input: one clear sentence on stderr, status 2, nothing left behind.
+. "$(dirname "$0")/../lib/cli.sh"
+
+guest good 'f4 eb fd'			# hlt; jmp to it
+head -c 20 good >truncated		# half a Multiboot header
+head -c 100000 /dev/zero >zeros
+: >empty
+mkfifo fifo
+printf '\x7fELF' >elf4
+head -c 600 "$VIREO" >elf_cut		# an ELF file, and not a kernel
+truncate -s 100M initrd_large
+host=$(awk '/^MemTotal/ { print int($2 / 1024) }' /proc/meminfo)
+
+before=$(ls)
+
+# --- the command ---
+expect 2 "no command 'rnu'; did you mean 'run'\?" rnu
+expect 2 "no command 'frobnicate'; 'vireo help' lists them" frobnicate
+expect 2 "no command '--verison'" --verison
+
+# --- options ---
+expect 2 "no option '--kernle'; did you mean '--kernel'\?" run --kernle good
+expect 2 "no option '--frobnicate'; 'vireo run --help' lists" run --frobnicate
+expect 2 "'--kernel' needs a value" run --kernel
+expect 2 "'--no-reboot' takes no value" run --no-reboot=yes --kernel good
+expect 2 "'-k' is no option; options are long" run -k good
+expect 2 "does not know what to do with 'good'" run good
+expect 2 "no kernel is named" run
+expect 2 "'loud' is no value for --log-level; it takes one of error" run --kernel good --log-level loud
+expect 2 "'qemu' is no value for --engine" run --kernel good --engine qemu
+expect 2 "kvm engine is not there yet" run --kernel good --engine kvm
+expect 2 "'x' is no escape key" run --kernel good --console-escape x
+expect 2 "vireo-v1" run --kernel good --cpu pentium
+expect 2 "'doctor' does not know|no option|does not know what to do with 'x'" doctor x
+
+# --- memory ---
+expect 2 "whole MiB, at least one" run --kernel good --memory 0
+expect 2 "whole MiB, at least one" run --kernel good --memory 0M
+expect 2 "whole MiB, at least one" run --kernel good --memory 100K
+expect 2 "no memory size" run --kernel good --memory -5M
+expect 2 "no memory size" run --kernel good --memory 12Q
+expect 2 "no memory size" run --kernel good --memory ''
+expect 2 "no memory size" run --kernel good --memory 99999999999999999999
+expect 2 "no memory size" run --kernel good --memory 99999999999T
+expect 2 "cannot have [0-9]+ MiB of memory: .* has [0-9]+ MiB" run --kernel good --memory $((host + 1))M
+
+# --- files ---
+expect 2 "cannot open kernel 'missing': No such file" run --kernel missing
+expect 2 "kernel 'empty' is empty" run --kernel empty
+expect 2 "kernel '/' is not a regular file" run --kernel /
+expect 2 "kernel 'fifo' is not a regular file" run --kernel fifo
+expect 2 "'zeros' is not a kernel" run --kernel zeros
+expect 2 "'truncated' is truncated" run --kernel truncated
+expect 2 "truncated|not a kernel" run --kernel elf4
+expect 2 "not a fixed-address executable|truncated" run --kernel elf_cut
+expect 2 "cannot open initrd 'missing'" run --kernel good --initrd missing
+expect 2 "initrd 'initrd_large' .* does not fit" run --kernel good --initrd initrd_large --memory 64M
+if kernel=$(ls "${VIREO_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vireo}"/kernel-cloud/vmlinuz 2>/dev/null); then
+	head -c 1000000 "$kernel" >bz_cut
+	expect 2 "'bz_cut' is truncated: 1000000 bytes" run --kernel bz_cut
+	rm bz_cut
+	expect 2 "needs [0-9]+ MiB of memory in one piece" run --kernel "$kernel" --memory 32M
+	expect 2 "initrd_large.* does not fit" run --kernel "$kernel" --initrd initrd_large --memory 128M
+	expect 2 "command line has [0-9]+ characters" run --kernel "$kernel" \
+		--cmdline "$(printf '%3000s' x)"
+fi
+expect 2 "audit' needs a FILE" audit
+expect 2 "'17' is no mode" audit --mode 17 good
+expect 2 "'nope' is no address" audit --base nope good
+expect 2 "cannot open file 'missing'" audit missing
+expect 2 "file 'empty' is empty" audit empty
+
+# --- nothing left behind ---
+rm -f out err
+[ "$(ls)" = "$before" ] || complain "files were left: $(ls)"
+pgrep -f "^$VIREO " >left && complain "processes were left: $(cat left)"
+exit $bad

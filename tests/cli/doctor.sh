@@ -1,0 +1,29 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# vireo doctor: its verdict is its status; each engine has its line; limits are noticed.
+. "$(dirname "$0")/../lib/cli.sh"
+
+run_vireo doctor
+[ "$status" = 0 ] || complain "status $status: $(cat out err)"
+for line in 'yes +engine soft' 'virtualization' '/dev/kvm' 'engine kvm' 'memory +[0-9]+ MiB' \
+	'seccomp' 'vireo-v1' 'Guests can run here'; do
+	grep -qE "$line" out || complain "no line '$line' in: $(cat out)"
+done
+if [ ! -e /dev/kvm ]; then
+	grep -qE 'no +/dev/kvm +does not exist' out || complain "/dev/kvm is missing: $(cat out)"
+fi
+
+# Too little address space: the verdict turns, and the way out is named.
+(ulimit -v 4000000; "$VIREO" doctor >out 2>err)
+status=$?
+[ $status = 12 ] || complain "with ulimit -v: status $status: $(cat out err)"
+grep -q 'ulimit -v unlimited' out || complain "with ulimit -v: $(cat out)"
+
+# /dev/kvm that this user may not open.
+if [ "$(id -u)" = 0 ] && [ -e /dev/kvm ] && id nobody >/dev/null 2>&1 &&
+	[ "$(stat -c %a /dev/kvm)" = 600 ]; then
+	cp "$VIREO" "$WORK/vireo" && chmod 755 "$WORK" "$WORK/vireo"
+	setpriv --reuid=nobody --regid=nogroup --clear-groups "$WORK/vireo" doctor >out 2>err
+	grep -q 'this user may not open it' out || complain "as nobody: $(cat out err)"
+fi
+exit $bad
