@@ -75,16 +75,6 @@ static void set_feature(struct cpu_model *m, enum feature f)
 
 /* --- the host's part --- */
 
-static uint64_t host_xcr0(void)
-{
-	uint32_t a, b, c, d;
-
-	if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & OSXSAVE_BIT))
-		return 0;
-	asm volatile("xgetbv" : "=a" (a), "=d" (d) : "c" (0));
-	return a | (uint64_t)d << 32;
-}
-
 /* Needs the feature register state that the host's system does not provide? */
 static bool needs_missing_state(enum feature f, uint64_t xcr0)
 {

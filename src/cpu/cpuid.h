@@ -58,4 +58,7 @@ void cpu_model_cpuid(const struct cpu_model *m, uint32_t leaf, uint32_t subleaf,
 /* The host's TSC frequency in Hz: CPUID 15h where given, else measured over 20 ms once. */
 uint64_t host_tsc_hz(void);
 
+/* The host's XCR0; 0 if it has no XSAVE. */
+uint64_t host_xcr0(void);
+
 #endif

@@ -12,7 +12,6 @@
 
 #include "cpu/cpuid.h"
 
-#include <cpuid.h>
 #include <stddef.h>
 
 #define HOST_FCW	0x37f
@@ -38,16 +37,6 @@ _Static_assert(offsetof(struct xsave_area, xstate_bv) == LEGACY_SIZE, "XSAVE hea
 static struct xsave_area *area(struct vcpu *v)
 {
 	return (struct xsave_area *)v->xsave;
-}
-
-static uint64_t host_xcr0(void)
-{
-	uint32_t eax, ebx, ecx, edx;
-
-	if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & bit_OSXSAVE))
-		return 0;
-	asm volatile("xgetbv" : "=a" (eax), "=d" (edx) : "c" (0));
-	return eax | (uint64_t)edx << 32;
 }
 
 void fpu_init(struct vcpu *v)

@@ -81,7 +81,7 @@ static bool misaligned(gva_t gva, unsigned int size)
 {
 	unsigned int align = 8;
 
-	if (size > 16)
+	if (!size || size > 16)
 		return false;
 	while (align > size)
 		align /= 2;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Between mmu.c, tlb.c and tlb_frames.c: what backs the tables of tlb.h, and the record
+ * Between mmu.c, tlb.c, tlb_space.c and tlb_frames.c: what backs the tables of tlb.h, and the record
  * of which of their parts are in use, so that a flush touches nothing else.
  *
  * Units: a region is 2 MiB of guest-virtual addresses, which is one host page (512
@@ -48,6 +48,7 @@ struct tlb_space {
 };
 
 #define NONGLOBAL_MAX	1024
+#define NONGLOBAL_TOO_MANY (NONGLOBAL_MAX + 1)
 
 /* The half with address bit 47 set, of both supervisor views of all spaces. */
 struct tlb_kernel_half {
@@ -55,9 +56,43 @@ struct tlb_kernel_half {
 	int fd[2];
 	struct tlb_view view;	/* our own mapping; only indices >= UPPER_INDEX exist */
 	struct tlb_record rec;
-	uint32_t nonglobal_count;	/* > NONGLOBAL_MAX: too many, drop all */
+	uint32_t nonglobal_count;	/* NONGLOBAL_TOO_MANY: drop all */
 	uint64_t nonglobal[NONGLOBAL_MAX];	/* indices of entries that are not global */
 };
+
+/* --- tlb_space.c --- */
+
+/* Zeroed, sparse memory; NULL: the host refuses. */
+void *tlb_reserve(uint64_t bytes, int prot);
+void tlb_release(void *p, uint64_t bytes);
+
+/* Notes that @bits of @region, which is resident, are going to be used. */
+void tlb_record_use(struct tlb_record *r, uint64_t region, unsigned int bits);
+/* Empties the tables that @r speaks of; @view is an array of all its views. */
+void tlb_record_flush(struct tlb_record *r, struct tlb_view *view);
+/* INVLPG: the entry at @index, and all others of the same large page. */
+void tlb_record_flush_page(struct tlb_record *r, struct tlb_view *view, uint64_t index);
+
+/* An empty space; NULL: the host refuses. */
+struct tlb_space *tlb_space_create(struct tlb_kernel_half *k);
+void tlb_space_free(struct tlb_space *s);
+/* Empties @s and gives its memory back. */
+void tlb_space_trim(struct tlb_space *s, bool shared);
+
+/* Makes the shared half; k->shared stays false if the host refuses. */
+void tlb_kernel_share(struct tlb_kernel_half *k);
+void tlb_kernel_unshare(struct tlb_kernel_half *k);
+void tlb_kernel_flush(struct tlb_kernel_half *k);
+/* Drops what is not global: at every switch or flush of a space. */
+void tlb_kernel_flush_nonglobal(struct tlb_kernel_half *k);
+void tlb_kernel_trim(struct tlb_kernel_half *k);
+
+static inline uint64_t tlb_region(uint64_t index)
+{
+	return index / REGION_PAGES;
+}
+
+/* --- tlb.c --- */
 
 /* A translation to be entered. */
 struct tlb_fill {
@@ -84,6 +119,8 @@ void tlb_drop_writes(struct vcpu *v, uint64_t index);
 void tlb_drop_writes_to(struct vcpu *v, const uint8_t *hva);
 /* Does some write entry of page @index lead to @hva? */
 bool tlb_writes_to(struct vcpu *v, uint64_t index, const uint8_t *hva);
+
+/* --- tlb_frames.c --- */
 
 /* Reverse lookup: remembers that page @index was entered for writing to @gpa. */
 bool tlb_frames_note(struct vcpu *v, struct ram_extent *x, gpa_t gpa, uint64_t index);

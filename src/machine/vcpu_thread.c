@@ -76,13 +76,19 @@ static void run_vcpu(struct vm_vcpu *c)
 	}
 }
 
+/* An event that waits to be handled closes the gate as well. */
+static bool gate_closed(const struct vm *vm)
+{
+	return vm->state == VM_PAUSED || (vm->state == VM_RUNNING && atomic_load(&vm->events));
+}
+
 /* Waits for the gate to open; false when the VM ends. */
 static bool pass_gate(struct vm *vm)
 {
 	bool go;
 
 	pthread_mutex_lock(&vm->gate_lock);
-	while (vm->state == VM_PAUSED)
+	while (gate_closed(vm))
 		pthread_cond_wait(&vm->gate, &vm->gate_lock);
 	go = vm->state == VM_RUNNING;
 	if (go)

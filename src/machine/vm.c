@@ -109,13 +109,13 @@ static void reset_or_end(struct vm *vm)
 static void handle_events(void *arg)
 {
 	struct vm *vm = arg;
-	uint32_t events = atomic_exchange(&vm->events, 0);
+	uint32_t events;
 
-	if (!events)
+	if (!atomic_load(&vm->events))
 		return;
 	vcpus_pause(vm);
-	/* Together with what came in until the last vCPU stood still. */
-	events |= atomic_exchange(&vm->events, 0);
+	/* Everything that came in until the last vCPU stood still. */
+	events = atomic_exchange(&vm->events, 0);
 	switch ((enum vm_event)__builtin_ctz(events)) {
 	case EVENT_STOP:
 		end_run(vm, VM_EXIT_STOPPED);

@@ -70,7 +70,8 @@ static void page_flag(struct soft *s, gpa_t base, bool set)
 	struct ram_extent *x = gpa_to_extent(s->space, base);
 	uint8_t *flags;
 
-	if (!x)
+	/* Translations cover other bytes than blocks do. */
+	if (!x || (!set && s->dbt && dbt_holds(s->dbt, base)))
 		return;
 	flags = &x->page_flags[(base - x->base) >> GUEST_PAGE_SHIFT];
 	if (set)
@@ -94,6 +95,8 @@ static void *arena_alloc(struct soft *s, uint64_t size)
 /* Forgets every block.  No vCPU is inside one. */
 void blocks_flush(struct soft *s)
 {
+	if (s->dbt)
+		dbt_flush(s->dbt);
 	for (unsigned int i = 0; i < ARRAY_SIZE(s->pages); i++) {
 		for (struct code_page *p = s->pages[i]; p; p = p->hash_next)
 			page_flag(s, p->base, false);
@@ -220,6 +223,8 @@ struct block *block_insert(struct soft_vcpu *sv, gpa_t gpa, gpa_t second, unsign
 	b->count = count;
 	b->code_size = code_size;
 	b->dead = false;
+	b->heat = 0;
+	b->translation.block = NULL;
 	for (unsigned int i = 0; i < count; i++)
 		b->insn[i] = sv->scratch[i];
 	slot = hash_slot(s, gpa, code_size);
@@ -306,6 +311,8 @@ void blocks_code_write(void *arg, gpa_t gpa, uint64_t len)
 	unsigned int hit = 0;
 
 	soft_lock(s);
+	if (s->dbt)
+		dbt_invalidate(s->dbt, gpa, len);
 	while (gpa < end) {
 		gpa_t base = ALIGN_DOWN(gpa, GUEST_PAGE_SIZE);
 		gpa_t stop = MIN(end, base + GUEST_PAGE_SIZE);

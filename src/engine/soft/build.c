@@ -16,7 +16,7 @@ static int exec_too_long(struct vcpu *v, const struct insn *i)
 	return raise_gp(v, 0);
 }
 
-static void mark_page(struct soft_vcpu *sv, gpa_t gpa)
+void soft_mark_page(struct soft_vcpu *sv, gpa_t gpa)
 {
 	struct ram_extent *x = gpa_to_extent(sv->engine->space, gpa);
 	uint8_t *flags = &x->page_flags[(gpa - x->base) >> GUEST_PAGE_SHIFT];
@@ -80,7 +80,7 @@ static enum exec_status fetch_second(struct soft_vcpu *sv, gva_t linear, bool ke
 	if (!p)		/* a device: what it answers to fetches is all ones */
 		p = (const uint8_t *)"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff";
 	else if (keep)
-		mark_page(sv, f->second);
+		soft_mark_page(sv, f->second);
 	fetch_copy(f, p, INSN_MAX_LEN - f->avail);
 	return EXEC_OK;
 }
@@ -202,7 +202,7 @@ static enum exec_status block_make(struct soft_vcpu *sv, gva_t linear, gpa_t gpa
 	if (snippets_full(sv->engine))
 		snippets_flush(sv->engine);
 	if (keep)
-		mark_page(sv, gpa);
+		soft_mark_page(sv, gpa);
 	if (p) {
 		st = decode_block(sv, linear, p, keep, &count, &len, &second);
 	} else {	/* code in a device's registers: FF FF, which is #UD */

@@ -20,6 +20,7 @@
 
 #include "cpu/fpu.h"
 #include "cpu/mmu.h"
+#include "engine/soft/exec_priv.h"
 #include "engine/soft/snippet.h"
 #include "engine/soft/soft_priv.h"
 
@@ -160,14 +161,15 @@ static void hide_pointers(const struct insn *i, uint8_t *env)
 static int run_bounced(struct vcpu *v, const struct insn *i, gva_t gva)
 {
 	uint8_t buf[HOST_OPERAND_MAX] __attribute__((aligned(64)));
-	unsigned int size = i->mem.size;
+	unsigned int size = i->mem.size, rd = seg_access(i->mem.seg, ACC_READ);
+	unsigned int wr = seg_access(i->mem.seg, ACC_WRITE);
 	enum mem_result r = MEM_OK;
 	int st;
 
 	if (i->flags & INSN_MEM_WRITE)
-		r = mem_probe_write(v, gva, size, ACC_WRITE);
+		r = mem_probe_write(v, gva, size, wr);
 	if (r == MEM_OK && i->flags & INSN_MEM_READ)
-		r = mem_read(v, gva, buf, size, ACC_READ);
+		r = mem_read(v, gva, buf, size, rd);
 	if (r != MEM_OK)
 		return mem_status(r);
 	fpu_get(v);
@@ -175,7 +177,7 @@ static int run_bounced(struct vcpu *v, const struct insn *i, gva_t gva)
 	if (st != EXEC_OK || !(i->flags & INSN_MEM_WRITE))
 		return st;
 	hide_pointers(i, buf);
-	return mem_status(mem_write(v, gva, buf, size, ACC_WRITE));
+	return mem_status(mem_write(v, gva, buf, size, wr));
 }
 
 /* The host address for a memory operand within one page of RAM, else NULL with MEM_OK. */
@@ -186,7 +188,8 @@ static enum mem_result operand_pointer(struct vcpu *v, const struct insn *i, gva
 	*p = tlb_lookup(v->view, gva, i->mem.size, write ? TLB_WRITE : TLB_READ);
 	if (likely(*p != NULL))
 		return MEM_OK;
-	return mem_fill(v, gva, i->mem.size, write ? ACC_WRITE : ACC_READ, p);
+	return mem_fill(v, gva, i->mem.size,
+			seg_access(i->mem.seg, write ? ACC_WRITE : ACC_READ), p);
 }
 
 static bool needs_bounce(const struct insn *i)

@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 
 #define DR7_ENABLES	0xffULL
+#define TRANSLATE_AT	16	/* runs of a block before it is translated */
 
 static int soft_probe(struct err *e)
 {
@@ -43,8 +44,11 @@ static void soft_destroy(struct engine *en)
 		s->space->code_write = NULL;
 	blocks_destroy(s);
 	snippets_destroy(s);
+	dbt_destroy(s->dbt);
 	munmap(s, sizeof(*s));
 }
+
+static int translator_create(struct soft *s, struct err *e);
 
 static int soft_create(struct engine **out, struct gpa_space *space,
 		       const struct engine_config *c, struct log *log, struct err *e)
@@ -52,8 +56,8 @@ static int soft_create(struct engine **out, struct gpa_space *space,
 	struct soft *s;
 	int rc;
 
-	if (c->translate || c->lockstep)
-		return err_set(e, ENOTSUP, "this version has no translator: run the soft engine without it");
+	if (c->lockstep)
+		return err_set(e, ENOTSUP, "this version has no lockstep: run the soft engine without it");
 	s = zalloc(sizeof(*s));
 	if (!s)
 		return err_set(e, ENOMEM, "out of memory for the software engine");
@@ -65,6 +69,8 @@ static int soft_create(struct engine **out, struct gpa_space *space,
 		rc = blocks_init(s, e);
 	if (!rc)
 		rc = snippets_init(s, e);
+	if (!rc && c->translate)
+		rc = translator_create(s, e);
 	if (rc) {
 		soft_destroy((struct engine *)s);
 		return rc;
@@ -83,6 +89,8 @@ static void soft_vcpu_remove(struct engine *en, struct vcpu *v)
 	if (!sv)
 		return;
 	blocks_flush(s);
+	if (s->dbt)
+		dbt_vcpu_destroy(s->dbt, v);
 	s->vcpu = NULL;
 	v->engine = NULL;
 	free(sv->once);
@@ -108,6 +116,11 @@ static int soft_vcpu_add(struct engine *en, struct vcpu *v, struct err *e)
 	sv->engine = s;
 	sv->v = v;
 	soft_features(sv);
+	if (s->dbt && dbt_vcpu_init(s->dbt, v, e)) {
+		free(sv->once);
+		munmap(sv, sizeof(*sv));
+		return e ? e->code : -ENOMEM;
+	}
 	s->vcpu = sv;
 	v->engine = sv;
 	return 0;
@@ -166,7 +179,7 @@ static int run_block(struct vcpu *v, const struct block *b)
 		if (unlikely(st != EXEC_OK))
 			break;
 	} while (++i != end);
-	v->stats.insns += i - b->insn;
+	v->stats.insns += i - b->insn + (st == EXEC_EXIT);
 	return st;
 }
 
@@ -190,7 +203,7 @@ static int run_one(struct vcpu *v, const struct block *b, bool *stepped)
 	uint32_t shadow = v->attention & ATTN_SHADOW;
 	int st;
 
-	if (v->dr[7] & DR7_ENABLES && !rf && !shadow &&
+	if (v->dr[7] & DR7_ENABLES && !rf && !(shadow && v->shadow_mov_ss) &&
 	    debug_code_breakpoint(v, code_address(v), &dr6))
 		return raise_db(v, dr6);
 	/* Cleared first, so that IRET can set it for the next instruction. */
@@ -215,6 +228,84 @@ static bool needs_care(const struct vcpu *v)
 	       (v->dr[7] & DR7_ENABLES);
 }
 
+/* --- the translator --- */
+
+/* Is @b, at v->rip, translated?  It is once it has run often enough. */
+static bool translated(struct soft_vcpu *sv, struct block *b)
+{
+	struct dbt *d = sv->engine->dbt;
+	struct vcpu *v = sv->v;
+
+	if (dbt_valid(d, v, &b->translation))
+		return true;
+	if (b == sv->once || b->second != GPA_NONE || b->dead || ++b->heat < TRANSLATE_AT)
+		return false;
+	b->heat = 0;
+	return dbt_get(d, v, b->gpa, &b->translation);
+}
+
+static bool dbt_find_cb(void *arg, struct vcpu *v, struct dbt_ref *ref)
+{
+	struct soft_vcpu *sv = v->engine;
+	struct block *b;
+
+	(void)arg;
+	if (find_block(sv, &b) != EXEC_OK || !translated(sv, b))
+		return false;
+	*ref = b->translation;
+	return true;
+}
+
+/* One instruction, its fault delivered. */
+static enum exec_status dbt_step_cb(void *arg, struct vcpu *v)
+{
+	struct soft_vcpu *sv = v->engine;
+	struct block *b;
+	int st;
+
+	(void)arg;
+	do {
+		st = find_block(sv, &b);
+		if (st == EXEC_OK)
+			st = b->insn[0].exec(v, &b->insn[0]);
+		if (st == EXEC_STALE)
+			forget(sv);
+	} while (st == EXEC_STALE);
+	v->stats.insns++;
+	return st == EXEC_FAULT ? vcpu_deliver(v) : (enum exec_status)st;
+}
+
+static bool dbt_allowed_cb(void *arg, const struct vcpu *v, const struct insn *i)
+{
+	const struct soft_vcpu *sv = v->engine;
+
+	(void)arg;
+	return sv->isa_ok[i->isa / 8] >> (i->isa % 8) & 1;
+}
+
+static void dbt_protect_cb(void *arg, struct vcpu *v, gpa_t page)
+{
+	(void)arg;
+	soft_mark_page(v->engine, page);
+}
+
+static int translator_create(struct soft *s, struct err *e)
+{
+	const struct dbt_config c = {
+		.cache_bytes = s->config.cache_bytes,
+		.step = dbt_step_cb,
+		.find = dbt_find_cb,
+		.allowed = dbt_allowed_cb,
+		.protect = dbt_protect_cb,
+	};
+
+	int rc = dbt_create(&s->dbt, s->space, &c, e);
+
+	if (!rc)
+		dbt_trap_region(s->dbt)->next = &s->region;
+	return rc;
+}
+
 static int run(struct soft_vcpu *sv, bool *stepped)
 {
 	struct vcpu *v = sv->v;
@@ -225,6 +316,8 @@ static int run(struct soft_vcpu *sv, bool *stepped)
 	st = find_block(sv, &b);
 	if (unlikely(st != EXEC_OK))
 		return st;
+	if (sv->engine->dbt && v->code_size == CODE_64 && !needs_care(v) && translated(sv, b))
+		return dbt_run(sv->engine->dbt, v, &b->translation);
 	if (unlikely(v->code_size != CODE_64)) {
 		st = check_limit(v, b, &whole);
 		if (st != EXEC_OK)
@@ -253,20 +346,21 @@ static enum vcpu_exit exit_reason(const struct vcpu *v)
 static enum vcpu_exit soft_run(struct engine *en, struct vcpu *v)
 {
 	struct soft_vcpu *sv = v->engine;
+	bool stepped = false, look = true;	/* it may have come here halted */
 	enum vcpu_exit why;
-	bool stepped = false;
 	int st;
 
 	(void)en;
-	trap_enter(&sv->engine->region);
+	trap_enter(sv->engine->dbt ? dbt_trap_region(sv->engine->dbt) : &sv->engine->region);
 	for (;;) {
-		if (unlikely(v->attention || stepped || v->db_pending)) {
+		if (unlikely(v->attention || stepped || look)) {
 			st = vcpu_attend(v, stepped, &why);
-			stepped = false;
+			stepped = look = false;
 			if (st != EXEC_OK)
 				break;
 		}
 		st = run(sv, &stepped);
+		look = v->db_pending != 0;
 		if (unlikely(st == EXEC_FAULT))
 			st = vcpu_deliver(v);
 		if (unlikely(st != EXEC_OK)) {

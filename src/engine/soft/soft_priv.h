@@ -15,6 +15,7 @@
 #include "cpu/cpuid.h"
 #include "engine/engine.h"
 #include "engine/soft/cache.h"
+#include "engine/soft/dbt.h"
 #include "engine/soft/exec.h"
 #include "engine/soft/trap.h"
 
@@ -36,6 +37,8 @@ struct block {
 	uint16_t count;		/* instructions, at least 1 */
 	uint8_t code_size;
 	bool dead;
+	uint8_t heat;		/* runs since it was last looked at for translation */
+	struct dbt_ref translation;
 	struct block *hash_next;
 	struct block *page_next[2];	/* in the lists of the first and second page */
 	struct insn insn[] __attribute__((aligned(64)));
@@ -74,6 +77,7 @@ struct soft {
 	struct gpa_space *space;
 	struct log *log;
 	struct soft_vcpu *vcpu;		/* one for now */
+	struct dbt *dbt;		/* the translator, NULL without */
 	_Atomic bool lock;		/* (b) blocks: vCPUs, and devices that write to code */
 	uint8_t *arena;			/* (b) */
 	uint64_t arena_size, arena_used; /* (b) bytes */
@@ -98,6 +102,9 @@ static inline void soft_unlock(struct soft *s)
 {
 	atomic_store_explicit(&s->lock, false, memory_order_release);	/* pairs with soft_lock */
 }
+
+/* build.c: stores to the page of RAM at @gpa are seen from now on. */
+void soft_mark_page(struct soft_vcpu *sv, gpa_t gpa);
 
 /* features.c: what @v's model has, as a set of Zydis's instruction sets. */
 void soft_features(struct soft_vcpu *sv);

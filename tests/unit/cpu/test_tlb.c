@@ -29,6 +29,21 @@ static int setup(void **state)
 	return 0;
 }
 
+/* The same where the host refuses what the kernel half is shared by. */
+static int setup_unshared(void **state)
+{
+	struct rlimit old, small;
+	int rc;
+
+	getrlimit(RLIMIT_FSIZE, &old);
+	small = old;
+	small.rlim_cur = 1 << 30;
+	setrlimit(RLIMIT_FSIZE, &small);
+	rc = setup(state);
+	setrlimit(RLIMIT_FSIZE, &old);
+	return rc;
+}
+
 static int teardown(void **state)
 {
 	guest_destroy(*state);
@@ -85,6 +100,21 @@ static void test_cr3_flush(void **state)
 	assert_true(held(g, KERNEL));
 	tlb_flush_all(g->v);
 	assert_false(held(g, KERNEL));
+}
+
+/* More goes than must. */
+static void test_cr3_flush_unshared(void **state)
+{
+	struct guest *g = *state;
+
+	pt_map(g, USER, PAGE, 12, PWU);
+	pt_map(g, KERNEL, PAGE, 12, PW);
+	touch(g, USER);
+	touch(g, KERNEL);
+	load_cr3(g, root_of(g), 0, true);
+	assert_true(held(g, USER) && held(g, KERNEL));
+	load_cr3(g, root_of(g), 0, false);
+	assert_false(held(g, USER) || held(g, KERNEL));
 }
 
 static void test_pcid(void **state)
@@ -399,12 +429,16 @@ static void test_address_space_limit(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define U(f) { #f " (not shared)", f, setup_unshared, teardown, NULL }
 	const struct CMUnitTest tests[] = {
 		T(test_cr3_flush), T(test_pcid), T(test_many_pcids), T(test_invlpg),
 		T(test_invlpg_large), T(test_invlpg_4m), T(test_invlpg_global_everywhere),
 		T(test_invpcid), T(test_views), T(test_mode_change_flushes),
 		T(test_many_nonglobal), T(test_protect_aliases), T(test_host_memory_is_bounded),
 		T(test_address_space_limit),
+		U(test_cr3_flush_unshared), U(test_pcid), U(test_many_pcids), U(test_invlpg),
+		U(test_invlpg_large), U(test_protect_aliases),
+		U(test_host_memory_is_bounded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

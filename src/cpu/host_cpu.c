@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The host's TSC frequency.  Source: Intel SDM volume 3, "Determining the Processor Base
- * Frequency".
+ * What is asked of the host's processor: its TSC frequency and its register state.
+ *
+ * Source: Intel SDM volume 3, "Determining the Processor Base Frequency"; volume 1,
+ * "Enabling the XSAVE Feature Set".
  */
 #include "base/clock.h"
 #include "cpu/cpuid.h"
@@ -51,4 +53,14 @@ uint64_t host_tsc_hz(void)
 	nanosleep(&pause, NULL);	/* cut short by a signal, it is only less exact */
 	last = take_sample();
 	return muldiv64(last.tsc - first.tsc, NS_PER_SEC, last.ns - first.ns);
+}
+
+uint64_t host_xcr0(void)
+{
+	uint32_t a, b, c, d;
+
+	if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
+		return 0;
+	asm volatile("xgetbv" : "=a" (a), "=d" (d) : "c" (0));
+	return a | (uint64_t)d << 32;
 }

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The translator: hot 64-bit guest code, x86-64 to x86-64, run in place of the
+ * interpreter.  Guest registers live in host registers, flags in flags, SIMD state is
+ * the host's; memory operands go through the TLB's tables; whatever is sensitive, and
+ * every case that the fast path does not decide, is handed to the interpreter one
+ * instruction at a time, so that a meaning stands once.
+ */
+#ifndef VIREO_ENGINE_SOFT_DBT_H
+#define VIREO_ENGINE_SOFT_DBT_H
+
+#include "cpu/except.h"
+#include "x86/decode.h"
+
+struct dbt;
+struct dbt_ref;
+struct tblock;
+struct trap_region;
+
+struct dbt_config {
+	uint64_t cache_bytes;
+	/* Interprets the one instruction at v->rip, delivering its fault if it has one. */
+	enum exec_status (*step)(void *arg, struct vcpu *v);
+	/* The translation at v->rip, if the interpreter knows one. */
+	bool (*find)(void *arg, struct vcpu *v, struct dbt_ref *ref);
+	/* May the guest's CPU model execute @i?  (Else it stays with the interpreter.) */
+	bool (*allowed)(void *arg, const struct vcpu *v, const struct insn *i);
+	/* Called for a page before code of it is translated: stores must be caught from now on. */
+	void (*protect)(void *arg, struct vcpu *v, gpa_t page);
+	void *arg;
+};
+
+struct dbt_stats {
+	uint64_t blocks, bytes, flushes, invalidated;
+	uint64_t chains, lookups, steps, entries;
+};
+
+/* A remembered translation; dbt_valid tells whether it may be used. */
+struct dbt_ref {
+	struct tblock *block;
+	uint32_t generation;
+};
+
+/* -ENOTSUP where the host lacks BMI2; -ENOMEM. */
+int dbt_create(struct dbt **out, struct gpa_space *s, const struct dbt_config *c, struct err *e);
+void dbt_destroy(struct dbt *d);
+int dbt_vcpu_init(struct dbt *d, struct vcpu *v, struct err *e);
+void dbt_vcpu_destroy(struct dbt *d, struct vcpu *v);
+
+/* Host exceptions in translated code go here: for trap_enter's list. */
+struct trap_region *dbt_trap_region(struct dbt *d);
+
+/* Is @ref a translation of v->rip in the present mode? */
+bool dbt_valid(const struct dbt *d, const struct vcpu *v, const struct dbt_ref *ref);
+
+/* Finds or makes the translation of 64-bit code at v->rip, whose bytes are at @gpa. */
+bool dbt_get(struct dbt *d, struct vcpu *v, gpa_t gpa, struct dbt_ref *ref);
+
+/*
+ * Runs translated code from @ref, which dbt_valid approved of, for as long as there is
+ * some.  Called in 64-bit mode with nothing pending.  Comes back with
+ *   EXEC_OK	v->rip has no translation, or something wants attention: interpret;
+ *   EXEC_EXIT	as from the interpreter.
+ */
+enum exec_status dbt_run(struct dbt *d, struct vcpu *v, const struct dbt_ref *ref);
+
+/* Guest code in [gpa, gpa+len) is about to change. */
+void dbt_invalidate(struct dbt *d, gpa_t gpa, uint64_t len);
+
+/* Are there translations of the page at @gpa? */
+bool dbt_holds(const struct dbt *d, gpa_t gpa);
+
+/* Drops every translation; no vCPU is in translated code. */
+void dbt_flush(struct dbt *d);
+
+const struct dbt_stats *dbt_get_stats(const struct dbt *d);
+
+#endif

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Translating a block: decode from the guest's page, then emit each instruction, copied,
+ * done in line, or handed to the interpreter (emit_step).  A block goes on past calls,
+ * branches not taken and steps, up to an unconditional transfer or the page's end; an
+ * instruction that crosses pages is the interpreter's.
+ */
+#include "cpu/fpu.h"
+#include "engine/soft/dbt_priv.h"
+#include "x86/regs.h"
+
+#include <stdlib.h>
+
+/* The interpreter executes the present instruction, then the block goes on. */
+static void emit_step(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	t->step[t->step_count].rel32 = e_jmp(e, emit_here(e));
+	t->step[t->step_count++].n = t->n;
+}
+
+static void emit_step_stubs(struct tr *t)
+{
+	uint32_t id = t->d->block_count << 8;
+	struct emit *e = &t->e;
+	void *stub = NULL;
+
+	for (unsigned int k = 0; k < t->step_count; k++) {
+		if (!k || t->step[k].n != t->step[k - 1].n) {
+			stub = emit_here(e);
+			e_store32_imm(e, GS_HOT(arg), id | t->step[k].n);
+			e_jmp(e, t->d->exit_step);
+		}
+		emit_patch32(t->step[k].rel32, e->to_exec, stub);
+	}
+}
+
+/* Vector instructions run only where CR0, CR4 and XCR0 let the guest use them. */
+static bool simd_usable(const struct tr *t, const struct insn *i)
+{
+	bool vector = i->encoding != ENC_LEGACY || i->info->how == HOW_HOST;
+	uint32_t mode = t->b->mode;
+
+	if (!vector)
+		return true;
+	switch (i->encoding) {
+	case ENC_LEGACY:
+		return mode & MODE_SSE;
+	case ENC_EVEX:
+		return mode & MODE_AVX512;
+	case ENC_XOP:
+		return false;
+	default:
+		return mode & MODE_AVX;
+	}
+}
+
+/* Innocuous, and yet not to be copied: what it means depends on more than its fields. */
+static bool copy_exempt(const struct insn *i)
+{
+	switch (i->info->id) {
+	case INSN_ID_CLD: case INSN_ID_STD:	/* the host's DF stays clear */
+	case INSN_ID_ENTER: case INSN_ID_XLAT: case INSN_ID_PUSH: case INSN_ID_POP:
+	case INSN_ID_MOVSB: case INSN_ID_MOVSW: case INSN_ID_MOVSD: case INSN_ID_MOVSQ:
+	case INSN_ID_STOSB: case INSN_ID_STOSW: case INSN_ID_STOSD: case INSN_ID_STOSQ:
+	case INSN_ID_LODSB: case INSN_ID_LODSW: case INSN_ID_LODSD: case INSN_ID_LODSQ:
+	case INSN_ID_SCASB: case INSN_ID_SCASW: case INSN_ID_SCASD: case INSN_ID_SCASQ:
+	case INSN_ID_CMPSB: case INSN_ID_CMPSW: case INSN_ID_CMPSD: case INSN_ID_CMPSQ:
+	case INSN_ID_MASKMOVQ: case INSN_ID_MASKMOVDQU: case INSN_ID_VMASKMOVDQU:
+		return true;
+	case INSN_ID_BT: case INSN_ID_BTS: case INSN_ID_BTR: case INSN_ID_BTC:
+		/* the bit offset may reach beyond the operand */
+		return i->flags & INSN_HAS_MEM && i->op[1].kind == OPND_GPR;
+	default:
+		return i->flags & INSN_BRANCH;
+	}
+}
+
+static bool copyable_size(const struct insn *i)
+{
+	unsigned int size = i->mem.size;
+
+	if (!(i->flags & INSN_HAS_MEM) || i->mem.is_address)
+		return true;
+	return !i->mem.vsib && size && size <= 64;
+}
+
+static bool emit_in_line(struct tr *t, const struct insn *i, bool *ends)
+{
+	if (i->info->how == HOW_UD || i->info->insn_class != CLASS_INNOCUOUS ||
+	    !t->d->cfg.allowed(t->d->cfg.arg, t->v, i))
+		return false;
+	if (emit_flow(t, i, ends))
+		return true;
+	return simd_usable(t, i) && !copy_exempt(i) && copyable_size(i) && emit_copy(t, i);
+}
+
+/* Steps after which control is surely elsewhere. */
+static bool step_ends(const struct insn *i)
+{
+	if (!(i->flags & INSN_BRANCH))
+		return false;
+	switch (i->info->id) {
+	case INSN_ID_SYSCALL: case INSN_ID_SYSRET: case INSN_ID_SYSENTER: case INSN_ID_SYSEXIT:
+	case INSN_ID_IRET: case INSN_ID_IRETD: case INSN_ID_IRETQ: case INSN_ID_HLT:
+	case INSN_ID_INT: case INSN_ID_INT1: case INSN_ID_INT3:
+	case INSN_ID_CALL_FAR: case INSN_ID_JMP_FAR: case INSN_ID_RET_FAR:
+	case INSN_ID_JMP: case INSN_ID_RET: case INSN_ID_CALL:
+		return true;
+	default:
+		return i->info->how == HOW_UD;
+	}
+}
+
+/* The islands of waiting JRCXZs, if put here, would be in their reach. */
+static bool islands_reachable(const struct tr *t)
+{
+	for (unsigned int k = 0; k < t->near_count; k++)
+		if (t->e.p + 5 + 5 * k - (t->near[k].rel8 + 1) > 127)
+			return false;
+	return true;
+}
+
+/* Emits the present instruction; true if the block ends with it. */
+static bool emit_insn(struct tr *t)
+{
+	bool ends = false;
+
+	if (!emit_in_line(t, t->i, &ends)) {
+		emit_step(t);
+		return step_ends(t->i);
+	}
+	return ends;
+}
+
+/*
+ * The same, so that every JRCXZ reaches its island: if the instruction took too many
+ * bytes it is taken back, islands are put first, and it is emitted again.
+ */
+static bool emit_insn_reachable(struct tr *t)
+{
+	struct { uint8_t *p; unsigned int near, step, jump, slots; } mark = {
+		t->e.p, t->near_count, t->step_count, t->jump_count, t->d->slot_count,
+	};
+	bool ends = emit_insn(t);
+
+	if (!mark.near || (islands_reachable(t) && t->near_count < ARRAY_SIZE(t->near) - 4))
+		return ends;
+	t->e.p = mark.p;
+	t->near_count = mark.near;
+	t->step_count = mark.step;
+	t->jump_count = mark.jump;
+	t->d->slot_count = mark.slots;
+	emit_islands(t, true);
+	t->b->host_off[t->n] = t->e.p + t->e.to_exec - t->b->code;
+	return emit_insn(t);
+}
+
+/* Decodes up to TBLOCK_INSNS instructions within the page; returns how many. */
+static unsigned int decode_block(struct tr *t, const uint8_t *page)
+{
+	unsigned int off = t->b->gva & GUEST_PAGE_MASK, n;
+
+	for (n = 0; n < TBLOCK_INSNS && off < GUEST_PAGE_SIZE; n++) {
+		struct insn *i = &t->insn[n];
+
+		if (insn_decode(i, page + off, GUEST_PAGE_SIZE - off, CODE_64) != DECODE_OK)
+			break;
+		off += i->len;
+		if (i->info->id == INSN_ID_RET || i->info->id == INSN_ID_JMP || step_ends(i)) {
+			if (i->info->id != INSN_ID_CALL) {
+				n++;
+				break;
+			}
+		}
+	}
+	return n;
+}
+
+static void emit_block(struct tr *t, unsigned int count)
+{
+	struct tblock *b = t->b;
+	bool ends = false;
+
+	t->next = b->gva;
+	for (t->n = 0; t->n < count && !ends; t->n++) {
+		t->i = &t->insn[t->n];
+		t->rip = t->next;
+		t->next += t->i->len;
+		b->guest_off[t->n] = t->rip - b->gva;
+		b->host_off[t->n] = t->e.p + t->e.to_exec - b->code;
+		ends = emit_insn_reachable(t);
+	}
+	b->count = t->n;
+	b->size = t->next - b->gva;
+	b->guest_off[t->n] = b->size;
+	b->host_off[t->n] = t->e.p + t->e.to_exec - b->code;
+	if (!ends)
+		emit_continue(t, t->next);
+	emit_islands(t, false);
+	emit_taken(t);
+	emit_step_stubs(t);
+	b->end = t->e.p + t->e.to_exec;
+}
+
+struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa)
+{
+	const uint8_t *page = gpa_to_hva(d->space, ALIGN_DOWN(gpa, GUEST_PAGE_SIZE), GUEST_PAGE_SIZE);
+	struct tr *t = NULL;
+	struct tblock *b = NULL;
+	unsigned int count;
+
+	fpu_put(v);
+	if (!page)
+		return NULL;
+	dbt_make_room(d);
+	t = calloc(1, sizeof(*t));
+	b = calloc(1, sizeof(*b));
+	if (!t || !b)
+		goto fail;
+	/* From here on no store to the page goes unseen. */
+	d->cfg.protect(d->cfg.arg, v, ALIGN_DOWN(gpa, GUEST_PAGE_SIZE));
+	t->d = d;
+	t->v = v;
+	t->b = b;
+	t->e = (struct emit){ .p = d->next, .to_exec = d->rx - d->rw };
+	b->gva = gva;
+	b->gpa = gpa;
+	b->mode = dbt_mode(v);
+	b->code = emit_here(&t->e);
+	count = decode_block(t, page);
+	if (!count)
+		goto fail;
+	emit_block(t, count);
+	d->stats.bytes += t->e.p - d->next;
+	d->next = t->e.p;
+	d->blocks[d->block_count++] = b;
+	dbt_insert(d, b);
+	free(t);
+	return b;
+fail:
+	free(t);
+	free(b);
+	return NULL;
+}

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The code cache: one memfd mapped twice, writable and executable (never both at one
+ * address), filled from the front and emptied whole when it is full.  Blocks are found by
+ * guest address and guest-physical address, so they outlive address-space switches;
+ * direct jumps between blocks of a page are chained by patching.
+ */
+#include "cpu/fpu.h"
+#include "engine/soft/dbt_priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define CACHE_DEFAULT	(64ULL << 20)
+#define CACHE_MIN	(1ULL << 20)
+#define HWCAP2_FSGSBASE	BIT(1)
+#define BYTES_A_BLOCK	256	/* the least a block takes, stubs included, on average */
+
+static int map_cache(struct dbt *d, struct err *e)
+{
+	d->fd = memfd_create("vireo-code", MFD_CLOEXEC);
+	if (d->fd < 0 || ftruncate(d->fd, d->size))
+		return err_errno(e, errno, "could not make a code cache of %llu MiB",
+				 (unsigned long long)d->size >> 20);
+	d->rw = mmap(NULL, d->size, PROT_READ | PROT_WRITE, MAP_SHARED, d->fd, 0);
+	d->rx = mmap(NULL, d->size, PROT_READ | PROT_EXEC, MAP_SHARED, d->fd, 0);
+	if (d->rw == MAP_FAILED || d->rx == MAP_FAILED)
+		return err_errno(e, errno, "could not map the code cache (is memory allowed to be executable here?)");
+	return 0;
+}
+
+int dbt_create(struct dbt **out, struct gpa_space *s, const struct dbt_config *c, struct err *e)
+{
+	struct dbt *d;
+	int rc;
+
+	if (!__builtin_cpu_supports("bmi2") || !(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE))
+		return err_set(e, ENOTSUP, "the translator needs a processor with BMI2 and a kernel that allows FSGSBASE");
+	d = calloc(1, sizeof(*d));
+	if (!d)
+		return err_set(e, ENOMEM, "out of memory for the translator");
+	d->cfg = *c;
+	d->space = s;
+	d->fd = -1;
+	d->rw = d->rx = MAP_FAILED;
+	d->size = ALIGN_UP(MAX(c->cache_bytes ? c->cache_bytes : CACHE_DEFAULT, CACHE_MIN), 4096);
+	d->block_max = d->size / BYTES_A_BLOCK;
+	d->slot_max = d->block_max * 4;
+	d->blocks = calloc(d->block_max, sizeof(*d->blocks));
+	d->slots = calloc(d->slot_max, sizeof(*d->slots));
+	rc = d->blocks && d->slots ? map_cache(d, e)
+				   : err_set(e, ENOMEM, "out of memory for the translator");
+	if (rc) {
+		dbt_destroy(d);
+		return rc;
+	}
+	dbt_emit_fixed(d);
+	dbt_trap_init(d);
+	*out = d;
+	return 0;
+}
+
+static void free_blocks(struct dbt *d)
+{
+	for (unsigned int i = 0; i < d->block_count; i++)
+		free(d->blocks[i]);
+	d->block_count = d->slot_count = 0;
+}
+
+void dbt_destroy(struct dbt *d)
+{
+	if (!d)
+		return;
+	if (d->blocks)
+		free_blocks(d);
+	if (d->rw != MAP_FAILED)
+		munmap(d->rw, d->size);
+	if (d->rx != MAP_FAILED)
+		munmap(d->rx, d->size);
+	if (d->fd >= 0)
+		close(d->fd);
+	free(d->blocks);
+	free(d->slots);
+	free(d);
+}
+
+void dbt_flush(struct dbt *d)
+{
+	free_blocks(d);
+	for (unsigned int i = 0; i < BLOCK_HASH; i++)
+		d->hash[i] = NULL;
+	for (unsigned int i = 0; i < PAGE_HASH; i++)
+		d->page[i] = NULL;
+	d->next = d->first;
+	d->changed++;
+	d->generation++;
+	d->stats.flushes++;
+}
+
+static unsigned int block_hash(gva_t gva, gpa_t gpa, uint32_t mode)
+{
+	uint64_t x = (gva ^ (gpa << 7) ^ mode) * 0x9e3779b97f4a7c15ULL;
+
+	return x >> 48 & (BLOCK_HASH - 1);
+}
+
+static unsigned int page_hash(gpa_t gpa)
+{
+	return (gpa >> GUEST_PAGE_SHIFT) & (PAGE_HASH - 1);
+}
+
+struct tblock *dbt_find(struct dbt *d, gva_t gva, gpa_t gpa, uint32_t mode)
+{
+	struct tblock *b;
+
+	for (b = d->hash[block_hash(gva, gpa, mode)]; b; b = b->next_hash)
+		if (b->gva == gva && b->gpa == gpa && b->mode == mode)
+			return b;
+	return NULL;
+}
+
+void dbt_insert(struct dbt *d, struct tblock *b)
+{
+	struct tblock **h = &d->hash[block_hash(b->gva, b->gpa, b->mode)];
+	struct tblock **p = &d->page[page_hash(b->gpa)];
+
+	b->next_hash = *h;
+	*h = b;
+	b->next_page = *p;
+	*p = b;
+	d->stats.blocks++;
+}
+
+/* The block whose code holds @host_pc, or NULL.  Blocks lie in the order of their ids. */
+struct tblock *dbt_block_at(struct dbt *d, const void *host_pc)
+{
+	const uint8_t *pc = host_pc;
+	unsigned int lo = 0, hi = d->block_count;
+
+	while (lo < hi) {
+		unsigned int mid = (lo + hi) / 2;
+
+		if (pc < d->blocks[mid]->code)
+			hi = mid;
+		else if (pc >= d->blocks[mid]->end)
+			lo = mid + 1;
+		else
+			return d->blocks[mid];
+	}
+	return NULL;
+}
+
+struct slot *dbt_slot(struct dbt *d)
+{
+	return &d->slots[d->slot_count++];
+}
+
+void dbt_link(struct slot *s, struct tblock *to, ptrdiff_t to_exec)
+{
+	s->to = to;
+	s->next_in = to->in;
+	to->in = s;
+	emit_patch32(s->patch, to_exec, to->code);
+}
+
+/* Jumps into a dead block go through their stubs again. */
+static void unlink_incoming(struct dbt *d, struct tblock *b)
+{
+	for (struct slot *s = b->in; s; s = s->next_in) {
+		if (s->to == b) {
+			s->to = NULL;
+			emit_patch32(s->patch, d->rx - d->rw, s->stub);
+		}
+	}
+	b->in = NULL;
+}
+
+static void unlink_hash(struct dbt *d, struct tblock *b)
+{
+	struct tblock **p = &d->hash[block_hash(b->gva, b->gpa, b->mode)];
+
+	while (*p != b)
+		p = &(*p)->next_hash;
+	*p = b->next_hash;
+}
+
+void dbt_invalidate(struct dbt *d, gpa_t gpa, uint64_t len)
+{
+	for (gpa_t page = ALIGN_DOWN(gpa, GUEST_PAGE_SIZE); page < gpa + len; page += GUEST_PAGE_SIZE) {
+		struct tblock **p = &d->page[page_hash(page)];
+
+		while (*p) {
+			struct tblock *b = *p;
+
+			if (gpa >= b->gpa + b->size || b->gpa >= gpa + len) {
+				p = &b->next_page;
+				continue;
+			}
+			*p = b->next_page;
+			unlink_hash(d, b);
+			unlink_incoming(d, b);
+			b->dead = true;
+			d->changed++;
+			d->stats.invalidated++;
+		}
+	}
+}
+
+bool dbt_holds(const struct dbt *d, gpa_t gpa)
+{
+	gpa_t page = ALIGN_DOWN(gpa, GUEST_PAGE_SIZE);
+
+	for (const struct tblock *b = d->page[page_hash(page)]; b; b = b->next_page)
+		if (ALIGN_DOWN(b->gpa, GUEST_PAGE_SIZE) == page)
+			return true;
+	return false;
+}
+
+/* What the present state makes a translation depend on. */
+uint32_t dbt_mode(const struct vcpu *v)
+{
+	uint32_t mode = v->cpl == 3 ? MODE_USER : 0;
+
+	if (!(v->cr0 & (CR0_TS | CR0_EM)) && v->cr4 & CR4_OSFXSR) {
+		mode |= MODE_SSE;
+		if (v->cr4 & CR4_OSXSAVE && v->xcr0 & XCR0_AVX)
+			mode |= MODE_AVX;
+		if (mode & MODE_AVX && (v->xcr0 & XCR0_AVX512) == XCR0_AVX512)
+			mode |= MODE_AVX512;
+	}
+	return mode;
+}
+
+/* Enough room for one more block; else everything goes. */
+void dbt_make_room(struct dbt *d)
+{
+	if (d->next + BLOCK_ROOM > d->rw + d->size || d->block_count == d->block_max ||
+	    d->slot_count + 2 * TBLOCK_INSNS > d->slot_max)
+		dbt_flush(d);
+}
+
+bool dbt_valid(const struct dbt *d, const struct vcpu *v, const struct dbt_ref *ref)
+{
+	const struct tblock *b = ref->block;
+
+	return b && ref->generation == d->generation && !b->dead && b->gva == v->rip &&
+	       b->mode == dbt_mode(v);
+}
+
+bool dbt_get(struct dbt *d, struct vcpu *v, gpa_t gpa, struct dbt_ref *ref)
+{
+	struct tblock *b = dbt_find(d, v->rip, gpa, dbt_mode(v));
+
+	if (!b)
+		b = dbt_translate(d, v, v->rip, gpa);
+	ref->block = b;
+	ref->generation = d->generation;
+	return b != NULL;
+}
+
+const struct dbt_stats *dbt_get_stats(const struct dbt *d)
+{
+	return &d->stats;
+}
+
+int dbt_vcpu_init(struct dbt *d, struct vcpu *v, struct err *e)
+{
+	struct dbt_hot *hot = dbt_hot(v);
+	uint8_t *stack;
+
+	/* Guard pages on both sides: overflow and a stray return fault. */
+	stack = mmap(NULL, PRIVATE_STACK + 2 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (stack == MAP_FAILED || mprotect(stack + 4096, PRIVATE_STACK, PROT_READ | PROT_WRITE))
+		return err_errno(e, errno, "could not map the translator's stack");
+	hot->private_base = (uint64_t)stack + 4096 + PRIVATE_STACK - 64;
+	hot->index_mask = (BIT(TLB_INDEX_BITS) - 1) << GUEST_PAGE_SHIFT;
+	hot->offset_mask = GUEST_PAGE_MASK;
+	hot->jump_mask = JUMP_CACHE - 1;
+	for (unsigned int i = 0; i < GUEST_PAGE_SIZE; i++)
+		hot->in_page[i] = 1;
+	dbt_empty_private_stack(d, v);
+	return 0;
+}
+
+void dbt_vcpu_destroy(struct dbt *d, struct vcpu *v)
+{
+	struct dbt_hot *hot = dbt_hot(v);
+
+	(void)d;
+	if (hot->private_base)
+		munmap((void *)(hot->private_base + 64 - PRIVATE_STACK - 4096), PRIVATE_STACK + 2 * 4096);
+	hot->private_base = 0;
+}

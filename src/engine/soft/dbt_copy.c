@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Copying innocuous instructions: the same instruction with its general registers renamed
+ * (dbt_priv.h says to what) and its memory operand replaced by [r14 + rcx].  Whether it
+ * is ADD, PSHUFB or VFMADD makes no difference here: only the encoding's fields do.
+ *
+ * Guest registers that have no host register are loaded into a temporary before and
+ * stored after.  Two temporaries are free without a memory operand, one with it (the
+ * address is then folded into the other).
+ */
+#include "engine/soft/dbt_priv.h"
+
+/* What goes into the fields of the copy. */
+struct fields {
+	uint8_t reg, rm, vvvv, opcode;	/* host registers; NO_REG: as the original has it */
+	bool mem;			/* ModRM.rm is 'm' */
+	bool byte_rex;			/* needs a REX prefix for SPL..DIL */
+	struct host_mem m;
+};
+
+struct temps {
+	uint8_t guest[2], host[2];	/* guest register held by which temporary */
+	unsigned int count, max;
+	bool written[2];
+};
+
+static unsigned int rex_of(const struct insn *i)
+{
+	return i->ext_at < i->prefix_len ? i->bytes[i->ext_at] : 0;
+}
+
+/* Prefixes but segment overrides and address size, which the new operand replaces. */
+static void copy_prefixes(struct tr *t, const struct insn *i, const struct fields *f)
+{
+	if (f->mem && f->m.gs)
+		e8(&t->e, 0x65);
+	for (unsigned int k = 0; k < i->ext_at; k++) {
+		switch (i->bytes[k]) {
+		case 0x66: case 0xf0: case 0xf2: case 0xf3:
+			e8(&t->e, i->bytes[k]);
+		}
+	}
+}
+
+static void copy_tail(struct tr *t, const struct insn *i)
+{
+	if (!i->imm_len)
+		return;
+	for (unsigned int k = i->imm_at; k < i->len; k++)
+		e8(&t->e, i->bytes[k]);
+}
+
+static void copy_modrm(struct tr *t, const struct insn *i, const struct fields *f)
+{
+	unsigned int modrm = i->bytes[i->modrm_at];
+	unsigned int reg = f->reg != NO_REG ? f->reg : modrm >> 3 & 7;
+
+	if (f->mem)
+		e_modrm_mem(&t->e, reg, &f->m);
+	else
+		e8(&t->e, 0xc0 | (reg & 7) << 3 | (f->rm != NO_REG ? f->rm & 7 : modrm & 7));
+}
+
+/* Extension bits R X B of the copy; those of untouched fields come from @old. */
+static unsigned int extension(const struct fields *f, unsigned int old)
+{
+	unsigned int r = f->reg != NO_REG ? f->reg >> 3 : old >> 2 & 1;
+	unsigned int x = old >> 1 & 1, b = old & 1;
+
+	if (f->mem) {
+		x = f->m.index != NO_REG ? f->m.index >> 3 : 0;
+		b = f->m.base != NO_REG ? f->m.base >> 3 : 0;
+	} else if (f->rm != NO_REG) {
+		x = 0;
+		b = f->rm >> 3;
+	} else if (f->opcode != NO_REG) {
+		b = f->opcode >> 3;
+	}
+	return r << 2 | x << 1 | b;
+}
+
+static void copy_legacy(struct tr *t, const struct insn *i, const struct fields *f)
+{
+	unsigned int old = rex_of(i), end = i->modrm_at ? i->modrm_at : i->imm_len ? i->imm_at : i->len;
+	unsigned int rex = (old & 8) | extension(f, old & 7);
+
+	copy_prefixes(t, i, f);
+	if (rex || f->byte_rex)
+		e8(&t->e, 0x40 | rex);
+	for (unsigned int k = i->prefix_len; k < end; k++) {
+		unsigned int b = i->bytes[k];
+
+		if (k + 1 == end && f->opcode != NO_REG)
+			b = (b & ~7U) | (f->opcode & 7);
+		e8(&t->e, b);
+	}
+	if (i->modrm_at)
+		copy_modrm(t, i, f);
+	copy_tail(t, i);
+}
+
+static void copy_vex(struct tr *t, const struct insn *i, const struct fields *f)
+{
+	const uint8_t *v = &i->bytes[i->ext_at];
+	bool two = i->encoding == ENC_VEX2;
+	unsigned int old = two ? (~v[1] >> 5 & 4) : (~v[1] >> 5 & 7);
+	unsigned int map = two ? 1 : v[1] & 0x1f;
+	unsigned int last = two ? v[1] & 0x7f : v[2];	/* W vvvv L pp */
+
+	if (f->vvvv != NO_REG)
+		last = (last & ~0x78U) | (~f->vvvv & 15) << 3;
+	if (f->mem && f->m.gs)
+		e8(&t->e, 0x65);
+	e8(&t->e, 0xc4);
+	e8(&t->e, (~extension(f, old) & 7) << 5 | map);
+	e8(&t->e, last);
+	e8(&t->e, i->bytes[i->prefix_len]);
+	if (i->modrm_at)
+		copy_modrm(t, i, f);
+	copy_tail(t, i);
+}
+
+/*
+ * EVEX: the bits above R X B (R', V') name vector registers or, for V', the index of a
+ * gather, which is not copied; general registers never use them.
+ */
+static void copy_evex(struct tr *t, const struct insn *i, const struct fields *f)
+{
+	const uint8_t *v = &i->bytes[i->ext_at];
+	unsigned int ext = extension(f, ~v[1] >> 5 & 7);
+	unsigned int p1 = v[2];
+
+	if (f->vvvv != NO_REG)
+		p1 = (p1 & ~0x78U) | (~f->vvvv & 15) << 3;
+	if (f->mem && f->m.gs)
+		e8(&t->e, 0x65);
+	e8(&t->e, 0x62);
+	e8(&t->e, (~ext & 7) << 5 | (v[1] & 0x1f));
+	e8(&t->e, p1);
+	e8(&t->e, v[3]);
+	e8(&t->e, i->bytes[i->prefix_len]);
+	copy_modrm(t, i, f);
+	copy_tail(t, i);
+}
+
+static void emit_fields(struct tr *t, const struct insn *i, const struct fields *f)
+{
+	switch (i->encoding) {
+	case ENC_LEGACY:
+		copy_legacy(t, i, f);
+		break;
+	case ENC_EVEX:
+		copy_evex(t, i, f);
+		break;
+	default:
+		copy_vex(t, i, f);
+	}
+}
+
+/* The temporary for guest register @reg, or NO_REG if there is none left. */
+static unsigned int temp_for(struct temps *tp, unsigned int reg, bool written)
+{
+	static const uint8_t order[2] = { H_TMP, H_ADDR };
+	unsigned int k;
+
+	for (k = 0; k < tp->count; k++)
+		if (tp->guest[k] == reg)
+			break;
+	if (k == tp->count) {
+		if (k == tp->max)
+			return NO_REG;
+		tp->guest[k] = reg;
+		tp->host[k] = order[k];
+		tp->written[k] = false;
+		tp->count++;
+	}
+	tp->written[k] |= written;
+	return tp->host[k];
+}
+
+static bool is_extended(unsigned int host)
+{
+	return host != NO_REG && host > 7;
+}
+
+/*
+ * Chooses a host register for each general register of @i.  False if it takes more
+ * temporaries than there are or an encoding that does not exist (AH with REX).
+ */
+static bool assign(const struct insn *i, struct fields *f, struct temps *tp)
+{
+	bool high = false;
+
+	for (unsigned int k = 0; k < i->op_count; k++)
+		high |= i->op[k].kind == OPND_GPR && i->op[k].high;
+	/* RCX as an implicit operand (CL, CMPXCHG8B) must be in RCX: the first temporary. */
+	for (unsigned int k = 0; k < i->op_count; k++) {
+		const struct operand *o = &i->op[k];
+
+		if (o->kind == OPND_GPR && o->field == FIELD_NONE) {
+			if (o->reg == REG_RSP || o->reg >= REG_R8)
+				return false;
+			if (o->reg == REG_RCX && temp_for(tp, REG_RCX, o->written) != H_TMP)
+				return false;
+		}
+	}
+	if ((i->gpr_read | i->gpr_written) & BIT(REG_RCX) && high &&
+	    temp_for(tp, REG_RCX, i->gpr_written & BIT(REG_RCX)) != H_TMP)
+		return false;
+	for (unsigned int k = 0; k < i->op_count; k++) {
+		const struct operand *o = &i->op[k];
+		unsigned int h;
+
+		if (o->kind != OPND_GPR || o->field == FIELD_NONE)
+			continue;
+		h = host_reg[o->reg];
+		if (h == IN_MEMORY || (tp->count && tp->guest[0] == o->reg)) {
+			h = temp_for(tp, o->reg, o->written);
+			if (h == NO_REG)
+				return false;
+		}
+		if (high && h == H_GRSP)
+			return false;
+		if (o->high)
+			h += 4;	/* AH..BH: numbers 4-7 without REX */
+		else if (o->size == 1 && h >= 4)
+			f->byte_rex = true;
+		switch (o->field) {
+		case FIELD_REG: f->reg = h; break;
+		case FIELD_RM: f->rm = h; break;
+		case FIELD_VVVV: f->vvvv = h; break;
+		case FIELD_OPCODE: f->opcode = h; break;
+		}
+	}
+	return !high || (!f->byte_rex && !is_extended(f->reg) && !is_extended(f->rm) &&
+			 !is_extended(f->opcode));
+}
+
+static void load_temps(struct tr *t, const struct temps *tp)
+{
+	for (unsigned int k = 0; k < tp->count; k++) {
+		if (tp->guest[k] == REG_RCX)
+			e_mov_rr(&t->e, tp->host[k], H_GRCX);
+		else
+			e_load(&t->e, tp->host[k], GS_GPR(tp->guest[k]));
+	}
+}
+
+static void store_temps(struct tr *t, const struct temps *tp)
+{
+	for (unsigned int k = 0; k < tp->count; k++) {
+		if (!tp->written[k])
+			continue;
+		if (tp->guest[k] == REG_RCX)
+			e_mov_rr(&t->e, H_GRCX, tp->host[k]);
+		else
+			e_store(&t->e, GS_GPR(tp->guest[k]), tp->host[k]);
+	}
+}
+
+static bool has_high(const struct insn *i)
+{
+	for (unsigned int k = 0; k < i->op_count; k++)
+		if (i->op[k].kind == OPND_GPR && i->op[k].high)
+			return true;
+	return false;
+}
+
+static bool copy_memory(struct tr *t, const struct insn *i)
+{
+	struct fields f = { .reg = NO_REG, .rm = NO_REG, .vvvv = NO_REG, .opcode = NO_REG, .mem = true };
+	struct temps tp = { .max = 1 };
+	bool high = has_high(i);
+
+	if (!assign(i, &f, &tp) || (high && tp.count))
+		return false;
+	emit_address(t, i);
+	emit_lookup(t, i->mem.size, i->flags & INSN_MEM_WRITE);
+	f.m = AT_INDEX(H_ADDR, H_TMP);
+	if (high) {			/* no REX allowed: the address into rcx */
+		e_lea(&t->e, H_TMP, f.m);
+		f.m = AT(H_TMP);
+	} else if (tp.count) {
+		e_lea(&t->e, H_ADDR, f.m);
+		f.m = AT(H_ADDR);
+	}
+	load_temps(t, &tp);
+	emit_fields(t, i, &f);
+	store_temps(t, &tp);
+	return true;
+}
+
+static bool copy_registers(struct tr *t, const struct insn *i)
+{
+	struct fields f = { .reg = NO_REG, .rm = NO_REG, .vvvv = NO_REG, .opcode = NO_REG };
+	struct temps tp = { .max = 2 };
+
+	if (!assign(i, &f, &tp))
+		return false;
+	load_temps(t, &tp);
+	emit_fields(t, i, &f);
+	store_temps(t, &tp);
+	return true;
+}
+
+/* MOV between the accumulator and an absolute address has no ModRM byte: made a usual one. */
+static bool copy_moffs(struct tr *t, const struct insn *i)
+{
+	struct insn m = *i;
+	unsigned int op = i->bytes[i->prefix_len];
+
+	/* a0 mov al,m  a1 mov eax,m  a2 mov m,al  a3 mov m,eax */
+	m.bytes[i->prefix_len] = op < 0xa2 ? 0x8a | (op & 1) : 0x88 | (op & 1);
+	m.modrm_at = i->prefix_len + 1;
+	m.bytes[m.modrm_at] = 0;
+	m.imm_len = 0;
+	for (unsigned int k = 0; k < m.op_count; k++)
+		if (m.op[k].kind == OPND_GPR)
+			m.op[k].field = FIELD_REG;
+	return copy_memory(t, &m);
+}
+
+bool emit_copy(struct tr *t, const struct insn *i)
+{
+	unsigned int op = i->bytes[i->prefix_len];
+
+	if (i->info->id == INSN_ID_LEA) {
+		if (i->opsize == 2)
+			return false;
+		emit_lea(t, i);
+		return true;
+	}
+	if (i->mem.is_address)		/* NOP, PREFETCH: nothing to do */
+		return i->flags & INSN_HAS_MEM && !i->gpr_written;
+	if (!(i->flags & INSN_HAS_MEM))
+		return copy_registers(t, i);
+	if (i->encoding == ENC_LEGACY && op >= 0xa0 && op <= 0xa3)
+		return copy_moffs(t, i);
+	return copy_memory(t, i);
+}

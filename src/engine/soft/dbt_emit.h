@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Emitting host code for the translator: one short function per form, named for the
+ * instruction, operands in Intel order (destination first).
+ *
+ * Invariants:
+ * 1. Nothing here changes the flags unless its name says so: translated code keeps the
+ *    guest's arithmetic flags in the host's, and everything we add goes around them
+ *    (LEA, MOV, MOVZX, PEXT, JRCXZ).
+ * 2. emit.p is in the writable mapping; emit_here() is the address it will run at.
+ * 3. The caller made sure that there is room (DBT_BLOCK_ROOM).
+ */
+#ifndef VIREO_ENGINE_SOFT_DBT_EMIT_H
+#define VIREO_ENGINE_SOFT_DBT_EMIT_H
+
+#include "base/types.h"
+
+struct emit {
+	uint8_t *p;		/* writable mapping */
+	ptrdiff_t to_exec;	/* executable address = p + to_exec */
+};
+
+#define NO_REG	0xff
+
+/* A host memory operand: [base + index << scale + disp], or gs:[disp]. */
+struct host_mem {
+	uint8_t base, index, scale;
+	bool gs;
+	int32_t disp;
+};
+
+#define GS_MEM(off)	((struct host_mem){ NO_REG, NO_REG, 0, true, (int32_t)(off) })
+#define AT(b)		((struct host_mem){ (b), NO_REG, 0, false, 0 })
+#define AT_DISP(b, d)	((struct host_mem){ (b), NO_REG, 0, false, (d) })
+#define AT_INDEX(b, i)	((struct host_mem){ (b), (i), 0, false, 0 })
+#define AT_SCALE(b, i, s) ((struct host_mem){ (b), (i), (s), false, 0 })
+
+static inline void e8(struct emit *e, unsigned int b)
+{
+	*e->p++ = b;
+}
+
+static inline void e32(struct emit *e, uint32_t x)
+{
+	__builtin_memcpy(e->p, &x, 4);
+	e->p += 4;
+}
+
+static inline void e64(struct emit *e, uint64_t x)
+{
+	__builtin_memcpy(e->p, &x, 8);
+	e->p += 8;
+}
+
+static inline void *emit_here(const struct emit *e)
+{
+	return e->p + e->to_exec;
+}
+
+/* ModRM, SIB and displacement for @m; @reg's low three bits go into ModRM.reg. */
+static inline void e_modrm_mem(struct emit *e, unsigned int reg, const struct host_mem *m)
+{
+	unsigned int r = (reg & 7) << 3, mod;
+
+	if (m->base == NO_REG) {		/* absolute or index only */
+		e8(e, r | 4);
+		e8(e, m->scale << 6 | (m->index == NO_REG ? 4 : m->index & 7) << 3 | 5);
+		e32(e, m->disp);
+		return;
+	}
+	/* Never disp8: EVEX would scale it. */
+	mod = m->disp || (m->base & 7) == 5 ? 0x80 : 0;
+	if (m->index == NO_REG && (m->base & 7) != 4) {
+		e8(e, mod | r | (m->base & 7));
+	} else {
+		e8(e, mod | r | 4);
+		e8(e, m->scale << 6 | (m->index == NO_REG ? 4 : m->index & 7) << 3 | (m->base & 7));
+	}
+	if (mod)
+		e32(e, m->disp);
+}
+
+static inline unsigned int rex_bits(unsigned int w, unsigned int reg, const struct host_mem *m)
+{
+	return w << 3 | (reg >> 3 & 1) << 2 |
+	       (m->index != NO_REG ? m->index >> 3 & 1 : 0) << 1 |
+	       (m->base != NO_REG ? m->base >> 3 & 1 : 0);
+}
+
+/* Opcode bytes: 0xNN, 0x0fNN, 0x0f38NN. */
+static inline void e_opcode(struct emit *e, uint32_t op)
+{
+	if (op > 0xffff)
+		e8(e, op >> 16);
+	if (op > 0xff)
+		e8(e, op >> 8 & 0xff);
+	e8(e, op & 0xff);
+}
+
+static inline void e_op_mem(struct emit *e, unsigned int w, uint32_t op, unsigned int reg,
+			    struct host_mem m)
+{
+	unsigned int rex = rex_bits(w, reg, &m);
+
+	if (m.gs)
+		e8(e, 0x65);
+	if (rex)
+		e8(e, 0x40 | rex);
+	e_opcode(e, op);
+	e_modrm_mem(e, reg, &m);
+}
+
+static inline void e_op_reg(struct emit *e, unsigned int w, uint32_t op, unsigned int reg,
+			    unsigned int rm)
+{
+	unsigned int rex = w << 3 | (reg >> 3 & 1) << 2 | (rm >> 3 & 1);
+
+	if (rex)
+		e8(e, 0x40 | rex);
+	e_opcode(e, op);
+	e8(e, 0xc0 | (reg & 7) << 3 | (rm & 7));
+}
+
+static inline void e_mov_rr(struct emit *e, unsigned int dst, unsigned int src)
+{
+	e_op_reg(e, 1, 0x8b, dst, src);
+}
+
+static inline void e_mov32_rr(struct emit *e, unsigned int dst, unsigned int src)
+{
+	e_op_reg(e, 0, 0x8b, dst, src);
+}
+
+static inline void e_load(struct emit *e, unsigned int dst, struct host_mem m)
+{
+	e_op_mem(e, 1, 0x8b, dst, m);
+}
+
+static inline void e_load32(struct emit *e, unsigned int dst, struct host_mem m)
+{
+	e_op_mem(e, 0, 0x8b, dst, m);
+}
+
+static inline void e_store(struct emit *e, struct host_mem m, unsigned int src)
+{
+	e_op_mem(e, 1, 0x89, src, m);
+}
+
+static inline void e_store32(struct emit *e, struct host_mem m, unsigned int src)
+{
+	e_op_mem(e, 0, 0x89, src, m);
+}
+
+static inline void e_movzx8(struct emit *e, unsigned int dst, struct host_mem m)
+{
+	e_op_mem(e, 0, 0x0fb6, dst, m);
+}
+
+static inline void e_lea(struct emit *e, unsigned int dst, struct host_mem m)
+{
+	e_op_mem(e, 1, 0x8d, dst, m);
+}
+
+static inline void e_lea32(struct emit *e, unsigned int dst, struct host_mem m)
+{
+	e_op_mem(e, 0, 0x8d, dst, m);
+}
+
+/* mov qword m, simm32 */
+static inline void e_store_imm(struct emit *e, struct host_mem m, int32_t imm)
+{
+	e_op_mem(e, 1, 0xc7, 0, m);
+	e32(e, imm);
+}
+
+/* mov dword m, imm32 */
+static inline void e_store32_imm(struct emit *e, struct host_mem m, uint32_t imm)
+{
+	e_op_mem(e, 0, 0xc7, 0, m);
+	e32(e, imm);
+}
+
+static inline bool fits_s32(int64_t x)
+{
+	return x == (int32_t)x;
+}
+
+static inline void e_mov_imm(struct emit *e, unsigned int dst, uint64_t imm)
+{
+	if (imm == (uint32_t)imm) {
+		if (dst > 7)
+			e8(e, 0x41);
+		e8(e, 0xb8 | (dst & 7));
+		e32(e, imm);
+	} else if (fits_s32(imm)) {
+		e_op_reg(e, 1, 0xc7, 0, dst);
+		e32(e, imm);
+	} else {
+		e8(e, 0x48 | dst >> 3);
+		e8(e, 0xb8 | (dst & 7));
+		e64(e, imm);
+	}
+}
+
+/* pext dst, src, m (VEX.LZ.F3.0F38.W1 F5 /r) */
+static inline void e_pext(struct emit *e, unsigned int dst, unsigned int src, struct host_mem m)
+{
+	unsigned int x = m.index != NO_REG ? m.index >> 3 & 1 : 0;
+	unsigned int b = m.base != NO_REG ? m.base >> 3 & 1 : 0;
+
+	if (m.gs)
+		e8(e, 0x65);
+	e8(e, 0xc4);
+	e8(e, (dst >> 3 & 1 ? 0 : 0x80) | (x ? 0 : 0x40) | (b ? 0 : 0x20) | 2);
+	e8(e, 0x80 | (~src & 15) << 3 | 2);
+	e8(e, 0xf5);
+	e_modrm_mem(e, dst, &m);
+}
+
+/* jrcxz to a place at most 127 bytes ahead; returns the displacement byte to bind. */
+static inline uint8_t *e_jrcxz(struct emit *e)
+{
+	e8(e, 0xe3);
+	e8(e, 0);
+	return e->p - 1;
+}
+
+static inline void e_bind8(struct emit *e, uint8_t *rel8)
+{
+	*rel8 = e->p - (rel8 + 1);
+}
+
+/* jmp, call, jcc rel32 to an executable address; return the displacement's place. */
+static inline uint8_t *e_jmp(struct emit *e, const void *target)
+{
+	e8(e, 0xe9);
+	e32(e, (uintptr_t)target - (uintptr_t)emit_here(e) - 4);
+	return e->p - 4;
+}
+
+static inline uint8_t *e_call(struct emit *e, const void *target)
+{
+	e8(e, 0xe8);
+	e32(e, (uintptr_t)target - (uintptr_t)emit_here(e) - 4);
+	return e->p - 4;
+}
+
+static inline uint8_t *e_jcc(struct emit *e, unsigned int cond, const void *target)
+{
+	e8(e, 0x0f);
+	e8(e, 0x80 | cond);
+	e32(e, (uintptr_t)target - (uintptr_t)emit_here(e) - 4);
+	return e->p - 4;
+}
+
+/* Points the rel32 at @at (writable address) to @target (executable address). */
+static inline void emit_patch32(uint8_t *at, ptrdiff_t to_exec, const void *target)
+{
+	int32_t rel = (uintptr_t)target - (uintptr_t)(at + to_exec) - 4;
+
+	__atomic_store_n((int32_t *)at, rel, __ATOMIC_RELEASE);
+}
+
+#endif

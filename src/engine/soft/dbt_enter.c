@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The translator's fixed code: into translated code, out of it, and the lookup of
+ * indirect targets; emitted once at the start of the code cache.
+ */
+#include "engine/soft/dbt_priv.h"
+
+static const uint8_t saved[] = {	/* guest registers with a host register, RAX apart */
+	REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8, REG_R9, REG_R12,
+};
+
+/* enter: the guest's state into the registers, then to hot.entry. */
+static void emit_enter(struct dbt *d, struct emit *e)
+{
+	d->enter = emit_here(e);
+	e_load32(e, H_RAX, GS_HOT(flags));
+	e8(e, 0x04);			/* add al, 0x7f: OF from bit 0 */
+	e8(e, 0x7f);
+	e8(e, 0x9e);			/* sahf */
+	e_load(e, H_RAX, GS_GPR(REG_RAX));
+	for (unsigned int k = 0; k < ARRAY_SIZE(saved); k++)
+		e_load(e, host_reg[saved[k]], GS_GPR(saved[k]));
+	e_load(e, H_READ, GS(view));
+	e_load(e, H_WRITE, AT_DISP(H_READ, offsetof(struct tlb_view, table[TLB_WRITE])));
+	e_load(e, H_READ, AT_DISP(H_READ, offsetof(struct tlb_view, table[TLB_READ])));
+	e_load(e, H_RSP, GS_HOT(private_sp));
+	e_op_mem(e, 0, 0xff, 4, GS_HOT(entry));		/* jmp */
+}
+
+/* leave: the reverse, then to hot.resume on the host's stack. */
+static void *emit_leave_code(struct emit *e)
+{
+	void *here = emit_here(e);
+
+	e_store(e, GS_GPR(REG_RAX), H_RAX);
+	e8(e, 0x9f);			/* lahf */
+	e8(e, 0x0f);			/* seto al */
+	e8(e, 0x90);
+	e8(e, 0xc0);
+	e_store32(e, GS_HOT(flags), H_RAX);
+	for (unsigned int k = 0; k < ARRAY_SIZE(saved); k++)
+		e_store(e, GS_GPR(saved[k]), host_reg[saved[k]]);
+	e_store(e, GS_HOT(private_sp), H_RSP);
+	e_load(e, H_RSP, GS_HOT(host_sp));
+	e_op_mem(e, 0, 0xff, 4, GS_HOT(resume));
+	return here;
+}
+
+static void *emit_exit(struct emit *e, void *leave, enum dbt_reason why, bool target)
+{
+	void *here = emit_here(e);
+
+	if (target)
+		e_store(e, GS_HOT(target), H_ADDR);
+	e_store32_imm(e, GS_HOT(reason), why);
+	e_jmp(e, leave);
+	return here;
+}
+
+/*
+ * indirect: to the translation of guest address r14, by the jump cache:
+ *
+ *	mov	ecx, gs:attention
+ *	jrcxz	calm
+ *	jmp	exit_poll
+ * calm: mov	rcx, gs:jump_tag
+ *	lea	r14, [r14 + rcx]		; the key: address and tag
+ *	pext	rcx, r14, gs:jump_mask
+ *	lea	rcx, [rcx + rcx]
+ *	mov	rcx, gs:jump[rcx * 8].minus_key
+ *	lea	rcx, [rcx + r14]
+ *	jrcxz	hit
+ *	(r14 -= tag, jmp exit_indirect)
+ * hit:	pext	rcx, r14, gs:jump_mask
+ *	lea	rcx, [rcx + rcx]
+ *	jmp	gs:jump[rcx * 8].code
+ */
+static void emit_indirect(struct dbt *d, struct emit *e)
+{
+	struct host_mem key = GS_HOT(jump[0].minus_key), code = GS_HOT(jump[0].code);
+	uint8_t *calm, *hit;
+
+	key.index = code.index = H_TMP;
+	key.scale = code.scale = 3;
+	d->indirect = emit_here(e);
+	e_load32(e, H_TMP, GS(attention));
+	calm = e_jrcxz(e);
+	e_jmp(e, d->exit_poll);
+	e_bind8(e, calm);
+	e_load(e, H_TMP, GS_HOT(jump_tag));
+	e_lea(e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
+	e_pext(e, H_TMP, H_ADDR, GS_HOT(jump_mask));
+	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_TMP));
+	e_load(e, H_TMP, key);
+	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
+	hit = e_jrcxz(e);
+	e_load(e, H_TMP, GS_HOT(minus_tag));
+	e_lea(e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
+	e_jmp(e, d->exit_indirect);
+	e_bind8(e, hit);
+	e_pext(e, H_TMP, H_ADDR, GS_HOT(jump_mask));
+	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_TMP));
+	e_op_mem(e, 0, 0xff, 4, code);
+}
+
+/* ret_miss: the private stack was empty; its bottom stays where it is. */
+static void emit_ret_miss(struct dbt *d, struct emit *e)
+{
+	d->ret_miss = emit_here(e);
+	e_lea(e, H_RSP, AT_DISP(H_RSP, -8));
+	e_jmp(e, d->indirect);
+}
+
+void dbt_emit_fixed(struct dbt *d)
+{
+	struct emit e = { .p = d->rw, .to_exec = d->rx - d->rw };
+	void *leave;
+
+	emit_enter(d, &e);
+	leave = emit_leave_code(&e);
+	d->exit_chain = emit_exit(&e, leave, REASON_CHAIN, false);
+	d->exit_step = emit_exit(&e, leave, REASON_STEP, false);
+	d->exit_signal = emit_exit(&e, leave, REASON_SIGNAL, false);
+	d->exit_indirect = emit_exit(&e, leave, REASON_INDIRECT, true);
+	d->exit_poll = emit_exit(&e, leave, REASON_POLL, true);
+	emit_indirect(d, &e);
+	emit_ret_miss(d, &e);
+	d->first = d->next = e.p;
+}
+
+/*
+ * Runs at @code until translated code leaves.  Entered and left by jumps: a CALL and RET
+ * here would take the return predictor out of step with the guest's calls.
+ */
+void dbt_enter(struct dbt *d, struct vcpu *v, void *code)
+{
+	struct dbt_hot *hot = dbt_hot(v);
+	void *enter = d->enter;
+
+	hot->entry = (uint64_t)code;
+	asm volatile(
+		"sub $128, %%rsp\n\t"		/* the red zone */
+		"push %%rbp\n\t"
+		"lea 1f(%%rip), %%rcx\n\t"
+		"mov %%rcx, %c[resume](%[hot])\n\t"
+		"mov %%rsp, %c[sp](%[hot])\n\t"
+		"jmp *%[enter]\n"
+		"1:\n\t"
+		"pop %%rbp\n\t"
+		"add $128, %%rsp\n\t"
+		: [hot] "+D" (hot), [enter] "+S" (enter)
+		: [resume] "i" (offsetof(struct dbt_hot, resume)),
+		  [sp] "i" (offsetof(struct dbt_hot, host_sp))
+		: "rax", "rcx", "rdx", "rbx", "r8", "r9", "r10", "r11", "r12",
+		  "r13", "r14", "r15", "memory", "cc");
+}
+
+void dbt_empty_private_stack(struct dbt *d, struct vcpu *v)
+{
+	struct dbt_hot *hot = dbt_hot(v);
+
+	*(uint64_t *)hot->private_base = (uint64_t)d->ret_miss;
+	hot->private_sp = hot->private_base;
+}

@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Stack and control flow in translated code: PUSH, POP, LEAVE, CALL, RET, JMP, Jcc and
+ * JRCXZ with 64-bit operands.  Other forms stay with the interpreter.
+ *
+ * A guest CALL pushes the guest's return address on the guest's stack and is a host CALL
+ * on the private stack; a guest RET pops the guest's address into r14 and is a host RET.
+ * Behind each host CALL stands the check that r14 is the address expected there; if not,
+ * r14 is looked up like any indirect target.  So the host's return predictor works for
+ * the guest's returns.  The private stack is only a hint: it may be emptied at any time
+ * (its bottom is the address of ret_miss), and a guard page below it turns an overflow
+ * into a signal that empties it.
+ */
+#include "engine/soft/dbt_priv.h"
+#include "x86/regs.h"
+
+/* Loads guest register @reg into @tmp unless it has a host register. */
+static unsigned int value_of(struct tr *t, unsigned int reg, unsigned int tmp)
+{
+	if (host_reg[reg] != IN_MEMORY)
+		return host_reg[reg];
+	e_load(&t->e, tmp, GS_GPR(reg));
+	return tmp;
+}
+
+/* Room for 8 bytes below the guest's stack pointer: r14 + rcx is their host address. */
+static void emit_push_lookup(struct tr *t)
+{
+	e_lea(&t->e, H_ADDR, AT_DISP(H_GRSP, -8));
+	emit_lookup(t, 8, true);
+}
+
+static void emit_pop_lookup(struct tr *t)
+{
+	e_mov_rr(&t->e, H_ADDR, H_GRSP);
+	emit_lookup(t, 8, false);
+}
+
+static void emit_adjust_stack(struct tr *t, int by)
+{
+	e_lea(&t->e, H_GRSP, AT_DISP(H_GRSP, by));
+}
+
+static void emit_push_reg(struct tr *t, unsigned int reg)
+{
+	struct emit *e = &t->e;
+	unsigned int h;
+
+	emit_push_lookup(t);
+	if (host_reg[reg] == IN_MEMORY) {
+		e_lea(e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
+		h = value_of(t, reg, H_ADDR);
+		e_store(e, AT(H_TMP), h);
+	} else {
+		e_store(e, AT_INDEX(H_ADDR, H_TMP), host_reg[reg]);
+	}
+	emit_adjust_stack(t, -8);
+}
+
+/* Pushes what is in hot.scratch. */
+static void emit_push_scratch(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	emit_push_lookup(t);
+	e_lea(e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
+	e_load(e, H_ADDR, GS_HOT(scratch));
+	e_store(e, AT(H_TMP), H_ADDR);
+	emit_adjust_stack(t, -8);
+}
+
+static void emit_push_imm(struct tr *t, uint64_t imm)
+{
+	struct emit *e = &t->e;
+
+	emit_push_lookup(t);
+	if (fits_s32(imm)) {
+		e_store_imm(e, AT_INDEX(H_ADDR, H_TMP), imm);
+	} else {
+		e_lea(e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
+		e_mov_imm(e, H_TMP, imm);
+		e_store(e, AT(H_ADDR), H_TMP);
+	}
+	emit_adjust_stack(t, -8);
+}
+
+/* rcx = the memory operand's value */
+static void emit_load_operand(struct tr *t, const struct insn *i)
+{
+	emit_address(t, i);
+	emit_lookup(t, 8, false);
+	e_load(&t->e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
+}
+
+static bool emit_push(struct tr *t, const struct insn *i)
+{
+	if (i->stack_size != 8)
+		return false;
+	switch (i->op[0].kind) {
+	case OPND_GPR:
+		emit_push_reg(t, i->op[0].reg);
+		return true;
+	case OPND_IMM:
+		emit_push_imm(t, i->imm);
+		return true;
+	case OPND_MEM:
+		emit_load_operand(t, i);
+		e_store(&t->e, GS_HOT(scratch), H_TMP);
+		emit_islands(t, true);
+		emit_push_scratch(t);
+		return true;
+	default:
+		return false;
+	}
+}
+
+static bool emit_pop(struct tr *t, const struct insn *i)
+{
+	struct emit *e = &t->e;
+	unsigned int reg = i->op[0].reg;
+
+	if (i->stack_size != 8 || i->op[0].kind != OPND_GPR)
+		return false;
+	emit_pop_lookup(t);
+	if (host_reg[reg] == IN_MEMORY) {
+		e_load(e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
+		e_store(e, GS_GPR(reg), H_TMP);
+	} else {
+		e_load(e, host_reg[reg], AT_INDEX(H_ADDR, H_TMP));
+	}
+	if (reg != REG_RSP)
+		emit_adjust_stack(t, 8);
+	return true;
+}
+
+static bool emit_leave(struct tr *t, const struct insn *i)
+{
+	struct emit *e = &t->e;
+
+	if (i->opsize != 8)
+		return false;
+	e_mov_rr(e, H_ADDR, H_RBP);
+	emit_lookup(t, 8, false);
+	e_lea(e, H_GRSP, AT_DISP(H_ADDR, 8));
+	e_load(e, H_RBP, AT_INDEX(H_ADDR, H_TMP));
+	return true;
+}
+
+/* Leaves if something wants attention; then v->rip will be @rip. */
+static void emit_poll(struct tr *t, gva_t rip)
+{
+	struct emit *e = &t->e;
+	uint8_t *calm;
+
+	e_load32(e, H_TMP, GS(attention));
+	calm = e_jrcxz(e);
+	e_mov_imm(e, H_ADDR, rip);
+	e_jmp(e, t->d->exit_poll);
+	e_bind8(e, calm);
+}
+
+/* The target is on another page, whose mapping may change: through the jump cache. */
+static void emit_far_target(struct tr *t, gva_t target, bool call)
+{
+	struct emit *e = &t->e;
+
+	e_mov_imm(e, H_ADDR, target);
+	if (call)
+		e_call(e, t->d->indirect);
+	else
+		e_jmp(e, t->d->indirect);
+}
+
+static bool same_page(const struct tr *t, gva_t target)
+{
+	return target >> GUEST_PAGE_SHIFT == t->b->gva >> GUEST_PAGE_SHIFT;
+}
+
+/* Binds a patched jump to @target by a slot whose stub stands here. */
+static void emit_slot_stub(struct tr *t, uint8_t *rel32, gva_t target)
+{
+	struct slot *s = dbt_slot(t->d);
+	struct emit *e = &t->e;
+
+	*s = (struct slot){ .from = t->b, .target = target, .patch = rel32, .stub = emit_here(e) };
+	emit_patch32(rel32, e->to_exec, s->stub);
+	e_store32_imm(e, GS_HOT(arg), s - t->d->slots);
+	e_jmp(e, t->d->exit_chain);
+}
+
+/* The host address of the block's own instruction at @target, or NULL. */
+static void *own_code(const struct tr *t, gva_t target)
+{
+	for (unsigned int k = 0; k < t->n; k++)
+		if (t->b->gva + t->b->guest_off[k] == target)
+			return t->b->code + t->b->host_off[k];
+	return NULL;
+}
+
+/* A jump to @target from here, not returning to what follows. */
+static void emit_jump_to(struct tr *t, gva_t target)
+{
+	struct emit *e = &t->e;
+
+	if (!same_page(t, target)) {
+		emit_far_target(t, target, false);
+		return;
+	}
+	if (target <= t->rip)
+		emit_poll(t, target);
+	if (own_code(t, target))
+		e_jmp(e, own_code(t, target));
+	else
+		emit_slot_stub(t, e_jmp(e, emit_here(e)), target);
+}
+
+/* Stubs of the taken branches, behind the block's code. */
+void emit_taken(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	for (unsigned int k = 0; k < t->jump_count; k++) {
+		gva_t target = t->jump[k].target;
+
+		t->rip = t->jump[k].rip;
+		if (same_page(t, target) && target > t->rip) {
+			if (own_code(t, target))
+				emit_patch32(t->jump[k].rel32, e->to_exec, own_code(t, target));
+			else
+				emit_slot_stub(t, t->jump[k].rel32, target);
+		} else {
+			emit_patch32(t->jump[k].rel32, e->to_exec, emit_here(e));
+			emit_jump_to(t, target);
+		}
+	}
+}
+
+/* The block ends before @rip, which follows in the guest. */
+void emit_continue(struct tr *t, gva_t rip)
+{
+	t->rip = rip - 1;	/* forward: needs no poll */
+	emit_jump_to(t, rip);
+}
+
+static gva_t target_of(const struct tr *t, const struct insn *i)
+{
+	return t->next + i->imm;
+}
+
+static void emit_taken_later(struct tr *t, uint8_t *rel32, gva_t target)
+{
+	t->jump[t->jump_count].rel32 = rel32;
+	t->jump[t->jump_count].target = target;
+	t->jump[t->jump_count++].rip = t->rip;
+}
+
+static void emit_jcc(struct tr *t, const struct insn *i)
+{
+	emit_taken_later(t, e_jcc(&t->e, i->cond, emit_here(&t->e)), target_of(t, i));
+}
+
+/* LOOP with a 64-bit counter */
+static bool emit_loop(struct tr *t, const struct insn *i)
+{
+	struct emit *e = &t->e;
+	uint8_t *zero;
+
+	if (i->mem.addr_size != 8)
+		return false;
+	e_lea(e, H_GRCX, AT_DISP(H_GRCX, -1));
+	e_mov_rr(e, H_TMP, H_GRCX);
+	zero = e_jrcxz(e);
+	emit_taken_later(t, e_jmp(e, emit_here(e)), target_of(t, i));
+	e_bind8(e, zero);
+	return true;
+}
+
+static bool emit_jrcxz_insn(struct tr *t, const struct insn *i)
+{
+	struct emit *e = &t->e;
+	uint8_t *zero, *over;
+
+	if (i->mem.addr_size == 8)
+		e_mov_rr(e, H_TMP, H_GRCX);
+	else
+		e_mov32_rr(e, H_TMP, H_GRCX);
+	zero = e_jrcxz(e);
+	e8(e, 0xeb);		/* jmp over the jump */
+	e8(e, 0);
+	over = e->p - 1;
+	e_bind8(e, zero);
+	emit_taken_later(t, e_jmp(e, emit_here(e)), target_of(t, i));
+	e_bind8(e, over);
+	return true;
+}
+
+/* Behind a host CALL: is r14 where this code goes on? */
+static void emit_return_point(struct tr *t)
+{
+	struct emit *e = &t->e;
+	uint8_t *same;
+
+	if (fits_s32(-t->next)) {
+		e_lea(e, H_TMP, AT_DISP(H_ADDR, -t->next));
+	} else {
+		e_mov_imm(e, H_TMP, -t->next);
+		e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
+	}
+	same = e_jrcxz(e);
+	e_jmp(e, t->d->indirect);
+	e_bind8(e, same);
+}
+
+/* Call to @target in the same page; the poll stood before the push. */
+static void emit_near_call(struct tr *t, gva_t target)
+{
+	emit_taken_later(t, e_call(&t->e, emit_here(&t->e)), target);
+	t->jump[t->jump_count - 1].rip = 0;
+}
+
+static bool emit_call(struct tr *t, const struct insn *i)
+{
+	struct emit *e = &t->e;
+
+	switch (i->op[0].kind) {
+	case OPND_REL:
+		if (same_page(t, target_of(t, i)) && target_of(t, i) <= t->rip)
+			emit_poll(t, t->rip);
+		emit_push_imm(t, t->next);
+		if (same_page(t, target_of(t, i)))
+			emit_near_call(t, target_of(t, i));
+		else
+			emit_far_target(t, target_of(t, i), true);
+		break;
+	case OPND_GPR:
+		if (i->opsize != 8)
+			return false;
+		e_store(e, GS_HOT(target), value_of(t, i->op[0].reg, H_TMP));
+		emit_push_imm(t, t->next);
+		e_load(e, H_ADDR, GS_HOT(target));
+		e_call(e, t->d->indirect);
+		break;
+	case OPND_MEM:
+		if (i->opsize != 8)
+			return false;
+		emit_load_operand(t, i);
+		e_store(e, GS_HOT(target), H_TMP);
+		emit_islands(t, true);
+		emit_push_imm(t, t->next);
+		e_load(e, H_ADDR, GS_HOT(target));
+		e_call(e, t->d->indirect);
+		break;
+	default:
+		return false;
+	}
+	emit_return_point(t);
+	return true;
+}
+
+static bool emit_ret(struct tr *t, const struct insn *i)
+{
+	struct emit *e = &t->e;
+
+	emit_pop_lookup(t);
+	e_load(e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
+	emit_adjust_stack(t, 8 + (i->op_count && i->op[0].kind == OPND_IMM ? (uint16_t)i->imm : 0));
+	e8(e, 0xc3);
+	return true;
+}
+
+static bool emit_jmp(struct tr *t, const struct insn *i)
+{
+	struct emit *e = &t->e;
+
+	switch (i->op[0].kind) {
+	case OPND_REL:
+		emit_jump_to(t, target_of(t, i));
+		return true;
+	case OPND_GPR:
+		if (i->opsize != 8)
+			return false;
+		e_mov_rr(e, H_ADDR, value_of(t, i->op[0].reg, H_TMP));
+		e_jmp(e, t->d->indirect);
+		return true;
+	case OPND_MEM:
+		if (i->opsize != 8)
+			return false;
+		emit_load_operand(t, i);
+		e_mov_rr(e, H_ADDR, H_TMP);
+		e_jmp(e, t->d->indirect);
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool emit_flow(struct tr *t, const struct insn *i, bool *ends)
+{
+	switch (i->info->id) {
+	case INSN_ID_PUSH:
+		return emit_push(t, i);
+	case INSN_ID_POP:
+		return emit_pop(t, i);
+	case INSN_ID_LEAVE:
+		return emit_leave(t, i);
+	case INSN_ID_CALL:
+		return emit_call(t, i);
+	case INSN_ID_RET:
+		return *ends = emit_ret(t, i);
+	case INSN_ID_JMP:
+		return *ends = emit_jmp(t, i);
+	case INSN_ID_JRCXZ:
+	case INSN_ID_JECXZ:
+		return emit_jrcxz_insn(t, i);
+	case INSN_ID_LOOP:
+		return emit_loop(t, i);
+	case INSN_ID_JB: case INSN_ID_JBE: case INSN_ID_JL: case INSN_ID_JLE:
+	case INSN_ID_JNB: case INSN_ID_JNBE: case INSN_ID_JNL: case INSN_ID_JNLE:
+	case INSN_ID_JNO: case INSN_ID_JNP: case INSN_ID_JNS: case INSN_ID_JNZ:
+	case INSN_ID_JO: case INSN_ID_JP: case INSN_ID_JS: case INSN_ID_JZ:
+		emit_jcc(t, i);
+		return true;
+	default:
+		return false;
+	}
+}

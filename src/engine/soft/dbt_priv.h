@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The translator's inside.  Host registers while translated code runs:
+ *
+ *   rax rdx rbx rbp rsi rdi r8 r9 r12	the guest's own
+ *   r11		guest RCX	(rcx is ours: JRCXZ tests it without flags)
+ *   r10		guest RSP	(rsp is ours: a private stack of return addresses)
+ *   gs:gpr[n]		guest R10 R11 R13 R14 R15
+ *   r15, r13		tables of page deltas for reads and for writes
+ *   r14, rcx		temporaries: guest-virtual address, delta
+ *   rsp		the private stack: host return addresses of guest calls
+ *   gs:		struct vcpu
+ *   flags		the guest's arithmetic flags; DF clear, AC clear
+ *   SIMD, x87		the guest's
+ *
+ * Between two guest instructions the guest's whole state is in these places, so any host
+ * address within an instruction maps to the state before it: a fault, a miss or a signal
+ * goes on in the interpreter at that instruction.
+ */
+#ifndef VIREO_ENGINE_SOFT_DBT_PRIV_H
+#define VIREO_ENGINE_SOFT_DBT_PRIV_H
+
+#include "cpu/mmu.h"
+#include "engine/soft/dbt.h"
+#include "engine/soft/dbt_emit.h"
+#include "engine/soft/trap.h"
+#include "x86/decode.h"
+
+enum { H_RAX, H_RCX, H_RDX, H_RBX, H_RSP, H_RBP, H_RSI, H_RDI,
+       H_R8, H_R9, H_R10, H_R11, H_R12, H_R13, H_R14, H_R15 };
+
+#define H_ADDR		H_R14	/* temporary: guest-virtual address */
+#define H_TMP		H_RCX	/* temporary: delta */
+#define H_READ		H_R15	/* table for reads */
+#define H_WRITE		H_R13	/* table for writes */
+#define H_GRSP		H_R10	/* guest RSP */
+#define H_GRCX		H_R11	/* guest RCX */
+#define IN_MEMORY	0xff	/* guest register without a host register */
+
+static const uint8_t host_reg[16] = {
+	H_RAX, H_GRCX, H_RDX, H_RBX, H_GRSP, H_RBP, H_RSI, H_RDI,
+	H_R8, H_R9, IN_MEMORY, IN_MEMORY, H_R12, IN_MEMORY, IN_MEMORY, IN_MEMORY,
+};
+
+#define TBLOCK_INSNS	64		/* guest instructions in a block at most */
+#define BLOCK_ROOM	32768		/* host bytes a block may need */
+#define JUMP_CACHE	2048		/* entries */
+#define PRIVATE_STACK	(64 * 1024)	/* bytes */
+
+/* Why translated code came back to dbt_run. */
+enum dbt_reason {
+	REASON_CHAIN,	/* a direct jump without a translation yet: arg is the slot */
+	REASON_INDIRECT, /* hot.target is not in the jump cache */
+	REASON_STEP,	/* interpret the instruction: arg is block << 8 | index */
+	REASON_POLL,	/* attention: v->rip is hot.target */
+	REASON_SIGNAL,	/* a host fault at hot.fault_pc */
+};
+
+/* What translated code finds behind gs: beside struct vcpu's own fields. */
+struct dbt_hot {
+	uint64_t index_mask;	/* bits 12-47: page index of an address */
+	uint64_t offset_mask;	/* bits 0-11 */
+	uint64_t jump_mask;
+	uint64_t jump_tag;	/* address space and mode, in bits 48-63 */
+	uint64_t minus_tag;	/* its negative */
+	uint64_t private_base;	/* bottom of the private stack: holds ret_miss */
+	uint64_t private_sp;	/* rsp of translated code while it does not run */
+	uint64_t host_sp;	/* rsp of C code meanwhile */
+	uint64_t resume;	/* where dbt_enter goes on */
+	uint64_t entry;		/* host address to enter at */
+	uint64_t target;	/* guest address */
+	uint64_t scratch;
+	uint64_t fault_pc;
+	uint32_t reason, arg;
+	uint64_t seen_tag;	/* fetch_tag and ... */
+	uint32_t seen_changed;	/* ... dbt.changed when the private stack was last valid */
+	uint64_t flags;		/* as LAHF and SETO AL leave them in AX */
+	uint8_t in_page[GUEST_PAGE_SIZE + 64];	/* 1 for offsets 0-4095, 0 beyond */
+	struct { uint64_t minus_key, code; } jump[JUMP_CACHE];
+};
+
+_Static_assert(sizeof(struct dbt_hot) <= ENGINE_AREA, "struct vcpu has no room");
+
+static inline struct dbt_hot *dbt_hot(struct vcpu *v)
+{
+	return (struct dbt_hot *)v->engine_area;
+}
+
+#define GS(field)	GS_MEM(offsetof(struct vcpu, field))
+#define GS_HOT(field)	GS_MEM(offsetof(struct vcpu, engine_area) + offsetof(struct dbt_hot, field))
+#define GS_GPR(n)	GS_MEM(offsetof(struct vcpu, gpr) + 8 * (n))
+
+struct slot {			/* a direct jump that can be chained */
+	struct tblock *from, *to;
+	struct slot *next_in;	/* of 'to' */
+	uint8_t *patch;		/* the rel32, writable address */
+	void *stub;		/* where it points unchained */
+	gva_t target;
+};
+
+struct tblock {
+	gva_t gva;
+	gpa_t gpa;
+	uint32_t mode;		/* enum dbt_mode bits */
+	bool dead;
+	uint8_t count;		/* instructions */
+	uint16_t size;		/* guest bytes */
+	uint8_t *code, *end;	/* executable addresses */
+	uint16_t guest_off[TBLOCK_INSNS + 1];	/* from gva, one more: the end */
+	uint16_t host_off[TBLOCK_INSNS + 1];	/* from code; the last: where the stubs begin */
+	struct tblock *next_hash, *next_page;
+	struct slot *in;
+};
+
+/* What a translation depends on besides the code. */
+enum { MODE_USER = BIT(0), MODE_SSE = BIT(1), MODE_AVX = BIT(2), MODE_AVX512 = BIT(3) };
+
+#define BLOCK_HASH	(1 << 16)
+#define PAGE_HASH	(1 << 14)
+
+struct dbt {
+	struct dbt_config cfg;
+	struct gpa_space *space;
+	int fd;
+	uint8_t *rw, *rx;		/* the code cache's two mappings */
+	uint64_t size;
+	uint8_t *next;			/* writable: first free byte */
+	uint8_t *first;			/* behind the fixed stubs */
+	void *exit_chain, *exit_indirect, *exit_step, *exit_poll, *exit_signal;
+	void *enter, *indirect, *ret_miss;
+	struct tblock **blocks;		/* by id, in the order of their code */
+	unsigned int block_count, block_max;
+	struct slot *slots;
+	unsigned int slot_count, slot_max;
+	struct tblock *hash[BLOCK_HASH];
+	struct tblock *page[PAGE_HASH];
+	uint32_t generation;		/* counts flushes: older blocks are gone */
+	struct trap_region trap;
+	uint32_t changed;		/* counts invalidations: private stacks are void */
+	struct dbt_stats stats;
+};
+
+/* One block being translated. */
+struct tr {
+	struct dbt *d;
+	struct vcpu *v;
+	struct emit e;
+	struct tblock *b;
+	struct insn insn[TBLOCK_INSNS];
+	const struct insn *i;		/* the present one ... */
+	unsigned int n;			/* ... and its number */
+	gva_t rip, next;		/* its address, the following one's */
+	struct { uint8_t *rel8; uint8_t n; } near[64];	/* JRCXZ waiting for an island */
+	unsigned int near_count;
+	struct { uint8_t *rel32; uint8_t n; } step[4 * TBLOCK_INSNS];	/* jumps to step stubs */
+	unsigned int step_count;
+	struct { uint8_t *rel32; gva_t target, rip; } jump[TBLOCK_INSNS];	/* taken branches */
+	unsigned int jump_count;
+};
+
+/* dbt_mem.c */
+void emit_address(struct tr *t, const struct insn *i);
+void emit_lookup(struct tr *t, unsigned int size, bool write);
+void emit_near_step(struct tr *t, uint8_t *rel8);
+void emit_islands(struct tr *t, bool fallthrough);
+void emit_lea(struct tr *t, const struct insn *i);
+
+/* dbt_copy.c: false if @i is not of a kind that can be copied; nothing was emitted then. */
+bool emit_copy(struct tr *t, const struct insn *i);
+
+/* dbt_flow.c: false if @i is not a stack or control-flow instruction that is done in line. */
+bool emit_flow(struct tr *t, const struct insn *i, bool *ends);
+void emit_taken(struct tr *t);
+void emit_continue(struct tr *t, gva_t rip);
+
+/* dbt_block.c */
+struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa);
+
+/* dbt_cache.c */
+void dbt_insert(struct dbt *d, struct tblock *b);
+void dbt_make_room(struct dbt *d);
+struct tblock *dbt_find(struct dbt *d, gva_t gva, gpa_t gpa, uint32_t mode);
+struct tblock *dbt_block_at(struct dbt *d, const void *host_pc);
+struct slot *dbt_slot(struct dbt *d);
+void dbt_link(struct slot *s, struct tblock *to, ptrdiff_t to_exec);
+uint32_t dbt_mode(const struct vcpu *v);
+
+/* dbt_enter.c */
+void dbt_trap_init(struct dbt *d);
+void dbt_emit_fixed(struct dbt *d);
+void dbt_enter(struct dbt *d, struct vcpu *v, void *code);
+void dbt_empty_private_stack(struct dbt *d, struct vcpu *v);
+
+#endif

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Running translated code: finding it, entering it, and seeing to what it leaves for.
+ */
+#include "cpu/fpu.h"
+#include "engine/soft/dbt_priv.h"
+#include "x86/regs.h"
+
+#include <assert.h>
+
+#define LAHF_FLAGS	(RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF)
+
+static void flags_in(const struct vcpu *v, struct dbt_hot *hot)
+{
+	hot->flags = (v->rflags & LAHF_FLAGS) << 8 | (v->rflags >> 11 & 1);
+}
+
+static void flags_out(struct vcpu *v, const struct dbt_hot *hot)
+{
+	v->rflags = (v->rflags & ~RFLAGS_ARITH) | (hot->flags >> 8 & LAHF_FLAGS) |
+		    (hot->flags & 1) << 11;
+}
+
+static void jump_cache_clear(struct dbt_hot *hot)
+{
+	for (unsigned int i = 0; i < JUMP_CACHE; i++)
+		hot->jump[i].minus_key = hot->jump[i].code = 0;
+}
+
+/*
+ * The jump cache and the private stack hold host addresses that are right for one
+ * address space, one mode and the blocks alive: tags tell the first two apart, the last
+ * empties both.
+ */
+static void refresh(struct dbt *d, struct vcpu *v)
+{
+	struct dbt_hot *hot = dbt_hot(v);
+	uint64_t tag = v->tlb.fetch_tag << 4 | dbt_mode(v);
+
+	if (hot->seen_changed != d->changed || (tag ^ hot->seen_tag) >> 16)
+		jump_cache_clear(hot);
+	if (hot->seen_changed != d->changed || (tag ^ hot->seen_tag) >> 4)
+		dbt_empty_private_stack(d, v);
+	hot->seen_changed = d->changed;
+	hot->seen_tag = tag;
+	hot->jump_tag = tag << 48;
+	hot->minus_tag = -hot->jump_tag;
+}
+
+static void remember(struct vcpu *v, const struct tblock *b)
+{
+	struct dbt_hot *hot = dbt_hot(v);
+	unsigned int k = b->gva & (JUMP_CACHE - 1);
+
+	hot->jump[k].minus_key = -(b->gva + hot->jump_tag);
+	hot->jump[k].code = (uint64_t)b->code;
+}
+
+/* The host address to run v->rip at, or NULL. */
+static void *find_code(struct dbt *d, struct vcpu *v)
+{
+	struct dbt_hot *hot = dbt_hot(v);
+	unsigned int k = v->rip & (JUMP_CACHE - 1);
+	struct dbt_ref ref;
+
+	refresh(d, v);
+	if (hot->jump[k].minus_key == -(v->rip + hot->jump_tag) && hot->jump[k].code)
+		return (void *)hot->jump[k].code;
+	d->stats.lookups++;
+	if (!d->cfg.find(d->cfg.arg, v, &ref))
+		return NULL;
+	refresh(d, v);	/* finding may have made, and so flushed */
+	remember(v, ref.block);
+	return ref.block->code;
+}
+
+static bool runnable(const struct vcpu *v)
+{
+	return !v->attention && v->code_size == CODE_64 && !(v->rflags & RFLAGS_RF) &&
+	       !(v->dr[7] & 0xff);
+}
+
+/* Interprets instruction @n of @b; *code: where to go on, or NULL. */
+static enum exec_status step(struct dbt *d, struct vcpu *v, struct tblock *b, unsigned int n,
+			     void **code)
+{
+	uint64_t tag = v->tlb.fetch_tag;
+	uint32_t changed = d->changed, mode = b->mode;
+	gva_t next = b->gva + b->guest_off[n + 1];
+	enum exec_status st;
+
+	d->stats.steps++;
+	*code = NULL;
+	v->rip = b->gva + b->guest_off[n];
+	st = d->cfg.step(d->cfg.arg, v);
+	if (st == EXEC_EXIT || !runnable(v))
+		return st;
+	/* 'changed' counts flushes too, after which @b is gone. */
+	if (v->rip == next && d->changed == changed && v->tlb.fetch_tag == tag &&
+	    dbt_mode(v) == mode) {
+		refresh(d, v);
+		*code = b->code + b->host_off[n + 1];
+	} else {
+		*code = find_code(d, v);
+	}
+	return EXEC_OK;
+}
+
+static enum exec_status chain(struct dbt *d, struct vcpu *v, struct slot *s, void **code)
+{
+	uint32_t generation = d->generation;
+	struct dbt_ref ref;
+
+	v->rip = s->target;
+	*code = NULL;
+	if (!d->cfg.find(d->cfg.arg, v, &ref))
+		return EXEC_OK;
+	/* On the same page as the jump, whose mapping holds while that code runs. */
+	if (d->generation == generation && !s->from->dead) {
+		dbt_link(s, ref.block, d->rx - d->rw);
+		d->stats.chains++;
+	}
+	refresh(d, v);
+	*code = ref.block->code;
+	return EXEC_OK;
+}
+
+static enum exec_status host_fault(struct dbt *d, struct vcpu *v, void **code)
+{
+	const uint8_t *pc = (const uint8_t *)dbt_hot(v)->fault_pc;
+	struct tblock *b = dbt_block_at(d, pc);
+	unsigned int n = 0;
+
+	assert(b);	/* fixed code does not fault */
+	while (n + 1U < b->count && pc >= b->code + b->host_off[n + 1])
+		n++;
+	return step(d, v, b, n, code);
+}
+
+/* Sees to why translated code left; *code: where to go on, NULL: nowhere. */
+static enum exec_status handle(struct dbt *d, struct vcpu *v, void **code)
+{
+	struct dbt_hot *hot = dbt_hot(v);
+
+	*code = NULL;
+	switch ((enum dbt_reason)hot->reason) {
+	case REASON_CHAIN:
+		return chain(d, v, &d->slots[hot->arg], code);
+	case REASON_INDIRECT:
+		v->rip = hot->target;
+		*code = find_code(d, v);
+		return EXEC_OK;
+	case REASON_STEP:
+		return step(d, v, d->blocks[hot->arg >> 8], hot->arg & 0xff, code);
+	case REASON_POLL:
+		v->rip = hot->target;
+		return EXEC_OK;
+	case REASON_SIGNAL:
+		return host_fault(d, v, code);
+	}
+	return EXEC_OK;
+}
+
+enum exec_status dbt_run(struct dbt *d, struct vcpu *v, const struct dbt_ref *ref)
+{
+	struct dbt_hot *hot = dbt_hot(v);
+	enum exec_status st = EXEC_OK;
+	void *code = ref->block->code;
+
+	asm volatile("wrgsbase %0" : : "r" (v));
+	refresh(d, v);
+	while (code && st == EXEC_OK) {
+		d->stats.entries++;
+		flags_in(v, hot);
+		fpu_get(v);
+		dbt_enter(d, v, code);
+		flags_out(v, hot);
+		st = handle(d, v, &code);
+	}
+	return st;
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * For tests of the software engine: one vCPU in 64-bit supervisor mode, RAM mapped one to
+ * one, an IDT whose handlers are HLT.  A test puts code somewhere, runs it to its HLT and
+ * looks at the registers.  Vector n's handler is at RIG_HANDLERS + 16 * n, so a run that
+ * ended by an exception shows it in rip.
+ */
+#ifndef VIREO_TESTS_SOFT_RIG_H
+#define VIREO_TESTS_SOFT_RIG_H
+
+#include "cpu/cpuid.h"
+#include "cpu/mmu.h"
+#include "cpu/vcpu.h"
+#include "engine/engine.h"
+#include "engine/soft/trap.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define RIG_RAM		(4ULL << 20)
+#define RIG_TABLES	0x1000	/* page tables: PML4, PDPT, PD, PT for the first 2 MiB */
+#define RIG_GDT		0x8000
+#define RIG_IDT		0x9000
+#define RIG_HANDLERS	0xb000
+#define RIG_STACK	0x10000	/* grows down from here */
+#define RIG_CODE	0x20000
+#define RIG_DATA	0x40000
+
+struct rig {
+	struct gpa_space space;
+	struct cpu_model model;
+	struct clock clock;
+	struct log log;
+	struct engine *engine;
+	struct vcpu *v;
+	uint8_t *ram;
+};
+
+static inline int rig_ack(void *intc)
+{
+	(void)intc;
+	return -1;
+}
+
+static inline bool rig_pending(void *intc)
+{
+	(void)intc;
+	return false;
+}
+
+static inline uint8_t rig_get_tpr(void *intc)
+{
+	(void)intc;
+	return 0;
+}
+
+static inline gpa_t rig_mmio_base(void *intc)
+{
+	(void)intc;
+	return GPA_NONE;
+}
+
+static const struct vcpu_intc_ops rig_intc = {
+	.ack = rig_ack, .pending = rig_pending, .get_tpr = rig_get_tpr, .mmio_base = rig_mmio_base,
+};
+
+static inline uint64_t *rig_pte(struct rig *r, gva_t gva)
+{
+	return (uint64_t *)(r->ram + RIG_TABLES + 0x3000) + (gva >> 12 & 511);
+}
+
+static inline void rig_tables(struct rig *r)
+{
+	uint64_t *t = (uint64_t *)(r->ram + RIG_TABLES), *idt = (uint64_t *)(r->ram + RIG_IDT);
+	uint64_t *gdt = (uint64_t *)(r->ram + RIG_GDT);
+
+	t[0] = (RIG_TABLES + 0x1000) | PTE_P | PTE_W | PTE_U;
+	t[512] = (RIG_TABLES + 0x2000) | PTE_P | PTE_W | PTE_U;
+	t[1024] = (RIG_TABLES + 0x3000) | PTE_P | PTE_W | PTE_U;
+	for (unsigned int i = 0; i < 512; i++)
+		t[1536 + i] = i * GUEST_PAGE_SIZE | PTE_P | PTE_W;
+	gdt[1] = 0x00209b0000000000ULL;		/* 64-bit code */
+	gdt[2] = 0x00cf93000000ffffULL;		/* data */
+	for (unsigned int n = 0; n < 32; n++) {
+		uint64_t h = RIG_HANDLERS + 16 * n;
+
+		idt[2 * n] = (h & 0xffff) | 8 << 16 | 0x8e00ULL << 32 | (h >> 16 << 48);
+		idt[2 * n + 1] = h >> 32;
+		r->ram[h] = 0xf4;
+	}
+}
+
+static inline void rig_state(struct rig *r)
+{
+	struct vcpu *v = r->v;
+
+	for (unsigned int s = 0; s < 6; s++)
+		v->seg[s] = (struct segment){ .sel = 16, .attr = 0xc093, .limit = 0xffffffff };
+	v->seg[SEG_CS] = (struct segment){ .sel = 8, .attr = 0x209b, .limit = 0xffffffff };
+	v->gdtr = (struct table_reg){ .base = RIG_GDT, .limit = 23 };
+	v->idtr = (struct table_reg){ .base = RIG_IDT, .limit = 32 * 16 - 1 };
+	v->cr0 = CR0_PE | CR0_PG | CR0_WP | CR0_NE | CR0_MP;
+	v->cr3 = RIG_TABLES;
+	v->cr4 = CR4_PAE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE;
+	v->efer = EFER_LME | EFER_LMA | EFER_NXE | EFER_SCE;
+	v->xcr0 = r->model.xcr0_max;
+	v->rflags = RFLAGS_FIXED;
+	v->gpr[REG_RSP] = RIG_STACK;
+	vcpu_update_mode(v);
+	tlb_switch_space(v, false);
+}
+
+static inline struct rig *rig_create(const char *model)
+{
+	struct engine_config config = { 0 };
+	struct rig *r = calloc(1, sizeof(*r));
+	struct err e;
+
+	r->v = aligned_alloc(64, ALIGN_UP(sizeof(*r->v), 64));
+	memset(r->v, 0, sizeof(*r->v));
+	log_init(&r->log, LOG_ERROR, stderr);
+	clock_init(&r->clock, true);
+	if (gpa_space_init(&r->space, &e) || gpa_space_add_ram(&r->space, 0, RIG_RAM, &e) ||
+	    cpu_model_init(&r->model, model, &e))
+		abort();
+	r->ram = gpa_to_hva(&r->space, 0, RIG_RAM);
+	r->v->space = &r->space;
+	r->v->model = &r->model;
+	r->v->clock = &r->clock;
+	r->v->log = &r->log;
+	r->v->intc_ops = &rig_intc;
+	if (vcpu_init(r->v, &e) || engine_soft.create(&r->engine, &r->space, &config, &r->log, &e) ||
+	    engine_soft.vcpu_add(r->engine, r->v, &e))
+		abort();
+	rig_tables(r);
+	rig_state(r);
+	return r;
+}
+
+static inline void rig_destroy(struct rig *r)
+{
+	engine_soft.vcpu_remove(r->engine, r->v);
+	engine_soft.destroy(r->engine);
+	vcpu_destroy(r->v);
+	free(r->v);
+	gpa_space_destroy(&r->space);
+	clock_destroy(&r->clock);
+	free(r);
+}
+
+static inline void rig_code(struct rig *r, gpa_t at, const void *code, size_t len)
+{
+	gpa_write(&r->space, at, code, len);
+}
+
+/* Runs from @rip to HLT; the vector of the exception that ended it, -1: none did. */
+static inline int rig_run(struct rig *r, gva_t rip)
+{
+	struct vcpu *v = r->v;
+
+	/* cmocka puts handlers of its own before ours at the start of each test. */
+	if (trap_init(NULL))
+		return -3;
+	v->rip = rip;
+	v->halted = false;
+	if (engine_soft.vcpu_run(r->engine, v) != VCPU_EXIT_HALT)
+		return -2;
+	if (v->rip - RIG_HANDLERS < 32 * 16)
+		return (v->rip - RIG_HANDLERS) / 16;
+	return -1;
+}
+
+#endif
