@@ -175,6 +175,7 @@ def test_others_settings_stay(s):
     other = termios.tcgetattr(s.slave)
     other[3] |= termios.ICANON
     termios.tcsetattr(s.slave, termios.TCSANOW, other)
+    other = termios.tcgetattr(s.slave)
     s.process.send_signal(signal.SIGKILL)
     s.wait_end()
     time.sleep(0.5)

@@ -22,12 +22,13 @@ static void on_trap(int sig, siginfo_t *info, void *context)
 	ucontext_t *uc = context;
 	uint64_t rip = uc->uc_mcontext.gregs[REG_RIP];
 
-	(void)info;
 	for (const struct trap_region *r = regions; r; r = r->next)
 		if (rip - r->start < r->size && r->redirect(r, sig, uc->uc_mcontext.gregs))
 			return;
 	/* Not ours: on return it happens again, and does what it does to everybody. */
 	signal(sig, SIG_DFL);
+	if (info->si_code <= 0)		/* sent by somebody: it would not happen again */
+		raise(sig);
 }
 
 int trap_init(struct err *e)
