@@ -135,6 +135,7 @@ void lapic_lvt_fire_locked(struct lapic *l, unsigned int n)
 		vcpu_attention(l->vcpu, ATTN_NMI);
 		break;
 	case APIC_INIT:
+		lapic_clear_locked(l);
 		vcpu_attention(l->vcpu, ATTN_INIT);
 		break;
 	case APIC_EXTINT:
@@ -473,6 +474,16 @@ static const struct state_field lapic_fields[] = {
 	STATE_FIELD(struct lapic, tsc_deadline, UINT64_MAX),
 };
 
+/* An interrupt that the host is late for goes into the IRR that is saved. */
+static void lapic_save_prepare(struct device *d)
+{
+	struct lapic *l = container_of(d, struct lapic, dev);
+
+	pthread_mutex_lock(&l->lock);
+	lapic_timer_sync_locked(l);
+	pthread_mutex_unlock(&l->lock);
+}
+
 static int lapic_load_finish(struct device *d, struct err *e)
 {
 	struct lapic *l = container_of(d, struct lapic, dev);
@@ -496,6 +507,7 @@ static const struct device_ops lapic_ops = {
 	.destroy = lapic_destroy,
 	.fields = lapic_fields,
 	.field_count = ARRAY_SIZE(lapic_fields),
+	.save_prepare = lapic_save_prepare,
 	.load_finish = lapic_load_finish,
 };
 
