@@ -11,18 +11,17 @@
  */
 #include "engine/soft/exec_priv.h"
 
-/* The second operand, a register or an immediate. */
-#define SECOND(v, i, bits) ((i)->op[1].kind == OPND_GPR ? \
-	gpr_get##bits((v), &(i)->op[1]) : (uint##bits##_t)(i)->imm)
-
 #define DEFINE_LOCK_ALU(name, bits) \
 static int exec_lock_##name##bits(struct vcpu *v, const struct insn *i) \
 { \
 	uint16_t ax = flags_to_ax(v->rflags); \
+	uint##bits##_t b = i->imm; \
 	struct rmw m; \
+	if (i->op[1].kind == OPND_GPR) \
+		b = gpr_get##bits(v, &i->op[1]); \
 	TRY(rmw_open(v, i, bits / 8, true, &m)); \
 	asm volatile(FLAGS_IN "lock " #name " %[b], (%[p])" FLAGS_OUT \
-		     : "+a" (ax) : [p] "r" (m.p), [b] "r" (SECOND(v, i, bits)) \
+		     : "+a" (ax) : [p] "r" (m.p), [b] "r" (b) \
 		     : "cc", "memory"); \
 	TRY(rmw_close(v, &m)); \
 	v->rflags = flags_merge(v->rflags, ax); \

@@ -62,17 +62,15 @@ static inline uint##bits##_t name##bits(uint64_t *f, uint##bits##_t a, uint##bit
 	    : [a] "+r" (a), "+a" (ax) : [b] "r" (bit) : "cc"); \
 	*f = flags_merge(*f, ax); \
 	return a; \
-} \
-static int exec_##name##bits##_r(struct vcpu *v, const struct insn *i) \
-{ \
-	const struct operand *d = &i->op[0]; \
-	gpr_set##bits(v, d, name##bits(&v->rflags, gpr_get##bits(v, d), \
-				       bit_offset(v, i, bits / 8))); \
-	return exec_next(v, i); \
 }
 
 #define DEFINE_BIT_TEST(bits) \
 DEFINE_BIT_OP(bt, bits) \
+static int exec_bt##bits##_r(struct vcpu *v, const struct insn *i) \
+{ \
+	bt##bits(&v->rflags, gpr_get##bits(v, &i->op[0]), bit_offset(v, i, bits / 8)); \
+	return exec_next(v, i); \
+} \
 static int exec_bt##bits##_m(struct vcpu *v, const struct insn *i) \
 { \
 	int64_t bit = bit_offset(v, i, bits / 8); \
@@ -89,6 +87,13 @@ DEFINE_BIT_TEST(64)
 
 #define DEFINE_BIT_CHANGE(name, bits) \
 DEFINE_BIT_OP(name, bits) \
+static int exec_##name##bits##_r(struct vcpu *v, const struct insn *i) \
+{ \
+	const struct operand *d = &i->op[0]; \
+	gpr_set##bits(v, d, name##bits(&v->rflags, gpr_get##bits(v, d), \
+				       bit_offset(v, i, bits / 8))); \
+	return exec_next(v, i); \
+} \
 static int exec_##name##bits##_m(struct vcpu *v, const struct insn *i) \
 { \
 	int64_t bit = bit_offset(v, i, bits / 8); \

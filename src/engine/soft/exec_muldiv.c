@@ -121,8 +121,9 @@ DEFINE_WIDE_HANDLERS(64)
 #define DEFINE_IMUL(bits) \
 static inline uint##bits##_t imul_low##bits(uint64_t *f, uint##bits##_t a, uint##bits##_t b) \
 { \
-	uint16_t ax; \
-	asm("imul %[b], %[a]" FLAGS_OUT : [a] "+r" (a), "=&a" (ax) : [b] "r" (b) : "cc"); \
+	uint16_t ax = flags_to_ax(*f); \
+	asm(FLAGS_IN "imul %[b], %[a]" FLAGS_OUT \
+	    : [a] "+r" (a), "+a" (ax) : [b] "r" (b) : "cc"); \
 	*f = flags_merge(*f, ax); \
 	return a; \
 } \
