@@ -251,6 +251,15 @@ static enum mem_result translate(struct vcpu *v, gva_t gva, unsigned int access,
 	return MEM_OK;
 }
 
+bool gva_is_global(struct vcpu *v, gva_t gva)
+{
+	struct walk w;
+
+	return gva_canonical(gva) && v->cr4 & CR4_PGE &&
+	       walk(v, gva, ACC_FETCH | ACC_PROBE, &w) == MEM_OK && w.global &&
+	       w.page_shift <= 21;
+}
+
 enum mem_result gva_to_gpa(struct vcpu *v, gva_t gva, unsigned int access, gpa_t *gpa)
 {
 	struct walk w;

@@ -29,6 +29,9 @@ enum {
  */
 enum mem_result gva_to_gpa(struct vcpu *v, gva_t gva, unsigned int access, gpa_t *gpa);
 
+/* Is @gva, for execution at the present CPL, on a global page of at most 2 MiB? */
+bool gva_is_global(struct vcpu *v, gva_t gva);
+
 /*
  * The slow path behind tlb_lookup: walks, fills the tables where that is allowed (this
  * page and, cheaply, neighbours), and gives a host pointer for an access within one

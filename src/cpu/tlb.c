@@ -172,6 +172,7 @@ void tlb_flush_all(struct vcpu *v)
 	if (v->tlb.kernel->shared)
 		tlb_kernel_flush(v->tlb.kernel);
 	v->tlb.apic_known = false;
+	v->tlb.upper_tag++;
 	update_tag(v);
 }
 
@@ -206,6 +207,8 @@ void tlb_flush_page(struct vcpu *v, gva_t gva)
 		tlb_record_flush_page(&s->rec, s->view, index);
 		s->tag = v->tlb.next_tag++;
 	}
+	if (v->tlb.upper_code[gva >> 24 & 8191] >> (gva >> 21 & 7) & 1)
+		v->tlb.upper_tag++;
 	if (v->tlb.kernel->shared && (index & UPPER_INDEX))
 		tlb_record_flush_page(&v->tlb.kernel->rec, &v->tlb.kernel->view, index);
 	update_tag(v);

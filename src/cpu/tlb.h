@@ -58,7 +58,18 @@ struct tlb {
 	 */
 	uint64_t fetch_tag;
 	uint64_t next_tag;
+	/*
+	 * For engines that jump straight between global pages of the upper half: changes when
+	 * such a page that they noted by tlb_note_code may have been mapped anew.
+	 */
+	uint64_t upper_tag;
+	uint8_t upper_code[8192];	/* a bit for 2 MiB, by their number modulo 65536 */
 };
+
+static inline void tlb_note_code(struct tlb *t, gva_t gva)
+{
+	t->upper_code[gva >> 24 & 8191] |= 1U << (gva >> 21 & 7);
+}
 
 static inline uint64_t tlb_index(gva_t gva)
 {

@@ -131,6 +131,7 @@ struct vcpu {
 	uint64_t rip;		/* at an exception: of the faulting instruction */
 	uint64_t rflags;	/* all of them; arithmetic flags are always up to date here */
 	_Atomic uint32_t attention;	/* ATTN_* */
+	_Atomic uint64_t calm;	/* 0 after another thread set attention: see vcpu_attention */
 	uint8_t cpl;
 	uint8_t code_size;	/* enum code_size of CS and EFER.LMA */
 	uint8_t stack_size;	/* 2, 4 or 8: width of the stack pointer (SS.B) */
@@ -200,7 +201,10 @@ void vcpu_destroy(struct vcpu *v);
 /* Power-on state (SDM volume 3, "Processor State After Reset"); @init: after INIT. */
 void vcpu_reset(struct vcpu *v, bool init);
 
-/* Sets ATTN_* bits from any thread and ends a halt. */
+/*
+ * Sets ATTN_* bits from any thread and ends a halt.  Then it clears 'calm', which an
+ * engine may poll instead: it sets calm to 1 first and looks at attention after that.
+ */
 void vcpu_attention(struct vcpu *v, uint32_t bits);
 
 /*

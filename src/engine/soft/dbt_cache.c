@@ -163,20 +163,30 @@ void dbt_link(struct slot *s, struct tblock *to, ptrdiff_t to_exec)
 {
 	s->to = to;
 	s->next_in = to->in;
+	s->link_in = &to->in;
+	if (to->in)
+		to->in->link_in = &s->next_in;
 	to->in = s;
 	emit_patch32(s->patch, to_exec, to->code);
 }
 
-/* Jumps into a dead block go through their stubs again. */
-static void unlink_incoming(struct dbt *d, struct tblock *b)
+/* The jump goes through its stub again. */
+static void dbt_unlink(struct dbt *d, struct slot *s)
 {
-	for (struct slot *s = b->in; s; s = s->next_in) {
-		if (s->to == b) {
-			s->to = NULL;
-			emit_patch32(s->patch, d->rx - d->rw, s->stub);
-		}
-	}
-	b->in = NULL;
+	*s->link_in = s->next_in;
+	if (s->next_in)
+		s->next_in->link_in = s->link_in;
+	s->to = NULL;
+	s->far_link = false;
+	emit_patch32(s->patch, d->rx - d->rw, s->stub);
+}
+
+/* A global page may be mapped anew: jumps from page to page are to be made again. */
+void dbt_unlink_far(struct dbt *d)
+{
+	for (unsigned int i = 0; i < d->slot_count; i++)
+		if (d->slots[i].far_link)
+			dbt_unlink(d, &d->slots[i]);
 }
 
 static void unlink_hash(struct dbt *d, struct tblock *b)
@@ -202,7 +212,8 @@ void dbt_invalidate(struct dbt *d, gpa_t gpa, uint64_t len)
 			}
 			*p = b->next_page;
 			unlink_hash(d, b);
-			unlink_incoming(d, b);
+			while (b->in)
+				dbt_unlink(d, b->in);
 			b->dead = true;
 			d->changed++;
 			d->stats.invalidated++;

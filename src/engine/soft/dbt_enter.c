@@ -58,35 +58,34 @@ static void *emit_exit(struct emit *e, void *leave, enum dbt_reason why, bool ta
 }
 
 /*
- * indirect: to the translation of guest address r14, by the jump cache:
+ * To the translation of guest address r14, by the jump cache:
  *
- *	mov	ecx, gs:attention
- *	jrcxz	calm
- *	jmp	exit_poll
- * calm: mov	rcx, gs:jump_tag
+ *	mov	rcx, gs:calm
+ *	jrcxz	poll
+ *	mov	rcx, gs:jump_tag
  *	lea	r14, [r14 + rcx]		; the key: address and tag
  *	pext	rcx, r14, gs:jump_mask
  *	lea	rcx, [rcx + rcx]
  *	mov	rcx, gs:jump[rcx * 8].minus_key
  *	lea	rcx, [rcx + r14]
  *	jrcxz	hit
- *	(r14 -= tag, jmp exit_indirect)
+ *	mov	rcx, gs:minus_tag
+ *	lea	r14, [r14 + rcx]
+ *	jmp	exit_indirect
+ * poll: jmp	exit_poll
  * hit:	pext	rcx, r14, gs:jump_mask
  *	lea	rcx, [rcx + rcx]
  *	jmp	gs:jump[rcx * 8].code
  */
-static void emit_indirect(struct dbt *d, struct emit *e)
+void emit_probe(struct dbt *d, struct emit *e)
 {
 	struct host_mem key = GS_HOT(jump[0].minus_key), code = GS_HOT(jump[0].code);
-	uint8_t *calm, *hit;
+	uint8_t *poll, *hit;
 
 	key.index = code.index = H_TMP;
 	key.scale = code.scale = 3;
-	d->indirect = emit_here(e);
-	e_load32(e, H_TMP, GS(attention));
-	calm = e_jrcxz(e);
-	e_jmp(e, d->exit_poll);
-	e_bind8(e, calm);
+	e_load(e, H_TMP, GS(calm));
+	poll = e_jrcxz(e);
 	e_load(e, H_TMP, GS_HOT(jump_tag));
 	e_lea(e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
 	e_pext(e, H_TMP, H_ADDR, GS_HOT(jump_mask));
@@ -97,6 +96,8 @@ static void emit_indirect(struct dbt *d, struct emit *e)
 	e_load(e, H_TMP, GS_HOT(minus_tag));
 	e_lea(e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
 	e_jmp(e, d->exit_indirect);
+	e_bind8(e, poll);
+	e_jmp(e, d->exit_poll);
 	e_bind8(e, hit);
 	e_pext(e, H_TMP, H_ADDR, GS_HOT(jump_mask));
 	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_TMP));
@@ -123,7 +124,8 @@ void dbt_emit_fixed(struct dbt *d)
 	d->exit_signal = emit_exit(&e, leave, REASON_SIGNAL, false);
 	d->exit_indirect = emit_exit(&e, leave, REASON_INDIRECT, true);
 	d->exit_poll = emit_exit(&e, leave, REASON_POLL, true);
-	emit_indirect(d, &e);
+	d->indirect = emit_here(&e);
+	emit_probe(d, &e);
 	emit_ret_miss(d, &e);
 	d->first = d->next = e.p;
 }

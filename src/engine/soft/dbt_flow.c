@@ -146,29 +146,11 @@ static bool emit_leave(struct tr *t, const struct insn *i)
 	return true;
 }
 
-/* Leaves if something wants attention; then v->rip will be @rip. */
-static void emit_poll(struct tr *t, gva_t rip)
+/* Not calm: the interpreter takes this instruction, and then looks what there is. */
+static void emit_poll(struct tr *t)
 {
-	struct emit *e = &t->e;
-	uint8_t *calm;
-
-	e_load32(e, H_TMP, GS(attention));
-	calm = e_jrcxz(e);
-	e_mov_imm(e, H_ADDR, rip);
-	e_jmp(e, t->d->exit_poll);
-	e_bind8(e, calm);
-}
-
-/* The target is on another page, whose mapping may change: through the jump cache. */
-static void emit_far_target(struct tr *t, gva_t target, bool call)
-{
-	struct emit *e = &t->e;
-
-	e_mov_imm(e, H_ADDR, target);
-	if (call)
-		e_call(e, t->d->indirect);
-	else
-		e_jmp(e, t->d->indirect);
+	e_load(&t->e, H_TMP, GS(calm));
+	emit_near_step(t, e_jrcxz(&t->e));
 }
 
 static bool same_page(const struct tr *t, gva_t target)
@@ -176,16 +158,39 @@ static bool same_page(const struct tr *t, gva_t target)
 	return target >> GUEST_PAGE_SHIFT == t->b->gva >> GUEST_PAGE_SHIFT;
 }
 
-/* Binds a patched jump to @target by a slot whose stub stands here. */
+/* From kernel to kernel: may be chained from page to page (tlb.upper_tag). */
+static bool kernel_target(const struct tr *t, gva_t target)
+{
+	return !(t->b->mode & MODE_USER) && target >> 63 && t->b->gva >> 63;
+}
+
+/*
+ * Where the jump at @rel32 to @target goes: a slot's stub, which leaves for the target to
+ * be found and chained; or, to another page that may be mapped differently the next
+ * time, the lookup in the jump cache.
+ */
 static void emit_slot_stub(struct tr *t, uint8_t *rel32, gva_t target)
 {
-	struct slot *s = dbt_slot(t->d);
 	struct emit *e = &t->e;
+	void *here = emit_here(e), *probe = NULL;
 
-	*s = (struct slot){ .from = t->b, .target = target, .patch = rel32, .stub = emit_here(e) };
-	emit_patch32(rel32, e->to_exec, s->stub);
-	e_store32_imm(e, GS_HOT(arg), s - t->d->slots);
-	e_jmp(e, t->d->exit_chain);
+	if (!same_page(t, target)) {
+		probe = here;
+		e_mov_imm(e, H_ADDR, target);
+		emit_probe(t->d, e);
+		here = emit_here(e);
+	}
+	if (!probe || kernel_target(t, target)) {
+		struct slot *s = dbt_slot(t->d);
+
+		*s = (struct slot){ .from = t->b, .target = target, .patch = rel32,
+				    .stub = here, .probe = probe };
+		e_store32_imm(e, GS_HOT(arg), s - t->d->slots);
+		e_jmp(e, t->d->exit_chain);
+	} else {
+		here = probe;
+	}
+	emit_patch32(rel32, e->to_exec, here);
 }
 
 /* The host address of the block's own instruction at @target, or NULL. */
@@ -197,49 +202,30 @@ static void *own_code(const struct tr *t, gva_t target)
 	return NULL;
 }
 
-/* A jump to @target from here, not returning to what follows. */
-static void emit_jump_to(struct tr *t, gva_t target)
+static void emit_taken_later(struct tr *t, uint8_t *rel32, gva_t target)
 {
-	struct emit *e = &t->e;
-
-	if (!same_page(t, target)) {
-		emit_far_target(t, target, false);
-		return;
-	}
-	if (target <= t->rip)
-		emit_poll(t, target);
-	if (own_code(t, target))
-		e_jmp(e, own_code(t, target));
-	else
-		emit_slot_stub(t, e_jmp(e, emit_here(e)), target);
+	t->jump[t->jump_count].rel32 = rel32;
+	t->jump[t->jump_count++].target = target;
 }
 
-/* Stubs of the taken branches, behind the block's code. */
+/* Behind the block's code: where its jumps go. */
 void emit_taken(struct tr *t)
 {
-	struct emit *e = &t->e;
-
 	for (unsigned int k = 0; k < t->jump_count; k++) {
-		gva_t target = t->jump[k].target;
+		uint8_t *rel32 = t->jump[k].rel32;
+		void *own = own_code(t, t->jump[k].target);
 
-		t->rip = t->jump[k].rip;
-		if (same_page(t, target) && target > t->rip) {
-			if (own_code(t, target))
-				emit_patch32(t->jump[k].rel32, e->to_exec, own_code(t, target));
-			else
-				emit_slot_stub(t, t->jump[k].rel32, target);
-		} else {
-			emit_patch32(t->jump[k].rel32, e->to_exec, emit_here(e));
-			emit_jump_to(t, target);
-		}
+		if (own)
+			emit_patch32(rel32, t->e.to_exec, own);
+		else
+			emit_slot_stub(t, rel32, t->jump[k].target);
 	}
 }
 
 /* The block ends before @rip, which follows in the guest. */
 void emit_continue(struct tr *t, gva_t rip)
 {
-	t->rip = rip - 1;	/* forward: needs no poll */
-	emit_jump_to(t, rip);
+	emit_taken_later(t, e_jmp(&t->e, emit_here(&t->e)), rip);
 }
 
 static gva_t target_of(const struct tr *t, const struct insn *i)
@@ -247,15 +233,16 @@ static gva_t target_of(const struct tr *t, const struct insn *i)
 	return t->next + i->imm;
 }
 
-static void emit_taken_later(struct tr *t, uint8_t *rel32, gva_t target)
+/* Loops go backwards: there the engine is asked whether it wants the processor. */
+static void emit_poll_backward(struct tr *t, const struct insn *i)
 {
-	t->jump[t->jump_count].rel32 = rel32;
-	t->jump[t->jump_count].target = target;
-	t->jump[t->jump_count++].rip = t->rip;
+	if (target_of(t, i) <= t->rip)
+		emit_poll(t);
 }
 
 static void emit_jcc(struct tr *t, const struct insn *i)
 {
+	emit_poll_backward(t, i);
 	emit_taken_later(t, e_jcc(&t->e, i->cond, emit_here(&t->e)), target_of(t, i));
 }
 
@@ -267,6 +254,7 @@ static bool emit_loop(struct tr *t, const struct insn *i)
 
 	if (i->mem.addr_size != 8)
 		return false;
+	emit_poll_backward(t, i);
 	e_lea(e, H_GRCX, AT_DISP(H_GRCX, -1));
 	e_mov_rr(e, H_TMP, H_GRCX);
 	zero = e_jrcxz(e);
@@ -280,6 +268,7 @@ static bool emit_jrcxz_insn(struct tr *t, const struct insn *i)
 	struct emit *e = &t->e;
 	uint8_t *zero, *over;
 
+	emit_poll_backward(t, i);
 	if (i->mem.addr_size == 8)
 		e_mov_rr(e, H_TMP, H_GRCX);
 	else
@@ -311,26 +300,15 @@ static void emit_return_point(struct tr *t)
 	e_bind8(e, same);
 }
 
-/* Call to @target in the same page; the poll stood before the push. */
-static void emit_near_call(struct tr *t, gva_t target)
-{
-	emit_taken_later(t, e_call(&t->e, emit_here(&t->e)), target);
-	t->jump[t->jump_count - 1].rip = 0;
-}
-
 static bool emit_call(struct tr *t, const struct insn *i)
 {
 	struct emit *e = &t->e;
 
 	switch (i->op[0].kind) {
 	case OPND_REL:
-		if (same_page(t, target_of(t, i)) && target_of(t, i) <= t->rip)
-			emit_poll(t, t->rip);
+		emit_poll_backward(t, i);
 		emit_push_imm(t, t->next);
-		if (same_page(t, target_of(t, i)))
-			emit_near_call(t, target_of(t, i));
-		else
-			emit_far_target(t, target_of(t, i), true);
+		emit_taken_later(t, e_call(e, emit_here(e)), target_of(t, i));
 		break;
 	case OPND_GPR:
 		if (i->opsize != 8)
@@ -374,7 +352,8 @@ static bool emit_jmp(struct tr *t, const struct insn *i)
 
 	switch (i->op[0].kind) {
 	case OPND_REL:
-		emit_jump_to(t, target_of(t, i));
+		emit_poll_backward(t, i);
+		emit_taken_later(t, e_jmp(e, emit_here(e)), target_of(t, i));
 		return true;
 	case OPND_GPR:
 		if (i->opsize != 8)

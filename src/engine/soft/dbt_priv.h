@@ -52,7 +52,7 @@ enum dbt_reason {
 	REASON_CHAIN,	/* a direct jump without a translation yet: arg is the slot */
 	REASON_INDIRECT, /* hot.target is not in the jump cache */
 	REASON_STEP,	/* interpret the instruction: arg is block << 8 | index */
-	REASON_POLL,	/* attention: v->rip is hot.target */
+	REASON_POLL,	/* not calm before an indirect jump to hot.target */
 	REASON_SIGNAL,	/* a host fault at hot.fault_pc */
 };
 
@@ -72,6 +72,7 @@ struct dbt_hot {
 	uint64_t scratch;
 	uint64_t fault_pc;
 	uint32_t reason, arg;
+	uint64_t seen_upper;	/* tlb.upper_tag, */
 	uint64_t seen_tag;	/* fetch_tag and ... */
 	uint32_t seen_changed;	/* ... dbt.changed when the private stack was last valid */
 	uint64_t flags;		/* as LAHF and SETO AL leave them in AX */
@@ -92,10 +93,12 @@ static inline struct dbt_hot *dbt_hot(struct vcpu *v)
 
 struct slot {			/* a direct jump that can be chained */
 	struct tblock *from, *to;
-	struct slot *next_in;	/* of 'to' */
+	struct slot *next_in, **link_in; /* in the list of 'to' */
 	uint8_t *patch;		/* the rel32, writable address */
 	void *stub;		/* where it points unchained */
+	void *probe;		/* another page: the lookup that is right for any mapping */
 	gva_t target;
+	bool far_link;		/* chained between global pages, until upper_tag changes */
 };
 
 struct tblock {
@@ -154,7 +157,7 @@ struct tr {
 	unsigned int near_count;
 	struct { uint8_t *rel32; uint8_t n; } step[4 * TBLOCK_INSNS];	/* jumps to step stubs */
 	unsigned int step_count;
-	struct { uint8_t *rel32; gva_t target, rip; } jump[TBLOCK_INSNS];	/* taken branches */
+	struct { uint8_t *rel32; gva_t target; } jump[TBLOCK_INSNS + 1];	/* direct jumps */
 	unsigned int jump_count;
 };
 
@@ -182,10 +185,12 @@ void dbt_make_room(struct dbt *d);
 struct tblock *dbt_find(struct dbt *d, gva_t gva, gpa_t gpa, uint32_t mode);
 struct tblock *dbt_block_at(struct dbt *d, const void *host_pc);
 struct slot *dbt_slot(struct dbt *d);
+void dbt_unlink_far(struct dbt *d);
 void dbt_link(struct slot *s, struct tblock *to, ptrdiff_t to_exec);
 uint32_t dbt_mode(const struct vcpu *v);
 
 /* dbt_enter.c */
+void emit_probe(struct dbt *d, struct emit *e);
 void dbt_trap_init(struct dbt *d);
 void dbt_emit_fixed(struct dbt *d);
 void dbt_enter(struct dbt *d, struct vcpu *v, void *code);

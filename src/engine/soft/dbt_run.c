@@ -7,6 +7,7 @@
 #include "x86/regs.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 
 #define LAHF_FLAGS	(RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF)
 
@@ -41,6 +42,10 @@ static void refresh(struct dbt *d, struct vcpu *v)
 		jump_cache_clear(hot);
 	if (hot->seen_changed != d->changed || (tag ^ hot->seen_tag) >> 4)
 		dbt_empty_private_stack(d, v);
+	if (unlikely(hot->seen_upper != v->tlb.upper_tag)) {
+		dbt_unlink_far(d);
+		hot->seen_upper = v->tlb.upper_tag;
+	}
 	hot->seen_changed = d->changed;
 	hot->seen_tag = tag;
 	hot->jump_tag = tag << 48;
@@ -74,8 +79,11 @@ static void *find_code(struct dbt *d, struct vcpu *v)
 	return ref.block->code;
 }
 
-static bool runnable(const struct vcpu *v)
+static bool runnable(struct vcpu *v)
 {
+	/* Pairs with vcpu_attention: calm is set before attention is looked at. */
+	if (unlikely(!atomic_load_explicit(&v->calm, memory_order_relaxed)))
+		atomic_store(&v->calm, 1);
 	return !v->attention && v->code_size == CODE_64 && !(v->rflags & RFLAGS_RF) &&
 	       !(v->dr[7] & 0xff);
 }
@@ -106,6 +114,25 @@ static enum exec_status step(struct dbt *d, struct vcpu *v, struct tblock *b, un
 	return EXEC_OK;
 }
 
+/*
+ * On the jump's own page, whose mapping holds while its code runs, or to another global
+ * page of the kernel's; else the jump goes through the jump cache for good.
+ */
+static void link(struct dbt *d, struct vcpu *v, struct slot *s, struct tblock *to)
+{
+	if (s->probe) {
+		if (!gva_is_global(v, s->from->gva) || !gva_is_global(v, s->target)) {
+			emit_patch32(s->patch, d->rx - d->rw, s->probe);
+			return;
+		}
+		s->far_link = true;
+		tlb_note_code(&v->tlb, s->from->gva);
+		tlb_note_code(&v->tlb, s->target);
+	}
+	dbt_link(s, to, d->rx - d->rw);
+	d->stats.chains++;
+}
+
 static enum exec_status chain(struct dbt *d, struct vcpu *v, struct slot *s, void **code)
 {
 	uint32_t generation = d->generation;
@@ -115,11 +142,8 @@ static enum exec_status chain(struct dbt *d, struct vcpu *v, struct slot *s, voi
 	*code = NULL;
 	if (!d->cfg.find(d->cfg.arg, v, &ref))
 		return EXEC_OK;
-	/* On the same page as the jump, whose mapping holds while that code runs. */
-	if (d->generation == generation && !s->from->dead) {
-		dbt_link(s, ref.block, d->rx - d->rw);
-		d->stats.chains++;
-	}
+	if (d->generation == generation && !s->from->dead)
+		link(d, v, s, ref.block);
 	refresh(d, v);
 	*code = ref.block->code;
 	return EXEC_OK;
@@ -154,6 +178,7 @@ static enum exec_status handle(struct dbt *d, struct vcpu *v, void **code)
 		return step(d, v, d->blocks[hot->arg >> 8], hot->arg & 0xff, code);
 	case REASON_POLL:
 		v->rip = hot->target;
+		*code = runnable(v) ? find_code(d, v) : NULL;
 		return EXEC_OK;
 	case REASON_SIGNAL:
 		return host_fault(d, v, code);
@@ -168,6 +193,8 @@ enum exec_status dbt_run(struct dbt *d, struct vcpu *v, const struct dbt_ref *re
 	void *code = ref->block->code;
 
 	asm volatile("wrgsbase %0" : : "r" (v));
+	if (!runnable(v))
+		return EXEC_OK;
 	refresh(d, v);
 	while (code && st == EXEC_OK) {
 		d->stats.entries++;
