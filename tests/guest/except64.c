@@ -158,8 +158,8 @@ static void bad_stack(void *arg)
 static void test_double_fault_stack(void)
 {
 	check_trap(guest_try(bad_stack, (void *)(HOLE + 0x1000)), DF, 0, "df-unmapped-stack");
-	/* #UD is benign, so the #SS that pushing it raises is delivered (on its IST stack). */
-	check_trap(guest_try(bad_stack, (void *)NONCANONICAL), SS, 0, "ss-noncanonical-stack");
+	/* #UD is benign, so the #SS that pushing it raises is delivered on its IST stack; EXT is set. */
+	check_trap(guest_try(bad_stack, (void *)NONCANONICAL), SS, 1, "ss-noncanonical-stack");
 }
 
 USER_ASM(user_end_regular, "int $0x80")

@@ -65,6 +65,7 @@ enum {
 	F_BITSTR = BIT(10), F_STACK = BIT(11), F_STRING = BIT(12), F_VVVV = BIT(13),
 	F_SIMD = BIT(14), F_X87 = BIT(15), F_JUMP = BIT(16), F_SEGREG = BIT(17),
 	F_MASKED = BIT(18), F_FAR = BIT(19), F_F64 = BIT(20), F_POPF = BIT(21),
+	F_NO_REXW = BIT(22), F_NO_CR2 = BIT(23), F_KREG = BIT(24),
 };
 
 struct form {

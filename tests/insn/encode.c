@@ -142,7 +142,7 @@ static void encode_modrm(struct gen *g, int digit)
 		static const uint8_t segs[] = { 0, 2, 3, 4, 5, 0, 3, 4, 5, 1, 6, 7 };
 
 		g->modrm_reg = segs[below(g, ARRAY_SIZE(segs))];
-	} else if (digit < 0 && wide && chance(g, 2)) {
+	} else if (digit < 0 && wide && !(g->flags & F_KREG) && chance(g, 2)) {
 		g->bits_rxb |= 4;
 	}
 	/* Often #UD; in group 0f 01 it would be RDTSCP and the like. */

@@ -158,7 +158,7 @@ static void pick_sizes(struct gen *g)
 		g->opsize = 8;
 	if (g->flags & (F_V | F_D64) && !(g->flags & F_F64 && size == CODE_64) && chance(g, 3))
 		g->opsize = g->opsize == 2 ? 4 : 2;
-	if (g->flags & (F_V | F_Y) && size == CODE_64 && chance(g, 2))
+	if (g->flags & (F_V | F_Y) && !(g->flags & F_NO_REXW) && size == CODE_64 && chance(g, 2))
 		g->opsize = 8;
 	if (g->flags & F_Y && g->opsize == 2)
 		g->opsize = 4;

@@ -66,12 +66,8 @@ static void report(const struct options *o, struct tally *t, const struct test_c
 	uint32_t *count = &t->failed_by_form[c->form - forms];
 
 	t->failed++;
-	if ((*count)++ >= 2 || t->failed > REPORT_MAX) {
-		if (!o->keep_going)
-			return;
-		if (*count > 2)
-			return;
-	}
+	if ((*count)++ >= 2 || (t->failed > REPORT_MAX && !o->keep_going))
+		return;
 	printf("not ok: tests/insn/oracle --seed %llu --case %llu%s%s\n  ",
 	       (unsigned long long)o->seed, (unsigned long long)c->number,
 	       o->form ? " --form " : "", o->form ? o->form : "");
