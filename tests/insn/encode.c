@@ -244,6 +244,8 @@ static void put_vex(struct gen *g)
 	unsigned int v = g->flags & F_VVVV ? below(g, 16) : 0;
 	unsigned int rxb = ~g->bits_rxb & 7;
 
+	if (g->flags & F_KREG)
+		v &= 7;
 	if (g->c->code_size != CODE_64) {
 		rxb |= 6;	/* else it is LES, LDS or BOUND */
 		v &= 7;
@@ -274,7 +276,8 @@ static void put_prefixes(struct gen *g)
 	unsigned int asz = c->code_size == CODE_64 ? 8 : dflt;
 	bool op66 = g->flags & (F_V | F_D64 | F_Y) &&
 		    ((g->opsize == 2) != (dflt == 2));
-	bool lock = g->flags & F_LOCK ? chance(g, g->has_mem ? 3 : 40) : chance(g, 200);
+	bool lock = g->flags & F_LOCK ? chance(g, g->has_mem ? 3 : 40) :
+		    !(g->flags & (F_SEGREG | F_NO_LOCK)) && chance(g, 200);
 	uint8_t rex;
 
 	if (g->vex_kind) {

@@ -162,7 +162,9 @@ static void pick_sizes(struct gen *g)
 		g->opsize = 8;
 	if (g->flags & F_Y && g->opsize == 2)
 		g->opsize = 4;
-	g->seg_override = chance(g, 10) && !g->f->encoding[0] ? false : chance(g, 10);
+	if (g->flags & F_SEG16 && size != CODE_64)
+		g->opsize = 2;
+	g->seg_override = chance(g, 10);
 	g->seg = g->seg_override ? below(g, 6) : SEG_DS;
 	if (g->flags & F_JUMP)
 		g->seg_override = false;	/* branch hints, NOTRACK */
@@ -214,7 +216,9 @@ static void fill_xsave(struct gen *g)
 		fcw = chance(g, 3) ? 0x340 | (rnd(g) & 0xc3f) : 0x37f;
 		fsw = below(g, 8) << 11 | (rnd(g) & 0x4700);
 		if (chance(g, 4))
-			fsw |= rnd(g) & 0x7f;	/* unmasked ones: #MF */
+			fsw |= rnd(g) & 0x7f;
+		if (fsw & ~fcw & 0x3f)
+			fsw |= 0x8080;		/* ES and B: the next one gets #MF */
 	}
 	if (g->flags & F_SIMD && chance(g, 3))
 		mxcsr = (rnd(g) & 0xffc0) | 0x1c80 | (rnd(g) & 0x1f);
@@ -251,7 +255,7 @@ static void pick_registers(struct gen *g)
 	in->rflags = RFLAGS_FIXED | RFLAGS_IF | (rnd(g) & RFLAGS_ARITH);
 	if (g->flags & F_STRING ? chance(g, 3) : chance(g, 32))
 		in->rflags |= RFLAGS_DF;
-	if (chance(g, 32))
+	if (chance(g, 32) && g->f->encoding[1] != '.')
 		in->rflags |= RFLAGS_AC;
 	if (chance(g, 64) && !(g->flags & (F_SEGREG | F_FAR | F_POPF)))
 		in->rflags |= RFLAGS_TF;
@@ -263,8 +267,9 @@ static void pick_registers(struct gen *g)
 		set_address(g, REG_RCX, i);
 	}
 	if (g->flags & F_STACK) {
-		uint64_t at = PAGE_VA(STACK_PAGE) + (chance(g, 8) ? below(g, 24) :
-			chance(g, 8) ? 4096 - below(g, 24) : 1024 + 8 * below(g, 256));
+		bool edge = !(g->flags & F_JUMP);
+		uint64_t at = PAGE_VA(STACK_PAGE) + (edge && chance(g, 8) ? below(g, 24) :
+			edge && chance(g, 8) ? 4096 - below(g, 24) : 1024 + 8 * below(g, 256));
 
 		in->gpr[REG_RSP] = at - seg_base(g, SEG_SS);
 		if (chance(g, 2))
