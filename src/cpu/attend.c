@@ -50,6 +50,8 @@ static enum exec_status attend_traps(struct vcpu *v, bool stepped, uint32_t bits
 {
 	uint64_t dr6 = v->db_pending;
 
+	stepped &= !v->step_void;
+	v->step_void = false;
 	/* Held off for one instruction; a single-step trap is lost then. */
 	if (bits & ATTN_SHADOW && v->shadow_mov_ss)
 		return EXEC_OK;

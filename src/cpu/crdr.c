@@ -35,11 +35,14 @@ static bool pae_paging(uint64_t cr0, uint64_t cr4, uint64_t efer)
 
 static bool pdptes_good(struct vcpu *v, uint64_t cr3)
 {
+	const void *table = gpa_to_hva(v->space, cr3 & 0xffffffe0, 32);
 	uint64_t pdpte[4];
 
-	/* A table outside memory reads as all ones on a bus without an answer. */
-	if (gpa_read(v->space, cr3 & 0xffffffe0, pdpte, sizeof(pdpte)) != MEM_OK)
+	/* Outside memory nothing answers: all ones, which are reserved bits as well. */
+	if (!table)
 		return false;
+	/* Not gpa_read(): its memcpy() may use registers that hold the guest's (fpu.h). */
+	__builtin_memcpy(pdpte, table, sizeof(pdpte));
 	for (unsigned int i = 0; i < 4; i++)
 		if (pdpte[i] & PTE_P && pdpte[i] & PDPTE_RESERVED)
 			return false;

@@ -365,15 +365,20 @@ enum exec_status vcpu_software_interrupt(struct vcpu *v, uint8_t vector, unsigne
 		.vector = vector, .soft = true, .rip = v->rip + insn_len, .rflags = v->rflags,
 	};
 
+	enum exec_status rc;
+
 	if (in_vm86(v) && !int3_or_into && rflags_iopl(v) < 3)
 		return raise_gp(v, 0);
 	/* INT1 is no INT 1: its gate's DPL is not looked at. */
 	if (vector == EXC_DB && int3_or_into) {
 		ev.soft = false;
 		ev.external = true;
-		return deliver(v, ev);
+		rc = deliver(v, ev);
+	} else {
+		rc = deliver_once(v, &ev);
 	}
-	return deliver_once(v, &ev);
+	v->step_void = rc == EXEC_OK && ev.rflags & RFLAGS_TF;
+	return rc;
 }
 
 enum exec_status vcpu_interrupt(struct vcpu *v, uint8_t vector)

@@ -44,6 +44,7 @@ enum exec_status sys_syscall(struct vcpu *v, gva_t next)
 		return raise_ud(v);
 	v->gpr[REG_RCX] = next;
 	v->gpr[REG_R11] = v->rflags & ~RFLAGS_RF;
+	v->step_void = v->rflags & v->sfmask & RFLAGS_TF;
 	v->rflags = (v->rflags & ~(v->sfmask | RFLAGS_RF)) | RFLAGS_FIXED;
 	v->rip = v->lstar;
 	load_flat(v, cs, cs + 8, 0, true);

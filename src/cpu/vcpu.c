@@ -58,7 +58,9 @@ static void reset_registers(struct vcpu *v, bool init)
 	v->dr[7] = DR7_FIXED;
 	v->debugctl = 0;
 	v->fault = (struct fault){ 0 };
-	v->nmi_blocked = v->nmi_parked = v->intr_parked = v->shadow_mov_ss = false;
+	v->nmi_blocked = v->nmi_parked = v->shadow_mov_ss = v->step_void = false;
+	/* INIT leaves the controllers alone: look at them when IF is set again. */
+	v->intr_parked = true;
 	v->halted = v->shutdown = false;
 	v->db_pending = 0;
 }

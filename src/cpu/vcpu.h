@@ -162,6 +162,7 @@ struct vcpu {
 	bool nmi_blocked;	/* from NMI delivery to IRET */
 	bool nmi_parked;	/* an NMI waits for nmi_blocked to end */
 	bool intr_parked;	/* ATTN_INTR is to be set again when RFLAGS.IF is */
+	bool step_void;		/* the instruction cleared TF on the way to its handler: no trap */
 	bool shadow_mov_ss;	/* ATTN_SHADOW is of MOV SS or POP SS: holds traps off as well */
 	bool halted;
 	bool shutdown;

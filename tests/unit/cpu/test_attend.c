@@ -309,6 +309,33 @@ static void test_mov_ss_shadow(void **state)
 	assert_false(v->attention & ATTN_SHADOW);
 }
 
+/* What clears TF on the way to its handler is not followed by a single-step trap. */
+static void test_step_into_handler(void **state)
+{
+	struct guest *g = *state;
+	struct vcpu *v = g->v;
+
+	rig_long(g, 0);
+	rig_idt_fill(g);
+	v->efer |= EFER_SCE;
+	v->lstar = RIG_HANDLER;
+	v->sfmask = RFLAGS_TF;
+	v->rflags |= RFLAGS_TF;
+	assert_int_equal(sys_syscall(v, RIG_RIP + 2), EXEC_OK);
+	assert_goes_on(v, true);
+	assert_int_equal(v->rip, RIG_HANDLER);
+	v->rflags |= RFLAGS_TF;
+	assert_int_equal(vcpu_software_interrupt(v, 0x30, 2, false), EXEC_OK);
+	assert_goes_on(v, true);
+	assert_int_equal(v->rip, HANDLER(0x30));
+	/* That was for once, and SYSCALL can leave TF set. */
+	v->sfmask = 0;
+	v->rflags |= RFLAGS_TF;
+	assert_int_equal(sys_syscall(v, RIG_RIP + 2), EXEC_OK);
+	assert_goes_on(v, true);
+	assert_int_equal(v->rip, HANDLER(1));
+}
+
 static void test_init_sipi(void **state)
 {
 	struct guest *g = *state;
@@ -345,7 +372,7 @@ int main(void)
 		rig_test(test_popf), rig_test(test_vm86_flags), rig_test(test_port_permission),
 		rig_test(test_cr8), rig_test(test_interrupt), rig_test(test_interrupt_waits),
 		rig_test(test_halt), rig_test(test_order), rig_test(test_mov_ss_shadow),
-		rig_test(test_init_sipi),
+		rig_test(test_step_into_handler), rig_test(test_init_sipi),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
