@@ -245,10 +245,14 @@ static void fill_implicit_mem(struct insn *out, const ZydisDecodedInstruction *z
 	const ZydisDecodedOperand *found = NULL;
 
 	for (unsigned int i = 0; i < z->operand_count; i++) {
-		if (ops[i].type != ZYDIS_OPERAND_TYPE_MEMORY ||
-		    ops[i].mem.segment == ZYDIS_REGISTER_SS)
+		uint8_t base;
+
+		if (ops[i].type != ZYDIS_OPERAND_TYPE_MEMORY)
 			continue;
-		if (!found || address_register(ops[i].mem.base) == REG_RSI)
+		base = address_register(ops[i].mem.base);
+		if (base == REG_RSP || base == REG_RBP)	/* the stack */
+			continue;
+		if (!found || base == REG_RSI)
 			found = &ops[i];
 	}
 	if (found)

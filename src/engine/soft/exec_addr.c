@@ -137,6 +137,8 @@ int rmw_open_slow(struct vcpu *v, struct rmw *m, unsigned int access, bool locke
 {
 	enum mem_result r;
 
+	if (unlikely(!gva_canonical(m->gva)))
+		return raise_err(v, access & ACC_STACK ? EXC_SS : EXC_GP, 0);
 	if (locked)
 		r = mem_pin_write(v, m->gva, m->size, &m->p);
 	else

@@ -84,11 +84,13 @@ static int exec_jmp_m(struct vcpu *v, const struct insn *i)
 	return branch_to(v, target);
 }
 
-/* The target is checked before the return address is pushed. */
+/* The stack's limit is checked before the target, the target before anything is pushed. */
 static int call_near(struct vcpu *v, const struct insn *i, uint64_t target)
 {
 	uint64_t next = v->rip + i->len;
+	gva_t gva;
 
+	TRY(stack_linear(v, stack_at(v, -(int64_t)i->opsize), i->opsize, ACC_WRITE, &gva));
 	TRY(branch_check(v, target));
 	if (likely(i->opsize == 8))
 		TRY(push64(v, next));

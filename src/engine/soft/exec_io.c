@@ -38,7 +38,6 @@ static int ins_one(struct vcpu *v, const struct insn *i, unsigned int size)
 	uint32_t value;
 	gva_t gva;
 
-	TRY(io_permitted(v, port, size));
 	TRY(string_linear(v, i, REG_RDI, SEG_ES, size, ACC_WRITE, &gva));
 	TRY(mem_status(mem_probe_write(v, gva, size, ACC_WRITE)));
 	value = io_in(v, port, size);
@@ -53,7 +52,6 @@ static int outs_one(struct vcpu *v, const struct insn *i, unsigned int size)
 	uint32_t value = 0;
 	gva_t gva;
 
-	TRY(io_permitted(v, port, size));
 	TRY(string_linear(v, i, REG_RSI, i->mem.seg, size, ACC_READ, &gva));
 	TRY(mem_status(mem_read(v, gva, &value, size, seg_access(i->mem.seg, ACC_READ))));
 	io_out(v, port, size, value);
@@ -61,6 +59,7 @@ static int outs_one(struct vcpu *v, const struct insn *i, unsigned int size)
 	return EXEC_OK;
 }
 
+/* Permission is asked for even when rCX is zero. */
 #define DEFINE_IO_STRING(name, suffix, size) \
 static int name##suffix##_one(struct vcpu *v, const struct insn *i) \
 { \
@@ -68,6 +67,7 @@ static int name##suffix##_one(struct vcpu *v, const struct insn *i) \
 } \
 static int exec_##name##suffix(struct vcpu *v, const struct insn *i) \
 { \
+	TRY(io_permitted(v, v->gpr[REG_RDX], size)); \
 	return string_repeat(v, i, name##suffix##_one); \
 }
 DEFINE_IO_STRING(ins, b, 1)

@@ -38,12 +38,16 @@ static int exec_push(struct vcpu *v, const struct insn *i)
 }
 
 /*
- * The manual lets a processor write only the lower half of a 32-bit slot; this one, like
- * many, zero-extends the selector to the operand size.
+ * A selector is zero-extended to 64 bits; in a slot of 32 bits only the lower 16 are
+ * written, as the manual says of recent Intel processors (AMD's write all 32).
  */
 static int exec_push_seg(struct vcpu *v, const struct insn *i)
 {
-	TRY(exec_stack_push(v, i->stack_size, v->seg[i->op[0].reg].sel));
+	uint64_t sp = stack_at(v, -(int64_t)i->stack_size);
+
+	TRY(exec_stack_store(v, sp, i->stack_size == 4 ? 2 : i->stack_size,
+			     v->seg[i->op[0].reg].sel));
+	stack_set(v, sp);
 	return exec_next(v, i);
 }
 

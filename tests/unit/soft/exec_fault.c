@@ -90,6 +90,8 @@ static void non_canonical_is_gp_or_ss(void **state)
 	assert_int_equal(r->v->fault.vector, EXC_SS);
 	assert_int_equal(rig_run(r, CODE(0x01, 0x45, 0x00)), EXEC_FAULT);
 	assert_int_equal(r->v->fault.vector, EXC_SS);
+	assert_int_equal(rig_run(r, CODE(0xf0, 0x01, 0x45, 0x00)), EXEC_FAULT);
+	assert_int_equal(r->v->fault.vector, EXC_SS);
 }
 
 static void page_crossing_write_is_whole(void **state)

@@ -136,6 +136,24 @@ static void bit_offsets_reach_beyond_the_operand(void **state)
 	assert_true(r->v->rflags & RFLAGS_CF);
 }
 
+/* LOCK on a byte or word leaves its neighbours alone. */
+static void locked_operations_have_their_size(void **state)
+{
+	struct rig *r = *state;
+
+	rig_reset(r, CODE_64);
+	r->v->gpr[REG_RBX] = RW;
+	rig_put64(r, RW, 0x11111111111111ff);
+	assert_int_equal(rig_run(r, CODE(0xf0, 0x80, 0x03, 0x82)), EXEC_OK);	/* add, 82h */
+	assert_int_equal(rig_get64(r, RW), 0x1111111111111181);
+	assert_int_equal(r->v->rflags & RFLAGS_ARITH,
+			 RFLAGS_CF | RFLAGS_SF | RFLAGS_AF | RFLAGS_PF);
+	assert_int_equal(rig_run(r, CODE(0xf0, 0x66, 0x83, 0x0b, 0xff)), EXEC_OK);
+	assert_int_equal(rig_get64(r, RW), 0x111111111111ffff);
+	assert_int_equal(rig_run(r, CODE(0xf0, 0xfe, 0x03)), EXEC_OK);
+	assert_int_equal(rig_get64(r, RW), 0x111111111111ff00);
+}
+
 /* Packed and unpacked sums of all digit pairs. */
 static void decimal_addition(void **state)
 {
@@ -193,6 +211,7 @@ int main(void)
 		cmocka_unit_test(addresses_are_cut_to_their_size),
 		cmocka_unit_test(rip_relative_counts_from_the_next_instruction),
 		cmocka_unit_test(bit_offsets_reach_beyond_the_operand),
+		cmocka_unit_test(locked_operations_have_their_size),
 		cmocka_unit_test(decimal_addition),
 		cmocka_unit_test(decimal_unpacked),
 	};

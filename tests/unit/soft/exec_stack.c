@@ -42,15 +42,16 @@ static void push_sizes(void **state)
 	assert_int_equal(rig_get64(r, STACK_TOP - 8), 0xfffeffffffffffff);
 	assert_int_equal(rig_run(r, CODE(0x6a, 0xfe)), EXEC_OK);
 	assert_int_equal(rig_get64(r, STACK_TOP - 10), -2);
-	/* A selector is zero-extended. */
+	/* A selector fills 64 bits ... */
 	assert_int_equal(rig_run(r, CODE(0x0f, 0xa0)), EXEC_OK);
 	assert_int_equal(rig_get64(r, STACK_TOP - 18), r->v->seg[SEG_FS].sel);
+	/* ... but only 16 of 32. */
 	rig_reset(r, CODE_32);
 	rig_put64(r, STACK_TOP - 8, ~0ULL);
 	assert_int_equal(rig_run(r, CODE(0x06)), EXEC_OK);
 	assert_int_equal(r->v->gpr[REG_RSP], STACK_TOP - 4);
 	assert_int_equal(rig_get64(r, STACK_TOP - 8),
-			 0xffffffff | (uint64_t)r->v->seg[SEG_ES].sel << 32);
+			 0xffff0000ffffffff | (uint64_t)r->v->seg[SEG_ES].sel << 32);
 }
 
 static void stack_pointer_wraps_at_its_width(void **state)

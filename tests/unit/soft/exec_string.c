@@ -243,6 +243,13 @@ static void segment_override_applies_to_the_source(void **state)
 	assert_int_equal(rig_run(r, CODE(0x64, 0xa4)), EXEC_OK);
 	assert_int_equal(rig_get64(r, RW + 0x20), 0x99);
 	assert_int_equal(r->v->gpr[REG_RSI], 9);
+	/* SS as well, which usually means the stack. */
+	rig_reset(r, CODE_32);
+	r->v->seg[SEG_SS].base = RW;
+	rig_put64(r, RW + 8, 0x88);
+	r->v->gpr[REG_RSI] = 8;
+	assert_int_equal(rig_run(r, CODE(0x36, 0xac)), EXEC_OK);
+	assert_int_equal(r->v->gpr[REG_RAX], 0x88);
 }
 
 int main(void)
