@@ -206,7 +206,7 @@ enum exec_status sys_lar(struct vcpu *v, uint16_t sel, uint32_t *value, bool *ok
 		return rc;
 	*ok = type_in(v, &d.seg, TYPES_LAR, TYPES_LONG | BIT(DESC_CALL32));
 	if (*ok)
-		*value = d.low >> 32 & 0x00f0ff00;
+		*value = d.low >> 32 & 0x00ffff00;	/* limit bits too, as processors do */
 	return EXEC_OK;
 }
 

@@ -141,27 +141,26 @@ static uint64_t frame_at(const struct vcpu *v, int64_t delta)
 
 /*
  * ENTER size, level: pushes rBP, copies level - 1 frame pointers of the enclosing
- * procedures, pushes the new one.  A store at the final stack pointer must be possible.
+ * procedures, pushes the new one.  The final stack pointer must be within the limit, and a
+ * store there possible.
  */
 static int exec_enter(struct vcpu *v, const struct insn *i)
 {
 	int64_t size = i->stack_size, depth = -size;
 	unsigned int level = i->imm2 & 31;
-	uint64_t frame = stack_at(v, depth), sp, value;
+	uint64_t frame = stack_at(v, depth), value;
+	uint64_t sp = stack_at(v, depth - level * size - (uint16_t)i->imm);
 	gva_t gva;
 
+	TRY(stack_linear(v, sp, size, ACC_WRITE, &gva));
 	TRY(exec_stack_store(v, frame, size, v->gpr[REG_RBP]));
 	for (unsigned int k = 1; k < level; k++) {
 		TRY(exec_stack_load(v, frame_at(v, -(int64_t)k * size), size, &value));
 		depth -= size;
 		TRY(exec_stack_store(v, stack_at(v, depth), size, value));
 	}
-	if (level) {
-		depth -= size;
-		TRY(exec_stack_store(v, stack_at(v, depth), size, frame));
-	}
-	sp = stack_at(v, depth - (uint16_t)i->imm);
-	TRY(stack_linear(v, sp, size, ACC_WRITE, &gva));
+	if (level)
+		TRY(exec_stack_store(v, stack_at(v, depth - size), size, frame));
 	TRY(mem_status(mem_probe_write(v, gva, size, ACC_WRITE | ACC_STACK)));
 	reg_set(v, REG_RBP, size, frame);
 	stack_set(v, sp);

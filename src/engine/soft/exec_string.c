@@ -124,8 +124,8 @@ static int lods##bits(struct vcpu *v, const struct insn *i) \
 static int cmps##bits(struct vcpu *v, const struct insn *i) \
 { \
 	uint##bits##_t a, b; \
-	TRY(string_load##bits(v, i, REG_RSI, i->mem.seg, &a)); \
 	TRY(string_load##bits(v, i, REG_RDI, SEG_ES, &b)); \
+	TRY(string_load##bits(v, i, REG_RSI, i->mem.seg, &a)); \
 	cmp##bits(&v->rflags, a, b); \
 	string_advance(v, i, REG_RSI, bits / 8, 1); \
 	string_advance(v, i, REG_RDI, bits / 8, 1); \
