@@ -7,14 +7,9 @@
 #define VIREO_ENGINE_ENGINE_H
 
 #include "cpu/vcpu.h"
+#include "engine/config.h"
 
 struct engine;
-
-struct engine_config {
-	uint64_t cache_bytes;		/* code cache, 0: the default (64 MiB) */
-	bool translate;			/* soft: use the translator */
-	bool lockstep;			/* soft: compare interpreter and translator */
-};
 
 struct engine_ops {
 	const char *name;		/* "soft", "kvm" */

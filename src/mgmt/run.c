@@ -9,6 +9,7 @@
 #include "machine/vm.h"
 #include "mgmt/command.h"
 #include "mgmt/escape.h"
+#include "engine/config.h"
 #include "mgmt/run_options.h"
 #include "mgmt/run_priv.h"
 #include "mgmt/status.h"
@@ -66,8 +67,12 @@ static int plan_boot(struct run *r, struct err *e)
 
 static int make_vm(struct run *r, struct err *e)
 {
+	const struct engine_config engine = {
+		.translate = r->options.translate, .cache_bytes = r->options.cache,
+	};
 	const struct vm_config c = {
 		.memory = r->options.memory, .model = &r->model, .engine = r->engine,
+		.engine_config = &engine,
 		.log = &r->log, .no_reboot = r->options.no_reboot,
 		.debug_exit = r->options.debug_exit, .load = load, .load_arg = r,
 	};

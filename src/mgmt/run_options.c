@@ -115,6 +115,22 @@ static int set_engine(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_translator(void *dest, const char *value, struct err *e)
+{
+	static const char *const names[] = { "off", "on" };
+	const int i = parse_choice("translator", value, names, ARRAY_SIZE(names), e);
+
+	if (i < 0)
+		return i;
+	((struct run_options *)dest)->translate = i;
+	return 0;
+}
+
+static int set_cache(void *dest, const char *value, struct err *e)
+{
+	return parse_memory(&((struct run_options *)dest)->cache, value, e);
+}
+
 static int set_log_level(void *dest, const char *value, struct err *e)
 {
 	static const char *const names[] = { "error", "warn", "info", "debug" };
@@ -159,6 +175,10 @@ static const struct option_def option_defs[] = {
 	  "(with every instruction set that this host can run)", set_cpu },
 	{ "engine", "NAME", "auto (default), soft (no help from hardware) or kvm (not there yet)",
 	  set_engine },
+	{ "translator", "on|off", "translate hot 64-bit code instead of interpreting it (default off)",
+	  set_translator },
+	{ "code-cache", "SIZE", "memory for decoded and for translated code, each (default 64M)",
+	  set_cache },
 	{ "no-reboot", NULL, "when the guest resets, end with status 4 instead of booting again",
 	  set_no_reboot },
 	{ "debug-exit", NULL, "give the guest port 0xf4: writing N there ends vireo with status\n"

@@ -16,6 +16,8 @@ struct run_options {
 	const char *cpu;
 	uint64_t memory;		/* bytes */
 	enum engine_choice engine;
+	bool translate;			/* the soft engine's translator */
+	uint64_t cache;			/* its code cache in bytes, 0: the default */
 	bool debug_exit;
 	bool no_reboot;
 	enum log_level log_level;

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What can be chosen of an engine; apart from engine.h, which brings in the processor. */
+#ifndef VIREO_ENGINE_CONFIG_H
+#define VIREO_ENGINE_CONFIG_H
+
+#include "base/types.h"
+
+struct engine_config {
+	uint64_t cache_bytes;		/* code cache, 0: the default (64 MiB) */
+	bool translate;			/* soft: use the translator */
+	bool lockstep;			/* soft: compare interpreter and translator */
+};
+
+#endif
