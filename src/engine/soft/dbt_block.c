@@ -122,15 +122,13 @@ static bool islands_reachable(const struct tr *t)
 	return true;
 }
 
-/* Emits the present instruction; true if the block ends with it. */
+/* Emits the present instruction; true if nothing runs on behind it. */
 static bool emit_insn(struct tr *t)
 {
 	bool ends = false;
 
-	if (!emit_in_line(t, t->i, &ends)) {
+	if (!emit_in_line(t, t->i, &ends))
 		emit_step(t);
-		return step_ends(t->i);
-	}
 	return ends;
 }
 
@@ -196,7 +194,7 @@ static void emit_block(struct tr *t, unsigned int count)
 	b->size = t->next - b->gva;
 	b->guest_off[t->n] = b->size;
 	b->host_off[t->n] = t->e.p + t->e.to_exec - b->code;
-	if (!ends)
+	if (!ends)	/* also behind a step: IRET may go to the next instruction */
 		emit_continue(t, t->next);
 	emit_islands(t, false);
 	emit_taken(t);
