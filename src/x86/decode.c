@@ -125,6 +125,9 @@ static void fill_mem(struct insn *out, const ZydisDecodedInstruction *z,
 	m->disp = o->mem.disp.has_displacement ? o->mem.disp.value : 0;
 	m->addr_size = z->address_width / 8;
 	m->size = o->size / 8;
+	m->elem = o->element_size / 8;
+	if (z->avx.mask.reg != ZYDIS_REGISTER_NONE)
+		m->mask = ZydisRegisterGetId(z->avx.mask.reg);
 	m->vsib = o->mem.type == ZYDIS_MEMOP_TYPE_VSIB;
 	if (m->vsib)
 		m->index = ZydisRegisterGetId(o->mem.index);

@@ -51,6 +51,8 @@ struct mem_operand {
 	bool vsib;		/* index is a vector register: index holds its number */
 	bool is_address;	/* LEA, NOP, INVLPG...: the address is used, memory is not */
 	uint16_t size;		/* bytes accessed, 0 if unknown or variable (XSAVE) */
+	uint8_t elem;		/* vector instructions: bytes of one element */
+	uint8_t mask;		/* EVEX: number of the mask register, 0: none */
 	int64_t disp;
 };
 

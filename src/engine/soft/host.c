@@ -26,6 +26,8 @@
 
 #include <Zydis/MetaInfo.h>
 
+#define FSW_ES	0x80	/* in its low byte */
+
 /* --- what the control registers allow --- */
 
 int host_check_x87(struct vcpu *v)
@@ -61,12 +63,12 @@ static int check_vex(struct vcpu *v, uint64_t xcr0)
 	return v->cr0 & CR0_TS ? raise_exc(v, EXC_NM) : EXEC_OK;
 }
 
-static int check_avx(struct vcpu *v)
+int host_check_avx(struct vcpu *v)
 {
 	return check_vex(v, XCR0_SSE | XCR0_AVX);
 }
 
-static int check_avx512(struct vcpu *v)
+int host_check_avx512(struct vcpu *v)
 {
 	return check_vex(v, XCR0_SSE | XCR0_AVX | XCR0_AVX512);
 }
@@ -77,6 +79,40 @@ static int check_fwait(struct vcpu *v)
 	uint64_t both = CR0_MP | CR0_TS;
 
 	return (v->cr0 & both) == both ? raise_exc(v, EXC_NM) : EXEC_OK;
+}
+
+/* --- kinds of instructions --- */
+
+enum kind { KIND_GPR, KIND_GPR_VEX, KIND_X87, KIND_FWAIT, KIND_MMX, KIND_SSE, KIND_AVX,
+	    KIND_AVX512, KIND_COUNT };
+
+static enum kind kind_of(const struct insn *i)
+{
+	switch (i->isa) {
+	case ZYDIS_ISA_SET_POPCNT:
+	case ZYDIS_ISA_SET_LZCNT:
+	case ZYDIS_ISA_SET_RDRAND:
+	case ZYDIS_ISA_SET_RDSEED:
+	case ZYDIS_ISA_SET_ADOX_ADCX:
+	case ZYDIS_ISA_SET_BMI1:
+	case ZYDIS_ISA_SET_BMI2:
+		return i->flags & INSN_VEX ? KIND_GPR_VEX : KIND_GPR;
+	case ZYDIS_ISA_SET_X87:
+	case ZYDIS_ISA_SET_FCMOV:
+	case ZYDIS_ISA_SET_SSE3X87:
+		return i->info->id == INSN_ID_FWAIT ? KIND_FWAIT : KIND_X87;
+	case ZYDIS_ISA_SET_PENTIUMMMX:
+	case ZYDIS_ISA_SET_SSE2MMX:
+	case ZYDIS_ISA_SET_SSSE3MMX:
+		return KIND_MMX;
+	default:
+		break;
+	}
+	if (i->info->id == INSN_ID_CRC32 || i->info->id == INSN_ID_MOVNTI)
+		return KIND_GPR;
+	if (i->encoding == ENC_EVEX)
+		return KIND_AVX512;
+	return i->flags & INSN_VEX ? KIND_AVX : KIND_SSE;
 }
 
 /* --- running a snippet --- */
@@ -121,6 +157,12 @@ static inline int call_snippet(struct vcpu *v, const struct insn *i, void *mem)
 	return EXEC_OK;
 }
 
+int host_call(struct vcpu *v, const struct insn *i, void *mem)
+{
+	fpu_get(v);
+	return call_snippet(v, i, mem);
+}
+
 static inline int finish(struct vcpu *v, const struct insn *i, int st)
 {
 	if (!FPU_KEEP_LIVE)
@@ -128,7 +170,10 @@ static inline int finish(struct vcpu *v, const struct insn *i, int st)
 	return st == EXEC_OK ? exec_next(v, i) : st;
 }
 
-/* Legacy SSE wants its 16-byte operands aligned, but for those made for unaligned ones. */
+/*
+ * Does the instruction want its operand aligned?  Asked only where the operand is not
+ * there, for then #GP comes first; otherwise the host notices by itself.
+ */
 static bool must_align(const struct insn *i)
 {
 	switch (i->info->id) {
@@ -160,7 +205,8 @@ static void hide_pointers(const struct insn *i, uint8_t *env)
 
 static int run_bounced(struct vcpu *v, const struct insn *i, gva_t gva)
 {
-	uint8_t buf[HOST_OPERAND_MAX] __attribute__((aligned(64)));
+	uint8_t space[HOST_OPERAND_MAX + 64] __attribute__((aligned(64)));
+	uint8_t *buf = space + (gva & 63);	/* alignment is the host's to check */
 	unsigned int size = i->mem.size, rd = seg_access(i->mem.seg, ACC_READ);
 	unsigned int wr = seg_access(i->mem.seg, ACC_WRITE);
 	enum mem_result r = MEM_OK;
@@ -168,7 +214,8 @@ static int run_bounced(struct vcpu *v, const struct insn *i, gva_t gva)
 
 	if (i->flags & INSN_MEM_WRITE)
 		r = mem_probe_write(v, gva, size, wr);
-	if (r == MEM_OK && i->flags & INSN_MEM_READ)
+	/* An x87 store with an unmasked exception stores nothing: what is there stays. */
+	if (r == MEM_OK && (i->flags & INSN_MEM_READ || kind_of(i) == KIND_X87))
 		r = mem_read(v, gva, buf, size, rd);
 	if (r != MEM_OK)
 		return mem_status(r);
@@ -197,6 +244,43 @@ static bool needs_bounce(const struct insn *i)
 	return i->info->id == INSN_ID_FNSTENV || i->info->id == INSN_ID_FNSAVE;
 }
 
+/* x87 and MMX instructions that first look for an exception left by an earlier one. */
+static bool is_waiting(const struct insn *i)
+{
+	switch (i->info->id) {
+	case INSN_ID_FNSTCW: case INSN_ID_FNSTSW: case INSN_ID_FNSTENV: case INSN_ID_FNSAVE:
+		return false;
+	default:
+		return kind_of(i) == KIND_X87 || kind_of(i) == KIND_MMX;
+	}
+}
+
+static bool x87_pending(struct vcpu *v)
+{
+	fpu_put(v);
+	return v->xsave[2] & FSW_ES;
+}
+
+/* Everything but an operand that is simply there. */
+static int run_mem_slow(struct vcpu *v, const struct insn *i)
+{
+	bool write = i->flags & INSN_MEM_WRITE;
+	gva_t gva = exec_offset(v, i);
+	int st;
+
+	if (vector_is_masked(i))
+		return vector_run_masked(v, i);
+	st = exec_linear(v, i->mem.seg, gva, i->mem.size, write ? ACC_WRITE : ACC_READ, &gva);
+	if (st == EXEC_OK)
+		st = run_bounced(v, i, gva);
+	if (st == EXEC_FAULT && gva & (i->mem.size - 1) && must_align(i))
+		return raise_gp(v, 0);
+	/* A pending x87 exception comes before what is wrong with the operand. */
+	if (st == EXEC_FAULT && is_waiting(i) && x87_pending(v))
+		return raise_exc(v, EXC_MF);
+	return st;
+}
+
 static inline int run_mem(struct vcpu *v, const struct insn *i)
 {
 	bool write = i->flags & INSN_MEM_WRITE;
@@ -207,17 +291,11 @@ static inline int run_mem(struct vcpu *v, const struct insn *i)
 
 	st = exec_linear(v, i->mem.seg, exec_offset(v, i), i->mem.size,
 			 write ? ACC_WRITE : ACC_READ, &gva);
-	if (st != EXEC_OK)
-		return st;
-	if (gva & (i->mem.size - 1) && must_align(i))
-		return raise_gp(v, 0);
-	if (needs_bounce(i))
-		return run_bounced(v, i, gva);
+	if (unlikely(st != EXEC_OK || needs_bounce(i)))
+		return run_mem_slow(v, i);
 	r = operand_pointer(v, i, gva, &p);
-	if (r != MEM_OK)
-		return mem_status(r);
-	if (unlikely(!p))
-		return run_bounced(v, i, gva);
+	if (unlikely(r != MEM_OK || !p))
+		return r == MEM_HOST ? EXEC_EXIT : run_mem_slow(v, i);
 	fpu_get(v);
 	return call_snippet(v, i, p);
 }
@@ -254,40 +332,8 @@ HOST_HANDLERS(x87, host_check_x87)
 HOST_HANDLERS(fwait, check_fwait)
 HOST_HANDLERS(mmx, check_mmx)
 HOST_HANDLERS(sse, host_check_sse)
-HOST_HANDLERS(avx, check_avx)
-HOST_HANDLERS(avx512, check_avx512)
-
-enum kind { KIND_GPR, KIND_GPR_VEX, KIND_X87, KIND_FWAIT, KIND_MMX, KIND_SSE, KIND_AVX,
-	    KIND_AVX512, KIND_COUNT };
-
-static enum kind kind_of(const struct insn *i)
-{
-	switch (i->isa) {
-	case ZYDIS_ISA_SET_POPCNT:
-	case ZYDIS_ISA_SET_LZCNT:
-	case ZYDIS_ISA_SET_RDRAND:
-	case ZYDIS_ISA_SET_RDSEED:
-	case ZYDIS_ISA_SET_ADOX_ADCX:
-	case ZYDIS_ISA_SET_BMI1:
-	case ZYDIS_ISA_SET_BMI2:
-		return i->flags & INSN_VEX ? KIND_GPR_VEX : KIND_GPR;
-	case ZYDIS_ISA_SET_X87:
-	case ZYDIS_ISA_SET_FCMOV:
-	case ZYDIS_ISA_SET_SSE3X87:
-		return i->info->id == INSN_ID_FWAIT ? KIND_FWAIT : KIND_X87;
-	case ZYDIS_ISA_SET_PENTIUMMMX:
-	case ZYDIS_ISA_SET_SSE2MMX:
-	case ZYDIS_ISA_SET_SSSE3MMX:
-		return KIND_MMX;
-	default:
-		break;
-	}
-	if (i->info->id == INSN_ID_CRC32 || i->info->id == INSN_ID_MOVNTI)
-		return KIND_GPR;
-	if (i->encoding == ENC_EVEX)
-		return KIND_AVX512;
-	return i->flags & INSN_VEX ? KIND_AVX : KIND_SSE;
-}
+HOST_HANDLERS(avx, host_check_avx)
+HOST_HANDLERS(avx512, host_check_avx512)
 
 static exec_fn handler_for(enum kind k, bool mem)
 {
@@ -308,7 +354,7 @@ static exec_fn handler_for(enum kind k, bool mem)
 exec_fn host_select(struct soft_vcpu *sv, struct insn *i)
 {
 	uint8_t code[SNIPPET_MAX];
-	exec_fn special = host_special(i);
+	exec_fn special = i->mem.vsib ? vector_gather_scatter(i) : host_special(i);
 	unsigned int len;
 
 	if (special)

@@ -22,9 +22,20 @@ exec_fn host_select(struct soft_vcpu *sv, struct insn *i);
  */
 exec_fn host_special(const struct insn *i);
 
-/* What CR0 says of x87 instructions: #NM. */
+/* What the control registers say of x87, SSE and AVX instructions: #UD, #NM. */
 int host_check_x87(struct vcpu *v);
 int host_check_sse(struct vcpu *v);
+int host_check_avx(struct vcpu *v);
+int host_check_avx512(struct vcpu *v);
+
+/* Runs @i's snippet on @mem. */
+int host_call(struct vcpu *v, const struct insn *i, void *mem);
+
+/* vector.c: memory operands that are masked, gathered or scattered. */
+bool vector_is_masked(const struct insn *i);
+/* Touches only the elements that the mask selects; v->rip stays for the caller to advance. */
+int vector_run_masked(struct vcpu *v, const struct insn *i);
+exec_fn vector_gather_scatter(const struct insn *i);
 
 /* trap_region.redirect of the cache that snippets are in. */
 bool host_redirect(const struct trap_region *r, int sig, long long *regs);

@@ -90,8 +90,10 @@ static void put_flags_in(struct out *o)
 }
 
 /* pushfq; pop r11; and r11d, mask; and qword [rdi + rflags], ~mask; or [rdi + rflags], r11 */
-static void put_flags_out(struct out *o, uint32_t mask)
+static void put_flags_out(struct out *o)
 {
+	const uint32_t mask = RFLAGS_ARITH;
+
 	put8(o, 0x9c);
 	put8(o, 0x41);
 	put8(o, 0x5b);
@@ -105,6 +107,23 @@ static void put_flags_out(struct out *o, uint32_t mask)
 	put32(o, RFLAGS_OFF);
 	put32(o, ~mask);
 	put_rdi_mem(o, 0x09, H_R11, RFLAGS_OFF);
+}
+
+/*
+ * Bit manipulation leaves flags undefined that processors leave alone: they see the guest's.
+ * The others that write flags at all write all of them, whatever the table says.
+ */
+static bool keeps_some_flags(const struct insn *i)
+{
+	switch (i->isa) {
+	case ZYDIS_ISA_SET_BMI1:
+	case ZYDIS_ISA_SET_BMI2:
+	case ZYDIS_ISA_SET_LZCNT:
+	case ZYDIS_ISA_SET_ADOX_ADCX:
+		return true;
+	default:
+		return false;
+	}
 }
 
 /* The named general registers of an instruction. */
@@ -330,7 +349,7 @@ static uint16_t written_by_name(const struct names *n)
 unsigned int snippet_make(const struct insn *i, uint8_t *out)
 {
 	const uint16_t fixed = BIT(REG_RAX) | BIT(REG_RCX) | BIT(REG_RDX);
-	uint32_t written = i->flags_written & RFLAGS_ARITH;
+	bool written = i->flags_written & RFLAGS_ARITH;
 	struct names n = find_names(i);
 	uint16_t implicit = i->gpr_written & ~written_by_name(&n);
 	struct out o = { out };
@@ -343,11 +362,11 @@ unsigned int snippet_make(const struct insn *i, uint8_t *out)
 	for (unsigned int r = H_RAX; r <= H_RDX; r++)
 		if ((i->gpr_read | implicit) & BIT(r))
 			put_load(&o, r, GPR_OFF(r));
-	if (i->flags_read & RFLAGS_ARITH)
+	if (i->flags_read & RFLAGS_ARITH || (written && keeps_some_flags(i)))
 		put_flags_in(&o);
 	put_instruction(&o, i, &n);
 	if (written)
-		put_flags_out(&o, written);
+		put_flags_out(&o);
 	/* MULX with one destination twice keeps the half that ModRM.reg names. */
 	store_operand(&o, n.rm, H_R9);
 	store_operand(&o, n.vvvv, H_R10);

@@ -196,6 +196,24 @@ static enum exec_status check_limit(struct vcpu *v, const struct block *b, bool 
 	return EXEC_OK;
 }
 
+/*
+ * TF was set when @i began and it completed: is there a single-step trap?  Software
+ * interrupts cleared TF on their way, and lose it; SYSCALL goes by what its mask left.
+ */
+static bool traps_step(const struct vcpu *v, const struct insn *i, gva_t rip)
+{
+	switch (i->info ? i->info->id : INSN_ID_NONE) {
+	case INSN_ID_INT: case INSN_ID_INT3: case INSN_ID_INT1:
+		return false;
+	case INSN_ID_INTO:
+		return v->rip == rip + i->len;	/* not taken */
+	case INSN_ID_SYSCALL:
+		return v->rflags & RFLAGS_TF;
+	default:
+		return true;
+	}
+}
+
 /* One instruction, with what may surround it: RF, breakpoints, shadow, TF. */
 static int run_one(struct vcpu *v, const struct block *b, bool *stepped)
 {
@@ -217,7 +235,7 @@ static int run_one(struct vcpu *v, const struct block *b, bool *stepped)
 	if (st != EXEC_FAULT) {
 		v->stats.insns++;
 		atomic_fetch_and(&v->attention, ~shadow);
-		*stepped = tf != 0;
+		*stepped = tf && traps_step(v, &b->insn[0], rip);
 	}
 	return st;
 }

@@ -13,6 +13,7 @@
  */
 #include "cpu/fpu.h"
 #include "cpu/mmu.h"
+#include "engine/soft/exec_priv.h"
 #include "engine/soft/host.h"
 #include "engine/soft/soft_priv.h"
 
@@ -371,6 +372,21 @@ static int exec_maskmovq(struct vcpu *v, const struct insn *i)
 	return masked_store(v, i, src, mask, 8);
 }
 
+/* --- VZEROALL, VZEROUPPER outside 64-bit mode: the host would clear all sixteen --- */
+
+static int exec_vzero32(struct vcpu *v, const struct insn *i)
+{
+	struct part ymm = component(v, 2), zmm = component(v, 6);
+
+	TRY(host_check_avx(v));
+	fpu_put(v);
+	if (i->info->id == INSN_ID_VZEROALL)
+		clear(v->xsave + XMM_AT, xmm_size(v));
+	clear(v->xsave + ymm.at, ymm.size);
+	clear(v->xsave + zmm.at, zmm.size);
+	return exec_next(v, i);
+}
+
 exec_fn host_special(const struct insn *i)
 {
 	switch (i->info->id) {
@@ -388,6 +404,8 @@ exec_fn host_special(const struct insn *i)
 		return exec_maskmovdqu;
 	case INSN_ID_MASKMOVQ:
 		return exec_maskmovq;
+	case INSN_ID_VZEROALL: case INSN_ID_VZEROUPPER:
+		return i->code_size == CODE_64 ? NULL : exec_vzero32;
 	default:
 		return NULL;
 	}
