@@ -4,8 +4,8 @@
  *
  * Source: Intel SDM volume 3, "Protection": "Limit Checking", "Type Checking".
  *
- * A segment with limit FFFFFFFFh is not checked at its end: an access that runs over
- * the top wraps, as processors do it.
+ * An access that runs over the end of a segment of 4 GiB faults like any other; the manual
+ * leaves that to the processor.
  */
 #include "engine/soft/exec_priv.h"
 
@@ -30,7 +30,7 @@ static bool segment_holds(const struct segment *s, uint64_t first, uint64_t last
 	if ((s->attr & (SEG_CODE | SEG_E)) == SEG_E)
 		return first > s->limit &&
 		       last <= (s->attr & SEG_DB ? 0xffffffffULL : 0xffffULL);
-	return last <= s->limit || s->limit == 0xffffffff;
+	return last <= s->limit;
 }
 
 enum exec_status exec_linear(struct vcpu *v, unsigned int seg, uint64_t off, unsigned int size,
