@@ -19,7 +19,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define TABLE_SPACE	(2ULL << 40)	/* address space that a VM of the soft engine reserves */
+#define TABLE_TIB	24	/* address space that a vCPU's tables may come to reserve */
+#define TABLE_SPACE	((uint64_t)TABLE_TIB << 40)
 
 static void say(const char *mark, const char *what, const char *text)
 {
@@ -122,15 +123,18 @@ static bool doctor_address_space(void)
 {
 	struct rlimit limit;
 	uint64_t overcommit;
+	char text[64];
 	void *p;
 
 	p = mmap(NULL, TABLE_SPACE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p != MAP_FAILED) {
 		munmap(p, TABLE_SPACE);
-		say("yes", "address space", "2 TiB can be reserved");
+		snprintf(text, sizeof(text), "%d TiB can be reserved", TABLE_TIB);
+		say("yes", "address space", text);
 		return true;
 	}
-	say("no", "address space", "2 TiB of address space cannot be reserved");
+	snprintf(text, sizeof(text), "%d TiB cannot be reserved", TABLE_TIB);
+	say("no", "address space", text);
 	if (!getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY)
 		fix("ulimit -v unlimited");
 	else if (host_read_number("/proc/sys/vm/overcommit_memory", &overcommit) &&

@@ -45,11 +45,11 @@ int parse_memory(uint64_t *bytes, const char *text, struct err *e)
 	if (text[0] >= '0' && text[0] <= '9' && !errno)
 		shift = suffix_shift(end);
 	if (shift < 0 || n > UINT64_MAX >> shift)
-		return err_set(e, EINVAL, "'%s' is no memory size: write 512M or 2G", text);
+		return err_set(e, EINVAL, "'%s' is no size of memory: write 512M or 2G", text);
 	n <<= shift;
 	if (n < MIB || n % MIB)
-		return err_set(e, EINVAL, "a guest cannot have %s of memory: give whole MiB, at "
-			       "least one, such as --memory 512M", text);
+		return err_set(e, EINVAL, "a size of memory cannot be %s: give whole MiB, at least "
+			       "one, such as 512M", text);
 	*bytes = n;
 	return 0;
 }

@@ -30,6 +30,8 @@ expect 2 "does not know what to do with 'good'" run good
 expect 2 "no kernel is named" run
 expect 2 "'loud' is no value for --log-level; it takes one of error" run --kernel good --log-level loud
 expect 2 "'qemu' is no value for --engine" run --kernel good --engine qemu
+expect 2 "'yes' is no value for --translator" run --kernel good --translator yes
+expect 2 "whole MiB, at least one" run --kernel good --code-cache 0
 expect 2 "kvm engine is not there yet" run --kernel good --engine kvm
 expect 2 "'x' is no escape key" run --kernel good --console-escape x
 expect 2 "vireo-v1" run --kernel good --cpu pentium
@@ -39,11 +41,11 @@ expect 2 "'doctor' does not know|no option|does not know what to do with 'x'" do
 expect 2 "whole MiB, at least one" run --kernel good --memory 0
 expect 2 "whole MiB, at least one" run --kernel good --memory 0M
 expect 2 "whole MiB, at least one" run --kernel good --memory 100K
-expect 2 "no memory size" run --kernel good --memory -5M
-expect 2 "no memory size" run --kernel good --memory 12Q
-expect 2 "no memory size" run --kernel good --memory ''
-expect 2 "no memory size" run --kernel good --memory 99999999999999999999
-expect 2 "no memory size" run --kernel good --memory 99999999999T
+expect 2 "no size of memory" run --kernel good --memory -5M
+expect 2 "no size of memory" run --kernel good --memory 12Q
+expect 2 "no size of memory" run --kernel good --memory ''
+expect 2 "no size of memory" run --kernel good --memory 99999999999999999999
+expect 2 "no size of memory" run --kernel good --memory 99999999999T
 expect 2 "cannot have [0-9]+ MiB of memory: .* has [0-9]+ MiB" run --kernel good --memory $((host + 1))M
 
 # --- files ---
