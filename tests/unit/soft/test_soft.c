@@ -87,12 +87,12 @@ static void test_data_beside_code(void **state)
 	struct rig *r = *state;
 	uint64_t before;
 
-	/* l: inc dword [rip + 0x400]; dec ecx; jnz l; hlt */
-	PUT(r, RIG_CODE, 0xff, 0x05, 0, 4, 0, 0, 0xff, 0xc9, 0x75, 0xf6, HLT);
+	/* l: inc dword [rip + 0x402]; dec ecx; jnz l; hlt */
+	PUT(r, RIG_CODE, 0xff, 0x05, 2, 4, 0, 0, 0xff, 0xc9, 0x75, 0xf6, HLT);
 	r->v->gpr[REG_RCX] = 1000;
 	before = r->v->stats.blocks_invalidated;
 	assert_int_equal(rig_run(r, RIG_CODE), -1);
-	assert_int_equal(*(uint32_t *)(r->ram + RIG_CODE + 0x406), 1000);
+	assert_int_equal(*(uint32_t *)(r->ram + RIG_CODE + 0x408), 1000);
 	assert_int_equal(r->v->stats.blocks_invalidated, before);
 }
 
