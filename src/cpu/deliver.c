@@ -14,6 +14,13 @@
 #define ERR_EXT		1U	/* error code: the event came from outside the program */
 #define ERR_IDT		2U	/* error code: the index is of the IDT */
 
+/*
+ * Benign faults may follow each other for ever, as an #AC whose own frame is misaligned
+ * does on the real processor.  Here they end in shutdown, so that no guest holds the
+ * vCPU's thread.  The rules of double faults end all others after five.
+ */
+#define DELIVERIES_MAX	16
+
 #define FLAGS_HANDLER_CLEARS	(RFLAGS_TF | RFLAGS_NT | RFLAGS_RF | RFLAGS_VM)
 
 /* What an exception's own delivery may not meet (table "Conditions for a Double Fault"). */
@@ -327,7 +334,7 @@ static enum exec_status triple_fault(struct vcpu *v)
 /* Delivers @ev and whatever goes wrong on the way, until a handler is reached. */
 static enum exec_status deliver(struct vcpu *v, struct event ev)
 {
-	for (;;) {
+	for (unsigned int n = 0; n < DELIVERIES_MAX; n++) {
 		enum fault_class first = ev.class;
 		enum exec_status rc = deliver_once(v, &ev);
 		struct fault f = v->fault;
@@ -348,6 +355,7 @@ static enum exec_status deliver(struct vcpu *v, struct event ev)
 			ev = event_of_fault(v, &f);
 		}
 	}
+	return triple_fault(v);
 }
 
 enum exec_status vcpu_deliver(struct vcpu *v)

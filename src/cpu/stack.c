@@ -148,8 +148,14 @@ static uint64_t unpack(const uint8_t *in, unsigned int size)
 	return word;
 }
 
-/* A frame whose words lie on both sides of the stack pointer's wrap: word by word. */
-static enum exec_status push_wrapped(struct vcpu *v, struct stack *st, const uint64_t *words,
+/* Each word is checked for its own alignment, which one access for all would not do. */
+static bool checks_alignment(const struct vcpu *v, const struct stack *st)
+{
+	return st->cpl == 3 && v->cr0 & CR0_AM && v->rflags & RFLAGS_AC;
+}
+
+/* Word by word: a frame on both sides of the stack pointer's wrap, or alignment checks. */
+static enum exec_status push_words(struct vcpu *v, struct stack *st, const uint64_t *words,
 				     unsigned int count, unsigned int size)
 {
 	static const unsigned int passes[] = { ACC_WRITE | ACC_PROBE, ACC_WRITE };
@@ -182,8 +188,8 @@ enum exec_status stack_push(struct vcpu *v, struct stack *st, const uint64_t *wo
 	uint8_t frame[FRAME_MAX];
 	enum mem_result r;
 
-	if (sp > st->mask - len)
-		return push_wrapped(v, st, words, count, size);
+	if (sp > st->mask - len || checks_alignment(v, st))
+		return push_words(v, st, words, count, size);
 	if (!within(st, sp, len))
 		return raise_err(v, EXC_SS, st->error);
 	for (unsigned int i = 0; i < count; i++)

@@ -379,6 +379,28 @@ static void test_triple_fault(void **state)
 	assert_int_equal(why, VCPU_EXIT_SHUTDOWN);
 }
 
+/* At CPL 3 with alignment checks: words count, not the frame, and #AC in #AC ends. */
+static void test_alignment_check(void **state)
+{
+	struct guest *g = *state;
+	struct vcpu *v = g->v;
+
+	rig_prot32(g, 3);
+	for (unsigned int n = 0; n < 64; n++)
+		rig_idt32(g, n, rig_gate(SEL_CODE3, HANDLER(n), SEG_P | DPL(3) | 14, 0));
+	v->cr0 |= CR0_AM;
+	v->rflags |= RFLAGS_AC;
+	vcpu_update_mode(v);
+	v->gpr[REG_RSP] = RIG_STACK3 + 4;
+	assert_int_equal(vcpu_software_interrupt(v, 0x20, 2, false), EXEC_OK);
+	assert_int_equal(v->gpr[REG_RSP], RIG_STACK3 - 8);
+	assert_int_equal(far_call(v, SEL_CODE3 | 3, RIG_RIP, 4, RIG_RIP), EXEC_OK);
+	v->gpr[REG_RSP] = RIG_STACK3 + 2;
+	assert_raised(v, vcpu_software_interrupt(v, 0x20, 2, false), EXC_AC, 0);
+	assert_int_equal(vcpu_deliver(v), EXEC_EXIT);
+	assert_true(v->shutdown);
+}
+
 /* --- virtual-8086 mode --- */
 
 static void test_vm86(void **state)
@@ -463,7 +485,8 @@ int main(void)
 		rig_test(test_long_inner), rig_test(test_long_ist),
 		rig_test(test_long_same_level_aligns), rig_test(test_long_bad_gates),
 		rig_test(test_double_fault), rig_test(test_serial_faults),
-		rig_test(test_triple_fault), rig_test(test_vm86), rig_test(test_debug),
+		rig_test(test_triple_fault), rig_test(test_alignment_check),
+		rig_test(test_vm86), rig_test(test_debug),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
