@@ -188,6 +188,11 @@ static void test_gate_checks(void **state)
 	call_gate32(g, SEL_CONFORMING, TARGET, SEG_P | DPL(3) | 12, 0);
 	assert_int_equal(far_jump(v, SEL_GATE | 3, 0, 4, 0), EXEC_OK);
 	assert_int_equal(v->cpl, 3);
+	/* The RPL counts by itself. */
+	rig_start(g, SEL_CODE0, SEL_DATA0);
+	call_gate32(g, SEL_CODE0, TARGET, SEG_P | 12, 0);
+	assert_raised(v, far_call(v, SEL_GATE | 3, 0, 4, 0), EXC_GP, SEL_GATE);
+	assert_int_equal(far_call(v, SEL_GATE, 0, 4, 0), EXEC_OK);
 }
 
 static void test_gate64(void **state)
