@@ -110,9 +110,8 @@ static inline void rig_state(struct rig *r)
 	tlb_switch_space(v, false);
 }
 
-static inline struct rig *rig_create(const char *model)
+static inline struct rig *rig_create_config(const char *model, const struct engine_config *config)
 {
-	struct engine_config config = { 0 };
 	struct rig *r = calloc(1, sizeof(*r));
 	struct err e;
 
@@ -129,12 +128,17 @@ static inline struct rig *rig_create(const char *model)
 	r->v->clock = &r->clock;
 	r->v->log = &r->log;
 	r->v->intc_ops = &rig_intc;
-	if (vcpu_init(r->v, &e) || engine_soft.create(&r->engine, &r->space, &config, &r->log, &e) ||
+	if (vcpu_init(r->v, &e) || engine_soft.create(&r->engine, &r->space, config, &r->log, &e) ||
 	    engine_soft.vcpu_add(r->engine, r->v, &e))
 		abort();
 	rig_tables(r);
 	rig_state(r);
 	return r;
+}
+
+static inline struct rig *rig_create(const char *model)
+{
+	return rig_create_config(model, &(struct engine_config){ 0 });
 }
 
 static inline void rig_destroy(struct rig *r)

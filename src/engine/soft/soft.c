@@ -196,24 +196,6 @@ static enum exec_status check_limit(struct vcpu *v, const struct block *b, bool 
 	return EXEC_OK;
 }
 
-/*
- * TF was set when @i began and it completed: is there a single-step trap?  Software
- * interrupts cleared TF on their way, and lose it; SYSCALL goes by what its mask left.
- */
-static bool traps_step(const struct vcpu *v, const struct insn *i, gva_t rip)
-{
-	switch (i->info ? i->info->id : INSN_ID_NONE) {
-	case INSN_ID_INT: case INSN_ID_INT3: case INSN_ID_INT1:
-		return false;
-	case INSN_ID_INTO:
-		return v->rip == rip + i->len;	/* not taken */
-	case INSN_ID_SYSCALL:
-		return v->rflags & RFLAGS_TF;
-	default:
-		return true;
-	}
-}
-
 /* One instruction, with what may surround it: RF, breakpoints, shadow, TF. */
 static int run_one(struct vcpu *v, const struct block *b, bool *stepped)
 {
@@ -227,15 +209,13 @@ static int run_one(struct vcpu *v, const struct block *b, bool *stepped)
 	/* Cleared first, so that IRET can set it for the next instruction. */
 	v->rflags &= ~RFLAGS_RF;
 	st = b->insn[0].exec(v, &b->insn[0]);
-	if (st == EXEC_STALE)
-		return st;
-	if (st == EXEC_FAULT || (st == EXEC_OK && v->rip == rip &&
+	if (st == EXEC_FAULT || st == EXEC_STALE || (st == EXEC_OK && v->rip == rip &&
 				 b->insn[0].flags & (INSN_REP | INSN_REPNE)))
 		v->rflags |= rf;	/* still to be done, or to be continued */
-	if (st != EXEC_FAULT) {
+	if (st == EXEC_OK || st == EXEC_EXIT) {
 		v->stats.insns++;
 		atomic_fetch_and(&v->attention, ~shadow);
-		*stepped = tf && traps_step(v, &b->insn[0], rip);
+		*stepped = tf != 0;
 	}
 	return st;
 }
