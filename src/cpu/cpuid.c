@@ -297,7 +297,7 @@ static void basic(const struct cpu_model *m, uint32_t leaf, uint32_t subleaf, ui
 		break;
 	case 7:		/* subleaf 0 in EAX: the last subleaf */
 		if (subleaf == 0)
-			out[EAX] = 1;
+			out[EAX] = 2;
 		break;
 	case 0xb:
 	case 0x1f:

@@ -63,11 +63,12 @@ static void test_v1_is_fixed(void **state)
 	assert_int_equal(reg(m, 1, 0, A), 0x806f8);
 	assert_int_equal(reg(m, 1, 0, C), 0x85ba2201);
 	assert_int_equal(reg(m, 1, 0, D), 0x0789fbfd);
-	assert_int_equal(reg(m, 7, 0, A), 1);
+	assert_int_equal(reg(m, 7, 0, A), 2);
 	assert_int_equal(reg(m, 7, 0, B), 0x00100683);
 	assert_int_equal(reg(m, 7, 0, C), 0x00000004);
 	assert_int_equal(reg(m, 7, 0, D), 0xac000010);
 	assert_int_equal(reg(m, 7, 1, A), 0);
+	assert_int_equal(reg(m, 7, 2, D), 0x10);
 	assert_int_equal(reg(m, 0xd, 0, A), 3);
 	assert_int_equal(reg(m, 0xd, 0, C), 576);
 	assert_int_equal(reg(m, 0xd, 1, A), 1);
