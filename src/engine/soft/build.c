@@ -151,12 +151,17 @@ static enum exec_status decode_block(struct soft_vcpu *sv, gva_t linear, const u
 	return EXEC_OK;
 }
 
-/* Neither faults nor leaves the block, and always writes the flags it writes at all. */
+/*
+ * Neither faults nor leaves the block, and always writes the flags it writes at all (a
+ * shift by zero does not).
+ */
 static bool is_plain(const struct insn *i)
 {
 	if (!i->info || (i->flags & INSN_HAS_MEM && !i->mem.is_address))
 		return false;
 	switch (i->info->id) {
+	case INSN_ID_SHL: case INSN_ID_SHR: case INSN_ID_SAR:
+		return i->op[1].kind == OPND_IMM && i->imm & 31;
 	case INSN_ID_ADD: case INSN_ID_ADC: case INSN_ID_SUB: case INSN_ID_SBB:
 	case INSN_ID_AND: case INSN_ID_OR: case INSN_ID_XOR: case INSN_ID_CMP:
 	case INSN_ID_TEST: case INSN_ID_INC: case INSN_ID_DEC: case INSN_ID_NEG:
@@ -172,7 +177,8 @@ static bool is_plain(const struct insn *i)
 /*
  * Marks instructions whose arithmetic flags are overwritten within the block before
  * anything could look at them: reading, faulting, or leaving the block.  A store may
- * invalidate the block behind it, so its own flags count as seen.
+ * invalidate the block behind it, so its own flags count as seen.  So do those of the
+ * first instruction, which runs alone when single steps are taken.
  */
 static void find_dead_flags(struct insn *insns, unsigned int count)
 {
@@ -182,7 +188,7 @@ static void find_dead_flags(struct insn *insns, unsigned int count)
 		struct insn *i = &insns[n];
 		uint16_t written = i->flags_written & RFLAGS_ARITH;
 
-		if (written && !(written & ~dead) && !(i->flags & INSN_MEM_WRITE))
+		if (n && written && !(written & ~dead) && !(i->flags & INSN_MEM_WRITE))
 			i->flags |= INSN_FLAGS_DEAD;
 		dead = is_plain(i) ? (dead | written) & ~i->flags_read : 0;
 	}

@@ -7,8 +7,8 @@
  */
 #include "engine/soft/exec_priv.h"
 
-/* op a, b -> a */
-#define DEFINE_ALU_HANDLERS(name, bits) \
+/* op a, b -> a, in a register */
+#define DEFINE_ALU_REG_HANDLERS(name, bits) \
 static int exec_##name##bits##_rr(struct vcpu *v, const struct insn *i) \
 { \
 	const struct operand *d = &i->op[0]; \
@@ -29,7 +29,11 @@ static int exec_##name##bits##_rm(struct vcpu *v, const struct insn *i) \
 	TRY(load##bits(v, i, &b)); \
 	gpr_set##bits(v, d, name##bits(&v->rflags, gpr_get##bits(v, d), b)); \
 	return exec_next(v, i); \
-} \
+}
+
+/* The same, and in memory. */
+#define DEFINE_ALU_HANDLERS(name, bits) \
+DEFINE_ALU_REG_HANDLERS(name, bits) \
 static int exec_##name##bits##_mr(struct vcpu *v, const struct insn *i) \
 { \
 	uint64_t f = v->rflags; \
@@ -137,6 +141,37 @@ static inline uint##bits##_t not##bits(uint64_t *f, uint##bits##_t a) \
 DEFINE_UNARY_HANDLERS(not, bits)
 FOR_SIZES(DEFINE_NOT)
 
+/*
+ * Where nobody sees the flags (INSN_FLAGS_DEAD), the compiler's arithmetic does.  A memory
+ * destination never has dead flags.
+ */
+#define DEFINE_QUIET(name, bits, result) \
+static inline uint##bits##_t quiet_##name##bits(uint64_t *f, uint##bits##_t a, uint##bits##_t b) \
+{ \
+	(void)f; \
+	return result; \
+} \
+DEFINE_ALU_REG_HANDLERS(quiet_##name, bits)
+#define DEFINE_QUIETS(name, result) \
+	DEFINE_QUIET(name, 8, result) DEFINE_QUIET(name, 16, result) \
+	DEFINE_QUIET(name, 32, result) DEFINE_QUIET(name, 64, result)
+DEFINE_QUIETS(add, a + b)
+DEFINE_QUIETS(sub, a - b)
+DEFINE_QUIETS(and, a & b)
+DEFINE_QUIETS(or, a | b)
+DEFINE_QUIETS(xor, a ^ b)
+
+#define QUIET_FORMS(name) \
+static const exec_forms quiet_##name##_forms = { \
+	[FORM_RR] = FORM_ROW(quiet_##name, rr), [FORM_RI] = FORM_ROW(quiet_##name, ri), \
+	[FORM_RM] = FORM_ROW(quiet_##name, rm), \
+}
+QUIET_FORMS(add);
+QUIET_FORMS(sub);
+QUIET_FORMS(and);
+QUIET_FORMS(or);
+QUIET_FORMS(xor);
+
 ALU_FORMS(add);
 ALU_FORMS(adc);
 ALU_FORMS(sub);
@@ -203,8 +238,24 @@ static int exec_salc(struct vcpu *v, const struct insn *i)
 	return exec_next(v, i);
 }
 
+static exec_fn select_quiet(const struct insn *i)
+{
+	switch (i->info->id) {
+	case INSN_ID_ADD: return exec_from_forms(quiet_add_forms, i);
+	case INSN_ID_SUB: return exec_from_forms(quiet_sub_forms, i);
+	case INSN_ID_AND: return exec_from_forms(quiet_and_forms, i);
+	case INSN_ID_OR: return exec_from_forms(quiet_or_forms, i);
+	case INSN_ID_XOR: return exec_from_forms(quiet_xor_forms, i);
+	default: return NULL;
+	}
+}
+
 exec_fn exec_alu_select(const struct insn *i)
 {
+	exec_fn quiet = i->flags & INSN_FLAGS_DEAD ? select_quiet(i) : NULL;
+
+	if (quiet)
+		return quiet;
 	switch (i->info->id) {
 	case INSN_ID_ADD: return exec_from_forms(add_forms, i);
 	case INSN_ID_ADC: return exec_from_forms(adc_forms, i);

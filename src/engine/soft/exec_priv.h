@@ -16,6 +16,9 @@
 #include "engine/soft/exec_flags.h"
 #include "x86/insn.h"
 
+/* What a handler does on its fast path stands in it, calls are for the others. */
+#define FAST static inline __attribute__((always_inline))
+
 /* Returns from the handler when @expr is not EXEC_OK. */
 #define TRY(expr) do { \
 	int try_status_ = (expr); \
@@ -148,7 +151,7 @@ static inline gva_t seg_base64(const struct vcpu *v, unsigned int seg)
 }
 
 /* The linear address of the memory operand; canonical only after the access. */
-static inline int mem_linear(struct vcpu *v, const struct insn *i, unsigned int size,
+FAST int mem_linear(struct vcpu *v, const struct insn *i, unsigned int size,
 			     unsigned int access, gva_t *gva)
 {
 	if (likely(i->mem.addr_size == 8)) {
@@ -160,7 +163,7 @@ static inline int mem_linear(struct vcpu *v, const struct insn *i, unsigned int 
 
 /* load and store of the memory operand, and of a segment:offset. */
 #define DEFINE_LOAD_STORE(bits) \
-static inline int load_at##bits(struct vcpu *v, gva_t gva, unsigned int seg, \
+FAST int load_at##bits(struct vcpu *v, gva_t gva, unsigned int seg, \
 				uint##bits##_t *out) \
 { \
 	const void *p = tlb_lookup(v->view, gva, bits / 8, TLB_READ); \
@@ -170,7 +173,7 @@ static inline int load_at##bits(struct vcpu *v, gva_t gva, unsigned int seg, \
 	__builtin_memcpy(out, p, bits / 8); \
 	return EXEC_OK; \
 } \
-static inline int store_at##bits(struct vcpu *v, gva_t gva, unsigned int seg, \
+FAST int store_at##bits(struct vcpu *v, gva_t gva, unsigned int seg, \
 				 uint##bits##_t value) \
 { \
 	void *p = tlb_lookup(v->view, gva, bits / 8, TLB_WRITE); \
@@ -180,13 +183,13 @@ static inline int store_at##bits(struct vcpu *v, gva_t gva, unsigned int seg, \
 	__builtin_memcpy(p, &value, bits / 8); \
 	return EXEC_OK; \
 } \
-static inline int load##bits(struct vcpu *v, const struct insn *i, uint##bits##_t *out) \
+FAST int load##bits(struct vcpu *v, const struct insn *i, uint##bits##_t *out) \
 { \
 	gva_t gva; \
 	TRY(mem_linear(v, i, bits / 8, ACC_READ, &gva)); \
 	return load_at##bits(v, gva, i->mem.seg, out); \
 } \
-static inline int store##bits(struct vcpu *v, const struct insn *i, uint##bits##_t value) \
+FAST int store##bits(struct vcpu *v, const struct insn *i, uint##bits##_t value) \
 { \
 	gva_t gva; \
 	TRY(mem_linear(v, i, bits / 8, ACC_WRITE, &gva)); \
@@ -249,7 +252,7 @@ struct rmw {
 int rmw_open_slow(struct vcpu *v, struct rmw *m, unsigned int access, bool locked);
 int rmw_close_slow(struct vcpu *v, struct rmw *m);
 
-static inline int rmw_open_at(struct vcpu *v, gva_t gva, unsigned int seg, unsigned int size,
+FAST int rmw_open_at(struct vcpu *v, gva_t gva, unsigned int seg, unsigned int size,
 			      bool locked, struct rmw *m)
 {
 	m->gva = gva;
@@ -261,7 +264,7 @@ static inline int rmw_open_at(struct vcpu *v, gva_t gva, unsigned int seg, unsig
 	return rmw_open_slow(v, m, seg_access(seg, ACC_WRITE), locked);
 }
 
-static inline int rmw_open(struct vcpu *v, const struct insn *i, unsigned int size, bool locked,
+FAST int rmw_open(struct vcpu *v, const struct insn *i, unsigned int size, bool locked,
 			   struct rmw *m)
 {
 	gva_t gva;

@@ -51,6 +51,25 @@ static const exec_forms name##_forms = { \
 	[FORM_MR] = FORM_ROW(name, m), [FORM_MI] = FORM_ROW(name, m), \
 }
 
+/* Where nobody sees the flags (INSN_FLAGS_DEAD), by an immediate. */
+#define DEFINE_QUIET_SHIFT(name, bits, result) \
+static int exec_quiet_##name##bits(struct vcpu *v, const struct insn *i) \
+{ \
+	const struct operand *d = &i->op[0]; \
+	uint##bits##_t a = gpr_get##bits(v, d); \
+	unsigned int count = i->imm & (bits == 64 ? 63 : 31); \
+	gpr_set##bits(v, d, result); \
+	return exec_next(v, i); \
+}
+#define DEFINE_QUIET_SHIFTS(bits, wide) \
+	DEFINE_QUIET_SHIFT(shl, bits, (uint##wide##_t)a << count) \
+	DEFINE_QUIET_SHIFT(shr, bits, a >> count) \
+	DEFINE_QUIET_SHIFT(sar, bits, (int##bits##_t)a >> count)
+DEFINE_QUIET_SHIFTS(8, 32)
+DEFINE_QUIET_SHIFTS(16, 32)
+DEFINE_QUIET_SHIFTS(32, 32)
+DEFINE_QUIET_SHIFTS(64, 64)
+
 FOR_SIZES_1(DEFINE_SHIFT, rol)
 FOR_SIZES_1(DEFINE_SHIFT, ror)
 FOR_SIZES_1(DEFINE_SHIFT, rcl)
@@ -101,11 +120,30 @@ DEFINE_DOUBLE_SHIFT(shrd, 16)
 DEFINE_DOUBLE_SHIFT(shrd, 32)
 DEFINE_DOUBLE_SHIFT(shrd, 64)
 
+static exec_fn select_quiet(const struct insn *i)
+{
+	static const exec_fn shl[4] = SIZE_ROW(quiet_shl), shr[4] = SIZE_ROW(quiet_shr);
+	static const exec_fn sar[4] = SIZE_ROW(quiet_sar);
+	unsigned int size = size_index(i->op[0].size);
+
+	if (exec_form(i) != FORM_RI)
+		return NULL;
+	switch (i->info->id) {
+	case INSN_ID_SHL: return shl[size];
+	case INSN_ID_SHR: return shr[size];
+	case INSN_ID_SAR: return sar[size];
+	default: return NULL;
+	}
+}
+
 exec_fn exec_shift_select(const struct insn *i)
 {
+	exec_fn quiet = i->flags & INSN_FLAGS_DEAD ? select_quiet(i) : NULL;
 	static const exec_fn shld[4] = { NULL, exec_shld16, exec_shld32, exec_shld64 };
 	static const exec_fn shrd[4] = { NULL, exec_shrd16, exec_shrd32, exec_shrd64 };
 
+	if (quiet)
+		return quiet;
 	switch (i->info->id) {
 	case INSN_ID_ROL: return exec_from_forms(rol_forms, i);
 	case INSN_ID_ROR: return exec_from_forms(ror_forms, i);
