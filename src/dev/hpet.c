@@ -72,6 +72,7 @@ struct hpet {
 	uint64_t status;
 	uint64_t counter;	/* its value while halted, or at VM time counter_at */
 	uint64_t counter_at;
+	uint64_t due;		/* VM ns of the next look, CLOCK_NEVER: none */
 	bool legacy_in[2];	/* what PIT and RTC drive */
 	struct hpet_timer tn[HPET_TIMERS];
 };
@@ -167,6 +168,15 @@ static void sync_locked(struct hpet *h)
 		sync_timer(h, n, counter);
 }
 
+static void set_due(struct hpet *h, uint64_t ns)
+{
+	h->due = ns;
+	if (ns == CLOCK_NEVER)
+		timer_cancel(&h->timer);
+	else
+		timer_set(&h->timer, ns);
+}
+
 /* Sets the host's timer to the next match that may interrupt. */
 static void arm_locked(struct hpet *h)
 {
@@ -185,11 +195,11 @@ static void arm_locked(struct hpet *h)
 		best = MIN(best, ahead);
 	}
 	if (!(h->conf & CONF_ENABLE) || best == UINT64_MAX) {
-		timer_cancel(&h->timer);
+		set_due(h, CLOCK_NEVER);
 		return;
 	}
 	best = MIN(best, AHEAD_MAX_TICKS);
-	timer_set(&h->timer, h->counter_at + (counter - h->counter + best) * TICK_NS);
+	set_due(h, h->counter_at + (counter - h->counter + best) * TICK_NS);
 }
 
 static void hpet_fire(void *arg)
@@ -391,7 +401,7 @@ static void hpet_reset(struct device *d)
 	struct hpet *h = container_of(d, struct hpet, dev);
 
 	pthread_mutex_lock(&h->lock);
-	timer_cancel(&h->timer);
+	set_due(h, CLOCK_NEVER);
 	h->conf = h->status = h->counter = h->counter_at = 0;
 	for (unsigned int n = 0; n < HPET_TIMERS; n++) {
 		update_line(h, n);
@@ -424,20 +434,33 @@ static const struct state_field hpet_fields[] = {
 	STATE_FIELD(struct hpet, status, BIT(HPET_TIMERS) - 1),
 	STATE_FIELD(struct hpet, counter, UINT64_MAX),
 	STATE_FIELD(struct hpet, counter_at, UINT64_MAX),
+	STATE_FIELD(struct hpet, due, UINT64_MAX),
 	STATE_ARRAY(struct hpet, legacy_in, 1),
 	TIMER_FIELDS(0), TIMER_FIELDS(1), TIMER_FIELDS(2),
 };
+
+/* Matches that the host is late for come before the interrupt controllers are saved. */
+static void hpet_save_prepare(struct device *d)
+{
+	struct hpet *h = container_of(d, struct hpet, dev);
+
+	pthread_mutex_lock(&h->lock);
+	sync_locked(h);
+	pthread_mutex_unlock(&h->lock);
+}
 
 static int hpet_load_finish(struct device *d, struct err *e)
 {
 	struct hpet *h = container_of(d, struct hpet, dev);
 
 	for (unsigned int n = 0; n < HPET_TIMERS; n++)
-		if (h->tn[n].conf & ~(uint64_t)TN_WRITABLE)
+		if (h->tn[n].conf & ~(uint64_t)TN_WRITABLE ||
+		    (h->tn[n].cmp | h->tn[n].period) & ~width_mask(&h->tn[n]))
 			return err_set(e, EINVAL, "hpet: comparator %u of the saved state is impossible", n);
+	if (h->counter_at > clock_now(h->clock))
+		return err_set(e, EINVAL, "hpet: the saved counter is of a time to come");
 	pthread_mutex_lock(&h->lock);
-	sync_locked(h);
-	arm_locked(h);
+	set_due(h, h->due);
 	pthread_mutex_unlock(&h->lock);
 	return 0;
 }
@@ -449,6 +472,7 @@ static const struct device_ops hpet_ops = {
 	.destroy = hpet_destroy,
 	.fields = hpet_fields,
 	.field_count = ARRAY_SIZE(hpet_fields),
+	.save_prepare = hpet_save_prepare,
 	.load_finish = hpet_load_finish,
 };
 

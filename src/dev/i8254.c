@@ -70,7 +70,9 @@ struct pit {
 	struct clock *clock;
 	struct irq_line irq0;
 	struct timer timer;
-	uint64_t last_irq;	/* VM ns of the last interrupt by the timer */
+	uint64_t due;		/* VM ns of the next rise of irq0, CLOCK_NEVER: none */
+	uint64_t last_irq;	/* VM ns of the last one */
+	bool irq0_level;
 	uint8_t port61;
 	struct pit_channel ch[3];
 };
@@ -212,54 +214,68 @@ static uint64_t next_rise(const struct pit_channel *c, uint64_t t)
 	return rise > t ? rise : CLOCK_NEVER;
 }
 
+static void set_due(struct pit *p, uint64_t ns)
+{
+	p->due = ns;
+	if (ns == CLOCK_NEVER)
+		timer_cancel(&p->timer);
+	else
+		timer_set(&p->timer, ns);
+}
+
 static void arm(struct pit *p)
 {
-	uint64_t now = clock_now(p->clock), t = ns_to_ticks(now);
-	uint64_t rise = next_rise(&p->ch[0], t), ns;
+	const struct pit_channel *c = &p->ch[0];
+	uint64_t rise = next_rise(c, ticks_now(p)), soonest = p->last_irq + IRQ_MIN_NS;
 
 	if (rise == CLOCK_NEVER) {
-		timer_cancel(&p->timer);
+		set_due(p, CLOCK_NEVER);
 		return;
 	}
-	ns = ticks_to_ns(rise);
-	/* The last edge within the time that is too short takes the place of the others. */
-	if (is_periodic(&p->ch[0]) && ns < p->last_irq + IRQ_MIN_NS) {
-		t = ns_to_ticks(p->last_irq + IRQ_MIN_NS);
-		ns = ticks_to_ns(MAX(rise, next_rise(&p->ch[0], t)));
-	}
-	timer_set(&p->timer, ns);
+	/* One edge stands for those that come too soon. */
+	if (is_periodic(c) && ticks_to_ns(rise) < soonest)
+		rise = MAX(rise, next_rise(c, ns_to_ticks(soonest)));
+	set_due(p, ticks_to_ns(rise));
+}
+
+static void drive_irq0(struct pit *p, bool level)
+{
+	p->irq0_level = level;
+	irq_set(&p->irq0, level);
 }
 
 /*
- * The output of channel 0 rises.  Edges that the host came too late for are merged, and
- * a low phase is shown only here, as a pulse: so a period needs one host timer, not two.
+ * The output of channel 0 rises if it is time.  Edges that the host came too late for
+ * are merged, and a low phase is shown only here, as a pulse: so a period needs one host
+ * timer, not two.
  */
+static void sync_irq0(struct pit *p)
+{
+	uint64_t now = clock_now(p->clock);
+
+	if (now < p->due)
+		return;
+	sync(&p->ch[0], ns_to_ticks(now));
+	p->last_irq = now;
+	drive_irq0(p, false);
+	drive_irq0(p, true);
+	arm(p);
+}
+
+/* Finds nothing due if the guest has changed the channel meanwhile. */
 static void pit_fire(void *arg)
 {
 	struct pit *p = arg;
-	struct pit_channel *c = &p->ch[0];
-	uint64_t now, t;
 
 	pthread_mutex_lock(&p->lock);
-	now = clock_now(p->clock);
-	t = ns_to_ticks(now);
-	sync(c, t);
-	/* A guest that programmed it again meanwhile has its own timer set. */
-	if (!timer_pending(&p->timer) && c->loaded && c->running) {
-		p->last_irq = now;
-		if (output(c, t) || is_periodic(c)) {
-			irq_set(&p->irq0, false);
-			irq_set(&p->irq0, true);
-		}
-		arm(p);
-	}
+	sync_irq0(p);
 	pthread_mutex_unlock(&p->lock);
 }
 
 /* After the guest touched channel 0. */
 static void channel0_changed(struct pit *p)
 {
-	irq_set(&p->irq0, output(&p->ch[0], ticks_now(p)));
+	drive_irq0(p, output(&p->ch[0], ticks_now(p)));
 	arm(p);
 }
 
@@ -346,6 +362,7 @@ static void set_mode(struct pit_channel *c, uint8_t value)
 		c->mode -= 4;	/* bit 2 is not decoded in modes 2 and 3 */
 	c->bcd = value & 1;
 	c->loaded = c->running = c->waiting = false;
+	c->count = c->next = 0;
 	c->write_high = c->read_high = false;
 	c->latched = 0;
 	c->status_latched = false;
@@ -434,6 +451,7 @@ static void pit_write(void *dev, uint64_t off, unsigned int size, uint64_t value
 	uint64_t t;
 
 	pthread_mutex_lock(&p->lock);
+	sync_irq0(p);
 	t = ticks_now(p);
 	for (unsigned int n = 0; n < 3; n++)
 		sync(&p->ch[n], t);
@@ -492,12 +510,12 @@ static void pit_reset(struct device *d)
 	struct pit *p = container_of(d, struct pit, dev);
 
 	pthread_mutex_lock(&p->lock);
-	timer_cancel(&p->timer);
+	set_due(p, CLOCK_NEVER);
 	p->port61 = 0;
 	p->last_irq = 0;
 	for (unsigned int n = 0; n < 3; n++)
 		p->ch[n] = (struct pit_channel){ .rw = RW_BOTH, .mode = 2, .gate = n != 2 };
-	irq_set(&p->irq0, false);
+	drive_irq0(p, false);
 	pthread_mutex_unlock(&p->lock);
 }
 
@@ -512,6 +530,9 @@ static void pit_destroy(struct device *d)
 	free(p);
 }
 
+/* What a load accepts: sums with counts stay far from wrapping. */
+#define TICK_MAX	BIT(56)
+
 #define CHANNEL_FIELDS(n) \
 	STATE_FIELD(struct pit, ch[n].mode, 5), \
 	STATE_FIELD(struct pit, ch[n].rw, RW_BOTH), \
@@ -523,8 +544,8 @@ static void pit_destroy(struct device *d)
 	STATE_FIELD(struct pit, ch[n].count, 65536), \
 	STATE_FIELD(struct pit, ch[n].next, 65536), \
 	STATE_FIELD(struct pit, ch[n].next_at, UINT64_MAX), \
-	STATE_FIELD(struct pit, ch[n].start, UINT64_MAX), \
-	STATE_FIELD(struct pit, ch[n].stopped_at, UINT64_MAX), \
+	STATE_FIELD(struct pit, ch[n].start, TICK_MAX), \
+	STATE_FIELD(struct pit, ch[n].stopped_at, TICK_MAX), \
 	STATE_FIELD(struct pit, ch[n].write_high, 1), \
 	STATE_FIELD(struct pit, ch[n].write_low, 0xff), \
 	STATE_FIELD(struct pit, ch[n].read_high, 1), \
@@ -534,10 +555,22 @@ static void pit_destroy(struct device *d)
 	STATE_FIELD(struct pit, ch[n].status, 0xff)
 
 static const struct state_field pit_fields[] = {
+	STATE_FIELD(struct pit, due, UINT64_MAX),
 	STATE_FIELD(struct pit, last_irq, UINT64_MAX),
+	STATE_FIELD(struct pit, irq0_level, 1),
 	STATE_FIELD(struct pit, port61, P61_WRITABLE),
 	CHANNEL_FIELDS(0), CHANNEL_FIELDS(1), CHANNEL_FIELDS(2),
 };
+
+/* An edge that the host is late for is given before the interrupt controllers are saved. */
+static void pit_save_prepare(struct device *d)
+{
+	struct pit *p = container_of(d, struct pit, dev);
+
+	pthread_mutex_lock(&p->lock);
+	sync_irq0(p);
+	pthread_mutex_unlock(&p->lock);
+}
 
 static int pit_load_finish(struct device *d, struct err *e)
 {
@@ -547,11 +580,13 @@ static int pit_load_finish(struct device *d, struct err *e)
 		struct pit_channel *c = &p->ch[n];
 
 		if (!c->rw || (c->loaded && !c->count) || (c->waiting && !c->next) ||
-		    c->count > wrap(c) || c->next > wrap(c))
+		    c->count > wrap(c) || c->next > wrap(c) ||
+		    (c->next_at > TICK_MAX && c->next_at != CLOCK_NEVER))
 			return err_set(e, EINVAL, "i8254: the saved state of channel %u is impossible", n);
 	}
 	pthread_mutex_lock(&p->lock);
-	channel0_changed(p);
+	drive_irq0(p, p->irq0_level);
+	set_due(p, p->due);
 	pthread_mutex_unlock(&p->lock);
 	return 0;
 }
@@ -563,6 +598,7 @@ static const struct device_ops pit_ops = {
 	.destroy = pit_destroy,
 	.fields = pit_fields,
 	.field_count = ARRAY_SIZE(pit_fields),
+	.save_prepare = pit_save_prepare,
 	.load_finish = pit_load_finish,
 };
 

@@ -471,6 +471,7 @@ static const struct state_field lapic_fields[] = {
 	STATE_FIELD(struct lapic, initial_count, UINT32_MAX),
 	STATE_FIELD(struct lapic, divide, 0xb),
 	STATE_FIELD(struct lapic, timer_start, UINT64_MAX),
+	STATE_FIELD(struct lapic, timer_due, UINT64_MAX),
 	STATE_FIELD(struct lapic, tsc_deadline, UINT64_MAX),
 };
 
@@ -491,10 +492,12 @@ static int lapic_load_finish(struct device *d, struct err *e)
 
 	if (flags & ~(APIC_BASE_BSP | APIC_BASE_EN | APIC_BASE_EXTD) ||
 	    (flags & (APIC_BASE_EN | APIC_BASE_EXTD)) == APIC_BASE_EXTD ||
-	    l->irr[0] & 0xffff || l->isr[0] & 0xffff)
+	    l->irr[0] & 0xffff || l->isr[0] & 0xffff ||
+	    /* Modulo 2^64: a change of the divisor may have put it before the VM's start. */
+	    clock_now(l->clock) - l->timer_start > BIT(60))
 		return err_set(e, EINVAL, "local APIC %u: the saved state is impossible", l->id);
 	pthread_mutex_lock(&l->lock);
-	lapic_timer_update_locked(l);
+	lapic_timer_resume_locked(l);
 	lapic_attend_locked(l);
 	pthread_mutex_unlock(&l->lock);
 	return 0;

@@ -119,6 +119,8 @@ void lapic_timer_init(struct lapic *l);
 void lapic_timer_sync_locked(struct lapic *l);
 /* After something of it changed: sets the host's timer or cancels it. */
 void lapic_timer_update_locked(struct lapic *l);
+/* After a load: goes on with timer_due. */
+void lapic_timer_resume_locked(struct lapic *l);
 uint32_t lapic_timer_count_locked(const struct lapic *l);
 void lapic_timer_start_locked(struct lapic *l, uint32_t initial);
 void lapic_timer_divide_locked(struct lapic *l, uint32_t divide);

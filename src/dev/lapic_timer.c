@@ -95,25 +95,40 @@ static uint64_t count_due(const struct lapic *l, uint64_t now)
 	return counts_passed(l, now) < l->initial_count ? due : CLOCK_NEVER;
 }
 
+static void set_due(struct lapic *l, uint64_t ns)
+{
+	l->timer_due = ns;
+	if (ns == CLOCK_NEVER)
+		timer_cancel(&l->timer);
+	else
+		timer_set(&l->timer, ns);
+}
+
 void lapic_timer_update_locked(struct lapic *l)
 {
 	uint64_t now = clock_now(l->clock);
 
 	if (l->lvt[LVT_TIMER] & LVT_MASKED)
-		l->timer_due = CLOCK_NEVER;
+		set_due(l, CLOCK_NEVER);
 	else if (mode(l) == LVT_TIMER_DEADLINE)
-		l->timer_due = deadline_due(l, now);
+		set_due(l, deadline_due(l, now));
 	else
-		l->timer_due = count_due(l, now);
-	if (l->timer_due == CLOCK_NEVER)
-		timer_cancel(&l->timer);
+		set_due(l, count_due(l, now));
+}
+
+void lapic_timer_resume_locked(struct lapic *l)
+{
+	if (mode(l) == LVT_TIMER_DEADLINE)
+		lapic_timer_update_locked(l);	/* the TSC is another host's */
 	else
-		timer_set(&l->timer, l->timer_due);
+		set_due(l, l->timer_due);
 }
 
 /* Delivers, and finds the next time. */
 static void fire_locked(struct lapic *l, uint64_t now)
 {
+	uint64_t due = CLOCK_NEVER;
+
 	if (mode(l) == LVT_TIMER_DEADLINE) {
 		if (guest_tsc(l) < l->tsc_deadline) {	/* the clocks differ a little */
 			lapic_timer_update_locked(l);
@@ -123,14 +138,11 @@ static void fire_locked(struct lapic *l, uint64_t now)
 	}
 	lapic_lvt_fire_locked(l, LVT_TIMER);
 	if (mode(l) == LVT_TIMER_PERIODIC && l->initial_count) {
-		l->timer_due = next_period(l, now);
-		if (l->timer_due - now < PERIOD_MIN_NS)
-			l->timer_due = next_period(l, now + PERIOD_MIN_NS);
-		timer_set(&l->timer, l->timer_due);
-	} else {
-		l->timer_due = CLOCK_NEVER;
-		timer_cancel(&l->timer);
+		due = next_period(l, now);
+		if (due - now < PERIOD_MIN_NS)
+			due = next_period(l, now + PERIOD_MIN_NS);
 	}
+	set_due(l, due);
 }
 
 void lapic_timer_sync_locked(struct lapic *l)

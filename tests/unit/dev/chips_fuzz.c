@@ -2,7 +2,8 @@
 /*
  * A hostile guest on all interrupt and timer chips at once: random accesses, lines and
  * clock steps.  Nothing may crash or hang (run it with SAN=1), the host's timers may
- * not be wanted without end, and a state that makes no sense is refused or lived with.
+ * not be wanted without end, and a state that makes no sense is refused or lived with; and a
+ * machine that was saved and loaded goes on like the one it was copied from.
  *
  * FUZZ_ROUNDS and FUZZ_SEED in the environment run it longer and elsewhere.
  */
@@ -16,11 +17,18 @@ struct machine {
 	struct device *hpet, *pit;
 	struct irq_line irq0[2];
 	uint64_t seed;
+	bool no_tsc;		/* nothing that depends on the host's TSC */
+	uint64_t sum;		/* of all that was read */
 };
 
 static uint64_t rnd(struct machine *m)
 {
 	return rig_random(&m->seed);
+}
+
+static void saw(struct machine *m, uint64_t n)
+{
+	m->sum = (m->sum ^ n) * 0x100000001b3 + 1;
 }
 
 static void fan_irq0(void *sink, unsigned int pin, bool level)
@@ -88,7 +96,7 @@ static void access_port(struct machine *m)
 	if (rnd(m) & 1)
 		pio_write(&m->apic.rig.space, p, size, value(m));
 	else
-		pio_read(&m->apic.rig.space, p, size);
+		saw(m, pio_read(&m->apic.rig.space, p, size));
 }
 
 static void access_mmio(struct machine *m)
@@ -104,7 +112,7 @@ static void access_mmio(struct machine *m)
 	if (rnd(m) & 1)
 		mmio_write(&m->apic.rig.space, base + off, size, value(m));
 	else
-		mmio_read(&m->apic.rig.space, base + off, size);
+		saw(m, mmio_read(&m->apic.rig.space, base + off, size));
 }
 
 static void access_lapic(struct machine *m)
@@ -118,15 +126,18 @@ static void access_lapic(struct machine *m)
 		off &= 0x3f0;
 	off = MIN(off, 0x1000 - size);
 	msr = rnd(m) % 4 ? 0x800 + (rnd(m) & 0x3f) : rnd(m) & 1 ? MSR_TSC_DEADLINE : MSR_APIC_BASE;
+	if (m->no_tsc && msr == MSR_TSC_DEADLINE)
+		msr = MSR_APIC_BASE;
 	switch (rnd(m) % 5) {
 	case 0:
-		v->intc_ops->mmio_read(v->intc, off, size);
+		saw(m, v->intc_ops->mmio_read(v->intc, off, size));
 		break;
 	case 1:
 		v->intc_ops->mmio_write(v->intc, off, size, value(m));
 		break;
 	case 2:
-		v->intc_ops->read_msr(v->intc, msr, &out);
+		if (v->intc_ops->read_msr(v->intc, msr, &out))
+			saw(m, out);
 		break;
 	case 3:
 		if (msr == MSR_APIC_BASE)
@@ -149,6 +160,7 @@ static void take(struct machine *m)
 	taken_attention(&m->apic, cpu);
 	vector = v->intc_ops->pending(v->intc) ? v->intc_ops->ack(v->intc) : -1;
 	assert_in_range(vector + 1, 0, 256);
+	saw(m, vector);
 }
 
 /* What a sane guest does, so that the deeper states are reached too. */
@@ -186,8 +198,9 @@ static void behave(struct machine *m)
 
 static void wiggle(struct machine *m)
 {
-	unsigned int n = rnd(m) % IOAPIC_PINS;
-	struct irq_line line[3] = { ioapic_line(m->apic.ioapic, n), i8259_line(m->apic.pic, n & 15),
+	/* Inputs that nothing else drives. */
+	unsigned int n = 3 + rnd(m) % 5 + 9 * (rnd(m) & 1);
+	struct irq_line line[3] = { ioapic_line(m->apic.ioapic, n), i8259_line(m->apic.pic, n > 8 ? n - 3 : n),
 				    apic_bus_lint1(&m->apic.bus) };
 
 	irq_set(&line[rnd(m) % 3], rnd(m) & 1);
@@ -273,6 +286,8 @@ static void load_random(struct machine *m, struct device *d)
 
 			if (f->max < UINT64_MAX)
 				n %= f->max + 1;
+			if (rnd(m) & 1)		/* a time that may be */
+				n %= clock_now(&m->apic.rig.clock) + 1;
 			memcpy((char *)d + f->offset +
 			       k * f->size, &n, f->size);
 		}
@@ -299,10 +314,67 @@ static void test_hostile_state(void **state)
 	teardown(&m);
 }
 
+/* As a snapshot would: everything saved, everything loaded, in the order of the wires. */
+static void copy_state(struct machine *to, struct machine *from)
+{
+	struct device *a[] = { from->apic.pic, from->apic.ioapic, from->hpet, from->pit,
+			       from->apic.lapic[0], from->apic.lapic[1], from->apic.lapic[2],
+			       from->apic.lapic[3] };
+	struct device *b[] = { to->apic.pic, to->apic.ioapic, to->hpet, to->pit,
+			       to->apic.lapic[0], to->apic.lapic[1], to->apic.lapic[2],
+			       to->apic.lapic[3] };
+	struct err e;
+
+	clock_advance(&to->apic.rig.clock,
+		      clock_now(&from->apic.rig.clock) - clock_now(&to->apic.rig.clock));
+	for (int i = ARRAY_SIZE(a) - 1; i >= 0; i--)	/* timers before controllers */
+		if (a[i]->ops->save_prepare)
+			a[i]->ops->save_prepare(a[i]);
+	for (unsigned int i = 0; i < ARRAY_SIZE(a); i++) {
+		for (unsigned int k = 0; k < a[i]->ops->field_count; k++) {
+			const struct state_field *f = &a[i]->ops->fields[k];
+
+			memcpy((char *)b[i] + f->offset, (char *)a[i] + f->offset,
+			       f->size * f->count);
+		}
+		if (b[i]->ops->load_finish && b[i]->ops->load_finish(b[i], &e))
+			fail_msg("%s", e.text);
+	}
+	/* Whose turn it is among equals is nobody's state. */
+	atomic_store(&to->apic.bus.arbiter, atomic_load(&from->apic.bus.arbiter));
+	to->seed = from->seed;
+	to->sum = from->sum;
+	to->no_tsc = from->no_tsc;
+}
+
+/* Saved, loaded and continued is the same as continued. */
+static void test_resume(void **state)
+{
+	struct machine a, b;
+
+	(void)state;
+	for (unsigned int part = 0; part < 200; part++) {
+		setup(&a, 1000 + part);
+		setup(&b, 1);
+		a.no_tsc = true;
+		for (unsigned int i = 0; i < 1000; i++)
+			round_of(&a);
+		copy_state(&b, &a);
+		for (unsigned int i = 0; i < 1000; i++) {
+			round_of(&a);
+			round_of(&b);
+			assert_int_equal(a.sum, b.sum);
+		}
+		teardown(&a);
+		teardown(&b);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random), cmocka_unit_test(test_hostile_state),
+		cmocka_unit_test(test_resume),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
