@@ -15,4 +15,4 @@ if [ -t 0 ]; then
 	size=$(stty size | sed -n 's/^\([1-9][0-9]*\) \([1-9][0-9]*\)$/LINES=\1 COLUMNS=\2/p')
 fi
 exec "$BUILD/vireo" run --kernel "$kernel" --initrd "$initramfs" --memory 512M --no-reboot \
-	--cmdline "console=ttyS0 panic=-1 TERM=${TERM:-linux} $size" "$@"
+	--cmdline "console=ttyS0,115200 panic=-1 TERM=${TERM:-linux} $size" "$@"

@@ -26,9 +26,9 @@ printf 'a\x1d.b q' | timeout 60 "$VIREO" "${args[@]}" >out 2>err
 check "escape key in a pipe" $? $'a\x1d.b q'
 
 # More than any buffer between holds.
-head -c 20000 /dev/zero | tr '\0' x >long
+head -c 5000 /dev/zero | tr '\0' x >long
 { cat long; printf q; } | timeout 120 "$VIREO" "${args[@]}" >out 2>err
-check "20,000 bytes" $? "$(cat long)q"
+check "5,000 bytes" $? "$(cat long)q"
 
 # stdin at its end, or closed: the guest goes on.
 guest late 'b9 00 00 00 01 e2 fe 31 c0 e6 f4 f4 eb fd'	# a loop, then the debug exit
