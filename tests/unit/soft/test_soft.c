@@ -424,6 +424,127 @@ static void test_maskmovdqu(void **state)
 		assert_int_equal(r->ram[RIG_DATA + 0xff8 + i], i & 1 ? i + 1 : 0);
 }
 
+/* Masked-out elements of a gather are not touched, nor changed; the mask ends as zero. */
+static void test_gather(void **state)
+{
+	struct rig *r = *state;
+	uint32_t *in = (uint32_t *)(r->ram + RIG_DATA), *table = (uint32_t *)(r->ram + RIG_DATA + 0xf00);
+	uint32_t *out = (uint32_t *)(r->ram + RIG_DATA + 0x200);
+
+	if (!model_has(&r->model, FEAT_AVX2))
+		skip();
+	/* ymm1 = indices, ymm2 = mask; vpgatherdd ymm0, [rdi+ymm1*4], ymm2; store both */
+	PUT(r, RIG_CODE, 0xc5, 0xfe, 0x6f, 0x0e, 0xc5, 0xfe, 0x6f, 0x56, 0x20,
+	    0xc4, 0xe2, 0x6d, 0x90, 0x04, 0x8f, 0xc5, 0xfe, 0x7f, 0x03,
+	    0xc5, 0xfe, 0x7f, 0x53, 0x20, HLT);
+	*rig_pte(r, RIG_DATA + 0x1000) = 0;
+	for (int i = 0; i < 64; i++)
+		table[i] = 1000 + i;
+	for (int i = 0; i < 8; i++) {
+		in[i] = i & 1 ? 64 + i : 7 * i - 8;	/* odd ones are not mapped ... */
+		in[8 + i] = i & 1 ? 0x7fffffff : 0x80000000; /* ... and not wanted */
+	}
+	r->v->gpr[REG_RSI] = RIG_DATA;
+	r->v->gpr[REG_RDI] = RIG_DATA + 0xf20;
+	r->v->gpr[REG_RBX] = RIG_DATA + 0x200;
+	assert_int_equal(rig_run(r, RIG_CODE), -1);
+	for (int i = 0; i < 8; i++) {
+		assert_int_equal(out[i], i & 1 ? 0 : 1000 + 7 * i);
+		assert_int_equal(out[8 + i], 0);
+	}
+	/* Now one is wanted: the elements before it are done. */
+	in[8 + 5] = 0x80000000;
+	assert_int_equal(rig_run(r, RIG_CODE), EXC_PF);
+	assert_int_equal(rig_run(r, RIG_CODE + 15), -1);
+	assert_int_equal(out[4], 1000 + 28);
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(out[8 + i], i < 5 ? 0 : in[8 + i]);
+}
+
+static void test_scatter(void **state)
+{
+	struct rig *r = *state;
+	uint32_t *in = (uint32_t *)(r->ram + RIG_DATA), *out = (uint32_t *)(r->ram + RIG_DATA + 0x400);
+
+	if (!model_has(&r->model, FEAT_AVX512F))
+		skip();
+	/* k1 = eax; zmm1 = indices, zmm3 = data; vpscatterdd [rdi+zmm1*4]{k1}, zmm3; edx = k1 */
+	PUT(r, RIG_CODE, 0xc5, 0xf8, 0x92, 0xc8, 0x62, 0xf1, 0x7e, 0x48, 0x6f, 0x0e,
+	    0x62, 0xf1, 0x7e, 0x48, 0x6f, 0x5e, 0x01, 0x62, 0xf2, 0x7d, 0x49, 0xa0, 0x1c, 0x8f,
+	    0xc5, 0xf8, 0x93, 0xd1, HLT);
+	memset(out, 0xff, 256);
+	for (unsigned int i = 0; i < 16; i++) {
+		in[i] = i == 9 ? 3 : i;		/* the later one of two stays */
+		in[16 + i] = 100 + i;
+	}
+	r->v->gpr[REG_RAX] = 0xff0f;
+	r->v->gpr[REG_RSI] = RIG_DATA;
+	r->v->gpr[REG_RDI] = RIG_DATA + 0x400;
+	assert_int_equal(rig_run(r, RIG_CODE), -1);
+	for (unsigned int i = 0; i < 16; i++)
+		assert_int_equal(out[i], i == 3 ? 109 : i == 9 || (i >= 4 && i < 8) ? ~0U : 100 + i);
+	assert_int_equal(r->v->gpr[REG_RDX], 0);
+}
+
+/* A masked store over a page that is not there, with nothing to store in it. */
+static void test_masked_store(void **state)
+{
+	struct rig *r = *state;
+	uint32_t *in = (uint32_t *)(r->ram + RIG_DATA), *edge = (uint32_t *)(r->ram + RIG_DATA + 0x1000);
+
+	if (!model_has(&r->model, FEAT_AVX512F))
+		skip();
+	/* zmm1 = data; k1 = eax; vmovdqu32 [rdi]{k1}, zmm1 */
+	PUT(r, RIG_CODE, 0x62, 0xf1, 0x7e, 0x48, 0x6f, 0x0e, 0xc5, 0xf8, 0x92, 0xc8,
+	    0x62, 0xf1, 0x7e, 0x49, 0x7f, 0x0f, HLT);
+	for (unsigned int i = 0; i < 16; i++)
+		in[i] = 100 + i;
+	memset(edge - 8, 0xff, 64);
+	*rig_pte(r, RIG_DATA + 0x1000) = 0;
+	r->v->gpr[REG_RAX] = 0x00a5;
+	r->v->gpr[REG_RSI] = RIG_DATA;
+	r->v->gpr[REG_RDI] = RIG_DATA + 0x1000 - 32;
+	assert_int_equal(rig_run(r, RIG_CODE), -1);
+	for (unsigned int i = 0; i < 8; i++)
+		assert_int_equal(edge[(int)i - 8], 0xa5 >> i & 1 ? 100 + i : ~0U);
+	r->v->gpr[REG_RAX] = 0x8001;
+	edge[-8] = 1;
+	assert_int_equal(rig_run(r, RIG_CODE), EXC_PF);
+	assert_int_equal(r->v->cr2, RIG_DATA + 0x1000 + 28);
+	assert_int_equal(edge[-8], 1);
+}
+
+/* More code than the arena holds: everything is dropped and made again, and stays right. */
+static void test_eviction(void **state)
+{
+	struct rig *r = *state;
+	uint64_t decoded = r->v->stats.blocks_decoded, sum = 0;
+
+	/* at each 8 bytes: add rax, imm8; jmp +2; ... hlt */
+	for (unsigned int i = 0; i < 0x20000 / 8; i++)
+		PUT(r, RIG_CODE + 8 * i, 0x48, 0x83, 0xc0, i & 0x7f, 0xeb, 0x02, 0, 0);
+	PUT(r, RIG_CODE + 0x20000, HLT);
+	for (unsigned int i = 0; i < 0x20000 / 8; i++)
+		sum += i & 0x7f;
+	for (int round = 0; round < 3; round++) {
+		r->v->gpr[REG_RAX] = 0;
+		assert_int_equal(rig_run(r, RIG_CODE), -1);
+		assert_int_equal(r->v->gpr[REG_RAX], sum);
+	}
+	assert_true(r->v->stats.blocks_decoded - decoded > 0x20000 / 8 + 1);
+	/* A block that survived in no list is still noticed when its code changes. */
+	PUT(r, RIG_CODE, 0x48, 0x83, 0xc0, 1);
+	r->v->gpr[REG_RAX] = 0;
+	assert_int_equal(rig_run(r, RIG_CODE), -1);
+	assert_int_equal(r->v->gpr[REG_RAX], sum + 1);
+}
+
+static int setup_small(void **state)
+{
+	*state = rig_create_config("vireo-v1", &(struct engine_config){ .cache_bytes = 1 << 20 });
+	return 0;
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -438,6 +559,10 @@ int main(void)
 		T(test_fxsave_roundtrip), T(test_xsave_header), T(test_popcnt_and_crc),
 		T(test_model_lacks), T(test_maskmovdqu),
 		cmocka_unit_test_setup_teardown(test_bmi_on_host_model, setup_host, teardown),
+		cmocka_unit_test_setup_teardown(test_gather, setup_host, teardown),
+		cmocka_unit_test_setup_teardown(test_scatter, setup_host, teardown),
+		cmocka_unit_test_setup_teardown(test_masked_store, setup_host, teardown),
+		cmocka_unit_test_setup_teardown(test_eviction, setup_small, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
