@@ -46,8 +46,8 @@ static void setup(struct machine *m, uint64_t seed)
 	struct hpet_wires w = { .legacy[0] = { .set = fan_irq0, .sink = m } };
 	struct irq_line line;
 
+	*m = (struct machine){ .seed = seed };
 	apic_rig_init(&m->apic, APIC_RIG_CPUS);
-	m->seed = seed;
 	m->irq0[0] = i8259_line(m->apic.pic, 0);
 	m->irq0[1] = ioapic_line(m->apic.ioapic, 2);
 	w.legacy[1] = i8259_line(m->apic.pic, 8);
