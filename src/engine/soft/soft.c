@@ -349,7 +349,8 @@ static enum vcpu_exit soft_run(struct engine *en, struct vcpu *v)
 	int st;
 
 	(void)en;
-	trap_enter(sv->engine->dbt ? dbt_trap_region(sv->engine->dbt) : &sv->engine->region);
+	trap_enter(sv->engine->dbt ? dbt_trap_region(sv->engine->dbt) : &sv->engine->region,
+		   sv->trap_stack);
 	for (;;) {
 		if (unlikely(v->attention || stepped || look)) {
 			st = vcpu_attend(v, stepped, &why);
@@ -367,7 +368,7 @@ static enum vcpu_exit soft_run(struct engine *en, struct vcpu *v)
 		}
 	}
 	fpu_put(v);
-	trap_leave();
+	trap_leave(sv->trap_stack);
 	return why;
 }
 

@@ -70,6 +70,7 @@ struct soft_vcpu {
 	unsigned int decode_mode;	/* DECODE_* for the model */
 	/* A block of one instruction for code that is not worth keeping. */
 	struct block *once;
+	uint8_t trap_stack[TRAP_STACK_SIZE] __attribute__((aligned(64)));
 };
 
 struct soft {

@@ -5,14 +5,11 @@
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
-#include <sys/mman.h>
 #include <ucontext.h>
 
 _Static_assert((int)TRAP_RAX == REG_RAX && (int)TRAP_RSP == REG_RSP &&
 	       (int)TRAP_RIP == REG_RIP && (int)TRAP_VECTOR == REG_TRAPNO &&
 	       (int)TRAP_CR2 == REG_CR2, "indices differ");
-
-#define SIGNAL_STACK	(64 * 1024)
 
 /* A signal handler is given no argument of ours, so what it needs hangs from the thread. */
 static __thread const struct trap_region *regions;
@@ -43,21 +40,23 @@ int trap_init(struct err *e)
 	return 0;
 }
 
-void trap_enter(const struct trap_region *list)
+void trap_enter(const struct trap_region *list, void *stack)
 {
-	stack_t old, own = { .ss_size = SIGNAL_STACK };
+	const stack_t own = { .ss_sp = stack, .ss_size = TRAP_STACK_SIZE };
+	stack_t old;
 
-	/* Kept until the thread ends; without it the ordinary stack serves. */
-	if (!sigaltstack(NULL, &old) && (old.ss_flags & SS_DISABLE)) {
-		own.ss_sp = mmap(NULL, SIGNAL_STACK, PROT_READ | PROT_WRITE,
-				 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (own.ss_sp != MAP_FAILED)
-			sigaltstack(&own, NULL);
-	}
+	/* Without it the ordinary stack serves, where generated code leaves that alone. */
+	if (!sigaltstack(NULL, &old) && (old.ss_flags & SS_DISABLE))
+		sigaltstack(&own, NULL);
 	regions = list;
 }
 
-void trap_leave(void)
+void trap_leave(void *stack)
 {
+	const stack_t none = { .ss_flags = SS_DISABLE };
+	stack_t now;
+
 	regions = NULL;
+	if (!sigaltstack(NULL, &now) && now.ss_sp == stack)
+		sigaltstack(&none, NULL);
 }

@@ -20,6 +20,8 @@ enum { TRAP_R8, TRAP_R9, TRAP_R10, TRAP_R11, TRAP_R12, TRAP_R13, TRAP_R14, TRAP_
        TRAP_RSI, TRAP_RBP, TRAP_RBX, TRAP_RDX, TRAP_RAX, TRAP_RCX, TRAP_RSP, TRAP_RIP,
        TRAP_FLAGS, TRAP_CSGSFS, TRAP_ERROR, TRAP_VECTOR, TRAP_OLDMASK, TRAP_CR2 };
 
+#define TRAP_STACK_SIZE	(64 * 1024)
+
 struct trap_region {
 	uint64_t start, size;	/* executable addresses */
 	/* Changes @regs to go on elsewhere; false: it is our own bug after all. */
@@ -29,8 +31,8 @@ struct trap_region {
 
 /* Installs the process's handlers; harmless to repeat. */
 int trap_init(struct err *e);
-/* For this thread; an alternate signal stack is given to it if it has none. */
-void trap_enter(const struct trap_region *list);
-void trap_leave(void);
+/* For this thread; @stack becomes its alternate signal stack if it has none. */
+void trap_enter(const struct trap_region *list, void *stack);
+void trap_leave(void *stack);
 
 #endif
