@@ -60,25 +60,27 @@ void *snippet_store(struct soft *s, const uint8_t *code, unsigned int len)
 		if (slot->len)
 			return (void *)slot->code;
 		entry = code_cache_add(&s->snippets, code, len);
-		if (entry)
+		if (entry) {
 			*slot = (struct snippet_slot){ .hash = hash, .len = len, .code = entry };
+			s->snippet_count++;
+		}
 		return entry;
 	}
 	return NULL;
 }
 
-/* The smallest snippet takes 16 bytes of the cache, so the table fills up later than it. */
-_Static_assert(CACHE_SIZE / 16 / 8 <= BIT(SNIPPET_HASH_BITS), "table of snippets too small");
-
+/* A quarter of the table stays free, so that searches stay short. */
 bool snippets_full(const struct soft *s)
 {
-	return code_cache_room(&s->snippets) < BLOCK_INSNS * (SNIPPET_MAX + 16);
+	return s->snippet_count + BLOCK_INSNS > ARRAY_SIZE(s->snippet_slot) * 3 / 4 ||
+	       code_cache_room(&s->snippets) < BLOCK_INSNS * (SNIPPET_MAX + 16);
 }
 
 void snippets_flush(struct soft *s)
 {
 	blocks_flush(s);
 	s->snippets.used = 0;
+	s->snippet_count = 0;
 	for (unsigned int i = 0; i < ARRAY_SIZE(s->snippet_slot); i++)
 		s->snippet_slot[i].len = 0;
 }

@@ -90,6 +90,7 @@ struct soft {
 		uint32_t hash, len;	/* len 0: free */
 		const uint8_t *code;
 	} snippet_slot[BIT(SNIPPET_HASH_BITS)];
+	unsigned int snippet_count;	/* slots taken */
 };
 
 static inline void soft_lock(struct soft *s)
