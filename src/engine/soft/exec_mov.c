@@ -223,7 +223,10 @@ static int exec_xlat(struct vcpu *v, const struct insn *i)
 	return exec_next(v, i);
 }
 
-/* NOP, PAUSE, ENDBR, prefetches, fences: the host's memory order is the guest's already. */
+/*
+ * NOP, PAUSE, ENDBR, prefetches, fences (the host's memory order is the guest's already),
+ * and what is a hint where a feature is not there: MPX, CET.
+ */
 static int exec_nop(struct vcpu *v, const struct insn *i)
 {
 	return exec_next(v, i);
@@ -262,7 +265,9 @@ exec_fn exec_mov_select(const struct insn *i)
 	case INSN_ID_PREFETCH: case INSN_ID_PREFETCHNTA: case INSN_ID_PREFETCHT0:
 	case INSN_ID_PREFETCHT1: case INSN_ID_PREFETCHT2: case INSN_ID_PREFETCHW:
 	case INSN_ID_PREFETCHWT1: case INSN_ID_CLDEMOTE: case INSN_ID_RDSSPD:
-	case INSN_ID_RDSSPQ: return exec_nop;
+	case INSN_ID_RDSSPQ: case INSN_ID_BNDCL: case INSN_ID_BNDCN: case INSN_ID_BNDCU:
+	case INSN_ID_BNDLDX: case INSN_ID_BNDMK: case INSN_ID_BNDMOV: case INSN_ID_BNDSTX:
+		return exec_nop;
 	case INSN_ID_CMOVO: case INSN_ID_CMOVNO: case INSN_ID_CMOVB: case INSN_ID_CMOVNB:
 	case INSN_ID_CMOVZ: case INSN_ID_CMOVNZ: case INSN_ID_CMOVBE: case INSN_ID_CMOVNBE:
 	case INSN_ID_CMOVS: case INSN_ID_CMOVNS: case INSN_ID_CMOVP: case INSN_ID_CMOVNP:

@@ -278,12 +278,14 @@ static int exec_wbinvd(struct vcpu *v, const struct insn *i)
 	return exec_next(v, i);
 }
 
-/* CLFLUSH, CLFLUSHOPT, CLWB: checked like a load of one byte. */
+/* CLFLUSH, CLFLUSHOPT, CLWB: checked like a load of one byte, but a device sees nothing. */
 static int exec_clflush(struct vcpu *v, const struct insn *i)
 {
-	uint8_t value;
+	gva_t gva;
+	gpa_t gpa;
 
-	TRY(load8(v, i, &value));
+	TRY(mem_linear(v, i, 1, ACC_READ, &gva));
+	TRY(mem_status(gva_to_gpa(v, gva, seg_access(i->mem.seg, ACC_READ), &gpa)));
 	return exec_next(v, i);
 }
 
