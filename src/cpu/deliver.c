@@ -381,6 +381,13 @@ enum exec_status vcpu_software_interrupt(struct vcpu *v, uint8_t vector, unsigne
 	if (vector == EXC_DB && int3_or_into) {
 		ev.soft = false;
 		ev.external = true;
+		/*
+		 * A data breakpoint that MOV SS held back is reported with it: were it to
+		 * come after, it would find the handler's first instruction on the same
+		 * interrupt stack.
+		 */
+		v->dr[6] |= v->db_pending;
+		v->db_pending = 0;
 		rc = deliver(v, ev);
 	} else {
 		rc = deliver_once(v, &ev);
