@@ -235,7 +235,7 @@ static void test_lar_lsl(void **state)
 		assert_int_equal(ok, rows[i].verw);
 	}
 	assert_int_equal(sys_lar(v, SEL_DATA3 | 3, &value, &ok), EXEC_OK);
-	assert_int_equal(value, 0x00c0f200);
+	assert_int_equal(value, 0x00cff200);
 	assert_int_equal(sys_lsl(v, SEL_DATA3 | 3, &value, &ok), EXEC_OK);
 	assert_int_equal(value, UINT32_MAX);
 	rig_real(g);
