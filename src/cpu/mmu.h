@@ -111,6 +111,8 @@ void tlb_switch_space(struct vcpu *v, bool keep);
  * (Entries for a page are found by a scan of recorded fills or a flush: rare.)
  */
 void tlb_protect_code_page(struct vcpu *v, gpa_t gpa);
+/* The present address space's tables of one kind. */
+struct tlb_view *tlb_view_of(struct vcpu *v, enum tlb_view_kind kind);
 /* Selects v->view from CPL, AC, SMAP; part of vcpu_update_mode. */
 void tlb_select_view(struct vcpu *v);
 

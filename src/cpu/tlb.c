@@ -307,6 +307,11 @@ static uint64_t entry_mode(const struct vcpu *v)
 	       (v->efer & (EFER_LMA | EFER_NXE)) << 1;
 }
 
+struct tlb_view *tlb_view_of(struct vcpu *v, enum tlb_view_kind kind)
+{
+	return &v->tlb.current->view[kind];
+}
+
 void tlb_select_view(struct vcpu *v)
 {
 	struct tlb *t = &v->tlb;

@@ -49,6 +49,13 @@ static void bind(struct soft_vcpu *sv, struct insn *i)
 	i->exec = i->info->how == HOW_HOST ? host_select(sv, i) : exec_select(i);
 }
 
+bool insn_bind(struct soft_vcpu *sv, struct insn *i)
+{
+	bind_failure(sv, i, DECODE_OK);
+	bind(sv, i);
+	return i->exec != exec_ud;
+}
+
 /* Where the bytes of an instruction at the end of a page come from. */
 struct fetch {
 	uint8_t bytes[INSN_MAX_LEN];

@@ -21,6 +21,8 @@ struct dbt_config {
 	uint64_t cache_bytes;
 	/* Interprets the one instruction at v->rip, delivering its fault if it has one. */
 	enum exec_status (*step)(void *arg, struct vcpu *v);
+	/* Chooses the interpreter's handler for @i, all flags computed; false: it is #UD. */
+	bool (*bind)(void *arg, struct vcpu *v, struct insn *i);
 	/* The translation at v->rip, if the interpreter knows one. */
 	bool (*find)(void *arg, struct vcpu *v, struct dbt_ref *ref);
 	/* May the guest's CPU model execute @i?  (Else it stays with the interpreter.) */

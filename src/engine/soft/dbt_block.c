@@ -88,9 +88,10 @@ static bool copyable_size(const struct insn *i)
 
 static bool emit_in_line(struct tr *t, const struct insn *i, bool *ends)
 {
-	if (i->info->how == HOW_UD || i->info->insn_class != CLASS_INNOCUOUS ||
-	    !t->d->cfg.allowed(t->d->cfg.arg, t->v, i))
+	if (i->info->how == HOW_UD || !t->d->cfg.allowed(t->d->cfg.arg, t->v, i))
 		return false;
+	if (i->info->insn_class != CLASS_INNOCUOUS)
+		return emit_system(t, i);
 	if (emit_flow(t, i, ends))
 		return true;
 	return simd_usable(t, i) && !copy_exempt(i) && copyable_size(i) && emit_copy(t, i);
@@ -127,8 +128,10 @@ static bool emit_insn(struct tr *t)
 {
 	bool ends = false;
 
-	if (!emit_in_line(t, t->i, &ends))
+	if (!emit_in_line(t, t->i, &ends)) {
+		t->always_step |= BIT(t->n);
 		emit_step(t);
+	}
 	return ends;
 }
 
@@ -198,8 +201,30 @@ static void emit_block(struct tr *t, unsigned int count)
 		emit_continue(t, t->next);
 	emit_islands(t, false);
 	emit_taken(t);
+	emit_cross_stubs(t);
 	emit_step_stubs(t);
 	b->end = t->e.p + t->e.to_exec;
+}
+
+/* Keeps the instructions that are always stepped, ready to execute. */
+static bool keep_steps(struct tr *t)
+{
+	unsigned int count = __builtin_popcountll(t->always_step), k = 0;
+	struct tblock *b = t->b;
+
+	if (!count)
+		return true;
+	b->steps = aligned_alloc(64, ALIGN_UP(count * sizeof(*b->steps), 64));
+	if (!b->steps)
+		return false;
+	for (unsigned int n = 0; n < b->count; n++) {
+		if (!(t->always_step & BIT(n)))
+			continue;
+		b->steps[k] = t->insn[n];
+		if (t->d->cfg.bind(t->d->cfg.arg, t->v, &b->steps[k]))
+			b->step_of[n] = ++k;
+	}
+	return true;
 }
 
 struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa)
@@ -208,11 +233,13 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 	struct tr *t = NULL;
 	struct tblock *b = NULL;
 	unsigned int count;
+	uint32_t generation;
 
 	fpu_put(v);
 	if (!page)
 		return NULL;
 	dbt_make_room(d);
+	generation = d->generation;
 	t = calloc(1, sizeof(*t));
 	b = calloc(1, sizeof(*b));
 	if (!t || !b)
@@ -231,6 +258,9 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 	if (!count)
 		goto fail;
 	emit_block(t, count);
+	/* Choosing handlers may have emptied the caches. */
+	if (!keep_steps(t) || d->generation != generation)
+		goto fail;
 	d->stats.bytes += t->e.p - d->next;
 	d->next = t->e.p;
 	d->blocks[d->block_count++] = b;
@@ -239,6 +269,8 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 	return b;
 fail:
 	free(t);
+	if (b)
+		free(b->steps);
 	free(b);
 	return NULL;
 }

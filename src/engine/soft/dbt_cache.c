@@ -66,8 +66,10 @@ int dbt_create(struct dbt **out, struct gpa_space *s, const struct dbt_config *c
 
 static void free_blocks(struct dbt *d)
 {
-	for (unsigned int i = 0; i < d->block_count; i++)
+	for (unsigned int i = 0; i < d->block_count; i++) {
+		free(d->blocks[i]->steps);
 		free(d->blocks[i]);
+	}
 	d->block_count = d->slot_count = 0;
 }
 
@@ -234,8 +236,10 @@ bool dbt_holds(const struct dbt *d, gpa_t gpa)
 /* What the present state makes a translation depend on. */
 uint32_t dbt_mode(const struct vcpu *v)
 {
-	uint32_t mode = v->cpl == 3 ? MODE_USER : 0;
+	uint32_t mode = v->cpl ? MODE_USER : 0;
 
+	if (v->cr4 & CR4_TSD && v->cpl)
+		mode |= MODE_TSD;
 	if (!(v->cr0 & (CR0_TS | CR0_EM)) && v->cr4 & CR4_OSFXSR) {
 		mode |= MODE_SSE;
 		if (v->cr4 & CR4_OSXSAVE && v->xcr0 & XCR0_AVX)
@@ -288,9 +292,15 @@ int dbt_vcpu_init(struct dbt *d, struct vcpu *v, struct err *e)
 	if (stack == MAP_FAILED || mprotect(stack + 4096, PRIVATE_STACK, PROT_READ | PROT_WRITE))
 		return err_errno(e, errno, "could not map the translator's stack");
 	hot->private_base = (uint64_t)stack + 4096 + PRIVATE_STACK - 64;
-	hot->index_mask = (BIT(TLB_INDEX_BITS) - 1) << GUEST_PAGE_SHIFT;
 	hot->offset_mask = GUEST_PAGE_MASK;
+	hot->flags_mask = RFLAGS_ARITH;
+	hot->pushf_mask = ~(RFLAGS_ARITH | RFLAGS_VM | RFLAGS_RF);
+	hot->not_if = ~RFLAGS_IF;
+	hot->not_ac = ~RFLAGS_AC;
+	hot->not_df = ~RFLAGS_DF;
 	hot->jump_mask = JUMP_CACHE - 1;
+	for (unsigned int i = 0; i < 256; i++)
+		hot->in_chunk[i] = 1;
 	for (unsigned int i = 0; i < GUEST_PAGE_SIZE; i++)
 		hot->in_page[i] = 1;
 	dbt_empty_private_stack(d, v);

@@ -156,6 +156,17 @@ static inline void e_movzx8(struct emit *e, unsigned int dst, struct host_mem m)
 	e_op_mem(e, 0, 0x0fb6, dst, m);
 }
 
+static inline void e_movzx16(struct emit *e, unsigned int dst, struct host_mem m)
+{
+	e_op_mem(e, 0, 0x0fb7, dst, m);
+}
+
+/* movzx dst, low byte of src; src is not RSP..RDI */
+static inline void e_movzx8_rr(struct emit *e, unsigned int dst, unsigned int src)
+{
+	e_op_reg(e, 0, 0x0fb6, dst, src);
+}
+
 static inline void e_lea(struct emit *e, unsigned int dst, struct host_mem m)
 {
 	e_op_mem(e, 1, 0x8d, dst, m);
@@ -202,8 +213,9 @@ static inline void e_mov_imm(struct emit *e, unsigned int dst, uint64_t imm)
 	}
 }
 
-/* pext dst, src, m (VEX.LZ.F3.0F38.W1 F5 /r) */
-static inline void e_pext(struct emit *e, unsigned int dst, unsigned int src, struct host_mem m)
+/* VEX with map 0F38 and a memory operand; @pp 2: F3, 3: F2. */
+static inline void e_vex38_mem(struct emit *e, unsigned int pp, unsigned int op, unsigned int reg,
+			       unsigned int vvvv, struct host_mem m)
 {
 	unsigned int x = m.index != NO_REG ? m.index >> 3 & 1 : 0;
 	unsigned int b = m.base != NO_REG ? m.base >> 3 & 1 : 0;
@@ -211,10 +223,50 @@ static inline void e_pext(struct emit *e, unsigned int dst, unsigned int src, st
 	if (m.gs)
 		e8(e, 0x65);
 	e8(e, 0xc4);
-	e8(e, (dst >> 3 & 1 ? 0 : 0x80) | (x ? 0 : 0x40) | (b ? 0 : 0x20) | 2);
-	e8(e, 0x80 | (~src & 15) << 3 | 2);
-	e8(e, 0xf5);
-	e_modrm_mem(e, dst, &m);
+	e8(e, (reg >> 3 & 1 ? 0 : 0x80) | (x ? 0 : 0x40) | (b ? 0 : 0x20) | 2);
+	e8(e, 0x80 | (~vvvv & 15) << 3 | pp);
+	e8(e, op);
+	e_modrm_mem(e, reg, &m);
+}
+
+/* pext dst, src, mask; pdep likewise */
+static inline void e_pext(struct emit *e, unsigned int dst, unsigned int src, struct host_mem mask)
+{
+	e_vex38_mem(e, 2, 0xf5, dst, src, mask);
+}
+
+static inline void e_pdep(struct emit *e, unsigned int dst, unsigned int src, struct host_mem mask)
+{
+	e_vex38_mem(e, 3, 0xf5, dst, src, mask);
+}
+
+/* dst = src & mask, without flags */
+static inline void e_and_mask(struct emit *e, unsigned int dst, unsigned int src,
+			      struct host_mem mask)
+{
+	e_pext(e, dst, src, mask);
+	e_pdep(e, dst, dst, mask);
+}
+
+/* rorx dst, src, imm8 (VEX.LZ.F2.0F3A.W1 F0 /r ib) */
+static inline void e_rorx(struct emit *e, unsigned int dst, unsigned int src, unsigned int n)
+{
+	e8(e, 0xc4);
+	e8(e, (dst >> 3 & 1 ? 0 : 0x80) | 0x40 | (src >> 3 & 1 ? 0 : 0x20) | 3);
+	e8(e, 0xfb);
+	e8(e, 0xf0);
+	e8(e, 0xc0 | (dst & 7) << 3 | (src & 7));
+	e8(e, n);
+}
+
+/* shrx dst, src, count (VEX.LZ.F2.0F38.W1 F7 /r) */
+static inline void e_shrx(struct emit *e, unsigned int dst, unsigned int src, unsigned int count)
+{
+	e8(e, 0xc4);
+	e8(e, (dst >> 3 & 1 ? 0 : 0x80) | 0x40 | (src >> 3 & 1 ? 0 : 0x20) | 2);
+	e8(e, 0x80 | (~count & 15) << 3 | 3);
+	e8(e, 0xf7);
+	e8(e, 0xc0 | (dst & 7) << 3 | (src & 7));
 }
 
 /* jrcxz to a place at most 127 bytes ahead; returns the displacement byte to bind. */

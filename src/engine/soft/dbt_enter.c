@@ -21,8 +21,7 @@ static void emit_enter(struct dbt *d, struct emit *e)
 	for (unsigned int k = 0; k < ARRAY_SIZE(saved); k++)
 		e_load(e, host_reg[saved[k]], GS_GPR(saved[k]));
 	e_load(e, H_READ, GS(view));
-	e_load(e, H_WRITE, AT_DISP(H_READ, offsetof(struct tlb_view, table[TLB_WRITE])));
-	e_load(e, H_READ, AT_DISP(H_READ, offsetof(struct tlb_view, table[TLB_READ])));
+	emit_load_tables(e);
 	e_load(e, H_RSP, GS_HOT(private_sp));
 	e_op_mem(e, 0, 0xff, 4, GS_HOT(entry));		/* jmp */
 }

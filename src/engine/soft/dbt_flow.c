@@ -58,7 +58,7 @@ static void emit_push_reg(struct tr *t, unsigned int reg)
 }
 
 /* Pushes what is in hot.scratch. */
-static void emit_push_scratch(struct tr *t)
+void emit_push_scratch(struct tr *t)
 {
 	struct emit *e = &t->e;
 

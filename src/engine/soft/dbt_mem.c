@@ -4,15 +4,17 @@
  * deltas, and the way out where the table does not help.  Nothing here touches flags.
  *
  *	lea	r14, [effective address]
- *	pext	rcx, r14, gs:offset_mask	; an access that may cross a page:
- *	movzx	ecx, gs:in_page[rcx + size - 1]	; 0 if it does
- *	jrcxz	island
- *	pext	rcx, r14, gs:index_mask
- *	mov	rcx, [r15 + rcx * 8]		; r13 for writes
- *	jrcxz	island				; a miss
+ *	movzx	ecx, r14b			; more than a byte: may it cross a page?
+ *	movzx	ecx, gs:in_chunk[rcx + size - 1] ; 0 if it crosses 256 bytes
+ *	jrcxz	island 1
+ * back: rorx	rcx, r14, 48			; bits 12-47 to the top ...
+ *	shrx	rcx, rcx, r15			; ... and down: r15 is 28 modulo 64
+ *	mov	rcx, [r15 + rcx * 8 - 28]	; r13 for writes
+ *	jrcxz	island 2			; a miss
  *	op	[r14 + rcx]
  *
- * island:	jmp step stub: the interpreter executes the instruction, which also fills
+ * island 1: jmp to a stub that asks whether it crosses a page, and if not goes back.
+ * island 2: jmp step stub: the interpreter executes the instruction, which also fills
  * the table.  JRCXZ reaches 127 bytes, so islands are put between instructions.
  */
 #include "engine/soft/dbt_priv.h"
@@ -77,11 +79,18 @@ void emit_lea(struct tr *t, const struct insn *i)
 		e_store(&t->e, GS_GPR(i->op[0].reg), H_ADDR);
 }
 
+static void near_exit(struct tr *t, uint8_t *rel8, unsigned int size, void *back)
+{
+	t->near[t->near_count].rel8 = rel8;
+	t->near[t->near_count].n = t->n;
+	t->near[t->near_count].size = size;
+	t->near[t->near_count++].back = back;
+}
+
 /* The JRCXZ at @rel8 goes to the interpreter with the present instruction. */
 void emit_near_step(struct tr *t, uint8_t *rel8)
 {
-	t->near[t->near_count].rel8 = rel8;
-	t->near[t->near_count++].n = t->n;
+	near_exit(t, rel8, 0, NULL);
 }
 
 /*
@@ -98,15 +107,44 @@ void emit_islands(struct tr *t, bool fallthrough)
 	if (fallthrough)
 		over = e_jmp(e, emit_here(e));
 	for (unsigned int k = 0; k < t->near_count; k++) {
-		e_bind8(e, t->near[k].rel8);
-		if (k + 1 < t->near_count && t->near[k + 1].n == t->near[k].n)
-			continue;	/* the same instruction: one island */
-		t->step[t->step_count].rel32 = e_jmp(e, emit_here(e));
-		t->step[t->step_count++].n = t->near[k].n;
+		const struct near_exit *x = &t->near[k];
+
+		e_bind8(e, x->rel8);
+		if (x->size) {
+			t->cross[t->cross_count].exit = *x;
+			t->cross[t->cross_count++].rel32 = e_jmp(e, emit_here(e));
+		} else {
+			t->step[t->step_count].rel32 = e_jmp(e, emit_here(e));
+			t->step[t->step_count++].n = x->n;
+		}
 	}
 	t->near_count = 0;
 	if (over)
 		emit_patch32(over, e->to_exec, emit_here(e));
+}
+
+/* Behind the block: accesses that cross 256 bytes.  Only those that cross a page are steps. */
+void emit_cross_stubs(struct tr *t)
+{
+	struct host_mem in_page;
+	struct emit *e = &t->e;
+
+	for (unsigned int k = 0; k < t->cross_count; k++) {
+		const struct near_exit *x = &t->cross[k].exit;
+		uint8_t *crosses;
+
+		emit_patch32(t->cross[k].rel32, e->to_exec, emit_here(e));
+		e_pext(e, H_TMP, H_ADDR, GS_HOT(offset_mask));
+		in_page = GS_HOT(in_page);
+		in_page.disp += x->size - 1;
+		in_page.base = H_TMP;
+		e_movzx8(e, H_TMP, in_page);
+		crosses = e_jrcxz(e);
+		e_jmp(e, x->back);
+		e_bind8(e, crosses);
+		t->step[t->step_count].rel32 = e_jmp(e, emit_here(e));
+		t->step[t->step_count++].n = x->n;
+	}
 }
 
 /*
@@ -114,18 +152,24 @@ void emit_islands(struct tr *t, bool fallthrough)
  */
 void emit_lookup(struct tr *t, unsigned int size, bool write)
 {
+	unsigned int table = write ? H_WRITE : H_READ;
+	struct host_mem entry = AT_SCALE(table, H_TMP, 3);
 	struct emit *e = &t->e;
 
 	if (size > 1) {
-		struct host_mem in_page = GS_HOT(in_page);
+		struct host_mem in_chunk = GS_HOT(in_chunk);
+		uint8_t *crosses;
 
-		in_page.disp += size - 1;
-		in_page.base = H_TMP;
-		e_pext(e, H_TMP, H_ADDR, GS_HOT(offset_mask));
-		e_movzx8(e, H_TMP, in_page);
-		emit_near_step(t, e_jrcxz(e));
+		in_chunk.disp += size - 1;
+		in_chunk.base = H_TMP;
+		e_movzx8_rr(e, H_TMP, H_ADDR);
+		e_movzx8(e, H_TMP, in_chunk);
+		crosses = e_jrcxz(e);
+		near_exit(t, crosses, size, emit_here(e));
 	}
-	e_pext(e, H_TMP, H_ADDR, GS_HOT(index_mask));
-	e_load(e, H_TMP, AT_SCALE(write ? H_WRITE : H_READ, H_TMP, 3));
+	e_rorx(e, H_TMP, H_ADDR, 48);
+	e_shrx(e, H_TMP, H_TMP, table);
+	entry.disp = -TABLE_BIAS;
+	e_load(e, H_TMP, entry);
 	emit_near_step(t, e_jrcxz(e));
 }

@@ -6,7 +6,7 @@
  *   r11		guest RCX	(rcx is ours: JRCXZ tests it without flags)
  *   r10		guest RSP	(rsp is ours: a private stack of return addresses)
  *   gs:gpr[n]		guest R10 R11 R13 R14 R15
- *   r15, r13		tables of page deltas for reads and for writes
+ *   r15, r13		tables of page deltas for reads and for writes, plus TABLE_BIAS
  *   r14, rcx		temporaries: guest-virtual address, delta
  *   rsp		the private stack: host return addresses of guest calls
  *   gs:		struct vcpu
@@ -42,9 +42,12 @@ static const uint8_t host_reg[16] = {
 	H_R8, H_R9, IN_MEMORY, IN_MEMORY, H_R12, IN_MEMORY, IN_MEMORY, IN_MEMORY,
 };
 
+/* Added to the tables' addresses, which are page-aligned: SHRX takes its count from there. */
+#define TABLE_BIAS	28
 #define TBLOCK_INSNS	64		/* guest instructions in a block at most */
 #define BLOCK_ROOM	32768		/* host bytes a block may need */
 #define JUMP_CACHE	2048		/* entries */
+#define TAG_IDS		64
 #define PRIVATE_STACK	(64 * 1024)	/* bytes */
 
 /* Why translated code came back to dbt_run. */
@@ -58,10 +61,13 @@ enum dbt_reason {
 
 /* What translated code finds behind gs: beside struct vcpu's own fields. */
 struct dbt_hot {
-	uint64_t index_mask;	/* bits 12-47: page index of an address */
 	uint64_t offset_mask;	/* bits 0-11 */
+	uint64_t flags_mask;	/* RFLAGS_ARITH */
+	uint64_t pushf_mask;	/* what else PUSHF shows */
+	uint64_t not_if, not_ac, not_df;
+	struct tlb_view *view_ac, *view_no_ac;	/* supervisor views after STAC, CLAC */
 	uint64_t jump_mask;
-	uint64_t jump_tag;	/* address space and mode, in bits 48-63 */
+	uint64_t jump_tag;	/* an id of address space and mode, in bits 48-63 */
 	uint64_t minus_tag;	/* its negative */
 	uint64_t private_base;	/* bottom of the private stack: holds ret_miss */
 	uint64_t private_sp;	/* rsp of translated code while it does not run */
@@ -73,9 +79,12 @@ struct dbt_hot {
 	uint64_t fault_pc;
 	uint32_t reason, arg;
 	uint64_t seen_upper;	/* tlb.upper_tag, */
-	uint64_t seen_tag;	/* fetch_tag and ... */
+	uint64_t seen_tag;	/* tlb.fetch_tag and ... */
 	uint32_t seen_changed;	/* ... dbt.changed when the private stack was last valid */
+	struct { uint64_t tag; uint64_t id; } ids[TAG_IDS];	/* jump_tag's of late */
+	uint64_t next_id;
 	uint64_t flags;		/* as LAHF and SETO AL leave them in AX */
+	uint8_t in_chunk[256 + 64];		/* 1 for offsets 0-255, 0 beyond */
 	uint8_t in_page[GUEST_PAGE_SIZE + 64];	/* 1 for offsets 0-4095, 0 beyond */
 	struct { uint64_t minus_key, code; } jump[JUMP_CACHE];
 };
@@ -113,10 +122,17 @@ struct tblock {
 	uint16_t host_off[TBLOCK_INSNS + 1];	/* from code; the last: where the stubs begin */
 	struct tblock *next_hash, *next_page;
 	struct slot *in;
+	struct insn *steps;	/* what is always stepped; step_of[n] - 1 is the place */
+	uint8_t step_of[TBLOCK_INSNS];
 };
 
 /* What a translation depends on besides the code. */
-enum { MODE_USER = BIT(0), MODE_SSE = BIT(1), MODE_AVX = BIT(2), MODE_AVX512 = BIT(3) };
+enum {
+	MODE_USER = BIT(0),	/* CPL is not 0 */
+	MODE_SSE = BIT(1), MODE_AVX = BIT(2), MODE_AVX512 = BIT(3),
+	MODE_TSD = BIT(4),	/* RDTSC is privileged */
+	MODE_BITS = 5,
+};
 
 #define BLOCK_HASH	(1 << 16)
 #define PAGE_HASH	(1 << 14)
@@ -143,6 +159,13 @@ struct dbt {
 	struct dbt_stats stats;
 };
 
+/* A JRCXZ: to the interpreter or, with a size, to the question whether it must. */
+struct near_exit {
+	uint8_t *rel8;
+	uint8_t n, size;
+	void *back;
+};
+
 /* One block being translated. */
 struct tr {
 	struct dbt *d;
@@ -153,10 +176,13 @@ struct tr {
 	const struct insn *i;		/* the present one ... */
 	unsigned int n;			/* ... and its number */
 	gva_t rip, next;		/* its address, the following one's */
-	struct { uint8_t *rel8; uint8_t n; } near[64];	/* JRCXZ waiting for an island */
+	struct near_exit near[64];	/* waiting for an island */
 	unsigned int near_count;
-	struct { uint8_t *rel32; uint8_t n; } step[4 * TBLOCK_INSNS];	/* jumps to step stubs */
+	struct { struct near_exit exit; uint8_t *rel32; } cross[2 * TBLOCK_INSNS];
+	unsigned int cross_count;
+	struct { uint8_t *rel32; uint8_t n; } step[8 * TBLOCK_INSNS];	/* jumps to step stubs */
 	unsigned int step_count;
+	uint64_t always_step;		/* bit n: instruction n has no code of its own */
 	struct { uint8_t *rel32; gva_t target; } jump[TBLOCK_INSNS + 1];	/* direct jumps */
 	unsigned int jump_count;
 };
@@ -166,6 +192,7 @@ void emit_address(struct tr *t, const struct insn *i);
 void emit_lookup(struct tr *t, unsigned int size, bool write);
 void emit_near_step(struct tr *t, uint8_t *rel8);
 void emit_islands(struct tr *t, bool fallthrough);
+void emit_cross_stubs(struct tr *t);
 void emit_lea(struct tr *t, const struct insn *i);
 
 /* dbt_copy.c: false if @i is not of a kind that can be copied; nothing was emitted then. */
@@ -175,6 +202,12 @@ bool emit_copy(struct tr *t, const struct insn *i);
 bool emit_flow(struct tr *t, const struct insn *i, bool *ends);
 void emit_taken(struct tr *t);
 void emit_continue(struct tr *t, gva_t rip);
+
+void emit_push_scratch(struct tr *t);
+
+/* dbt_system.c: false if @i is not a sensitive instruction that is done in line. */
+bool emit_system(struct tr *t, const struct insn *i);
+void emit_load_tables(struct emit *e);
 
 /* dbt_block.c */
 struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa);

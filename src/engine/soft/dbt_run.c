@@ -28,6 +28,24 @@ static void jump_cache_clear(struct dbt_hot *hot)
 		hot->jump[i].minus_key = hot->jump[i].code = 0;
 }
 
+/* A small number for an address space and mode, the same as long as it is remembered. */
+static uint64_t tag_id(struct dbt_hot *hot, uint64_t tag)
+{
+	unsigned int k = (tag ^ tag >> MODE_BITS) & (TAG_IDS - 1);
+
+	if (hot->ids[k].tag != tag + 1) {
+		if (++hot->next_id > 0xffff) {
+			hot->next_id = 1;
+			for (unsigned int i = 0; i < TAG_IDS; i++)
+				hot->ids[i].tag = 0;
+			jump_cache_clear(hot);
+		}
+		hot->ids[k].tag = tag + 1;
+		hot->ids[k].id = hot->next_id;
+	}
+	return hot->ids[k].id;
+}
+
 /*
  * The jump cache and the private stack hold host addresses that are right for one
  * address space, one mode and the blocks alive: tags tell the first two apart, the last
@@ -36,19 +54,25 @@ static void jump_cache_clear(struct dbt_hot *hot)
 static void refresh(struct dbt *d, struct vcpu *v)
 {
 	struct dbt_hot *hot = dbt_hot(v);
-	uint64_t tag = v->tlb.fetch_tag << 4 | dbt_mode(v);
+	uint64_t tag = v->tlb.fetch_tag << MODE_BITS | dbt_mode(v);
 
-	if (hot->seen_changed != d->changed || (tag ^ hot->seen_tag) >> 16)
+	if (unlikely(hot->seen_changed != d->changed)) {
 		jump_cache_clear(hot);
-	if (hot->seen_changed != d->changed || (tag ^ hot->seen_tag) >> 4)
 		dbt_empty_private_stack(d, v);
+		hot->seen_changed = d->changed;
+	}
 	if (unlikely(hot->seen_upper != v->tlb.upper_tag)) {
 		dbt_unlink_far(d);
 		hot->seen_upper = v->tlb.upper_tag;
 	}
-	hot->seen_changed = d->changed;
+	hot->view_ac = tlb_view_of(v, VIEW_SUPER_AC);
+	hot->view_no_ac = tlb_view_of(v, v->cr4 & CR4_SMAP ? VIEW_SUPER : VIEW_SUPER_AC);
+	if (hot->seen_tag == tag)
+		return;
+	if ((tag ^ hot->seen_tag) >> MODE_BITS)
+		dbt_empty_private_stack(d, v);
 	hot->seen_tag = tag;
-	hot->jump_tag = tag << 48;
+	hot->jump_tag = tag_id(hot, tag) << 48;
 	hot->minus_tag = -hot->jump_tag;
 }
 
@@ -100,7 +124,16 @@ static enum exec_status step(struct dbt *d, struct vcpu *v, struct tblock *b, un
 	d->stats.steps++;
 	*code = NULL;
 	v->rip = b->gva + b->guest_off[n];
-	st = d->cfg.step(d->cfg.arg, v);
+	if (b->step_of[n]) {
+		const struct insn *i = &b->steps[b->step_of[n] - 1];
+
+		st = i->exec(v, i);
+		v->stats.insns++;
+		if (st == EXEC_FAULT)
+			st = vcpu_deliver(v);
+	} else {
+		st = d->cfg.step(d->cfg.arg, v);
+	}
 	if (st == EXEC_EXIT || !runnable(v))
 		return st;
 	/* 'changed' counts flushes too, after which @b is gone. */

@@ -273,6 +273,12 @@ static enum exec_status dbt_step_cb(void *arg, struct vcpu *v)
 	return st == EXEC_FAULT ? vcpu_deliver(v) : (enum exec_status)st;
 }
 
+static bool dbt_bind_cb(void *arg, struct vcpu *v, struct insn *i)
+{
+	(void)arg;
+	return insn_bind(v->engine, i);
+}
+
 static bool dbt_allowed_cb(void *arg, const struct vcpu *v, const struct insn *i)
 {
 	const struct soft_vcpu *sv = v->engine;
@@ -292,6 +298,7 @@ static int translator_create(struct soft *s, struct err *e)
 	const struct dbt_config c = {
 		.cache_bytes = s->config.cache_bytes,
 		.step = dbt_step_cb,
+		.bind = dbt_bind_cb,
 		.find = dbt_find_cb,
 		.allowed = dbt_allowed_cb,
 		.protect = dbt_protect_cb,

@@ -105,6 +105,8 @@ static inline void soft_unlock(struct soft *s)
 	atomic_store_explicit(&s->lock, false, memory_order_release);	/* pairs with soft_lock */
 }
 
+/* build.c: gives the decoded @i its handler; false: that of #UD. */
+bool insn_bind(struct soft_vcpu *sv, struct insn *i);
 /* build.c: stores to the page of RAM at @gpa are seen from now on. */
 void soft_mark_page(struct soft_vcpu *sv, gpa_t gpa);
 

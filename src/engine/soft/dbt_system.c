@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Sensitive instructions that are frequent in kernels and simple enough to be done in
+ * line: CLI, STI, PUSHF, SWAPGS, RDTSC, STAC, CLAC, reading segment and control
+ * registers.  What they mean stands in cpu/; here only the cases that need no check are
+ * done, for the mode that the block was translated in.  Flags are kept: bits are cleared
+ * by PEXT and PDEP, set by LEA after that.
+ *
+ * v->rflags holds all flags but the arithmetic ones, which are the host's.
+ */
+#include "engine/soft/dbt_priv.h"
+#include "x86/regs.h"
+
+static bool kernel_mode(const struct tr *t)
+{
+	return !(t->b->mode & MODE_USER);
+}
+
+/* r15 = the view's address: both tables from there */
+void emit_load_tables(struct emit *e)
+{
+	e_load(e, H_WRITE, AT_DISP(H_READ, offsetof(struct tlb_view, table[TLB_WRITE])));
+	e_load(e, H_READ, AT_DISP(H_READ, offsetof(struct tlb_view, table[TLB_READ])));
+	e_lea(e, H_WRITE, AT_DISP(H_WRITE, TABLE_BIAS));
+	e_lea(e, H_READ, AT_DISP(H_READ, TABLE_BIAS));
+}
+
+/* v->rflags = (v->rflags & @mask) + @add */
+static void emit_rflags(struct emit *e, struct host_mem mask, uint32_t add)
+{
+	e_load(e, H_TMP, GS(rflags));
+	e_and_mask(e, H_TMP, H_TMP, mask);
+	if (add)
+		e_lea(e, H_TMP, AT_DISP(H_TMP, add));
+	e_store(e, GS(rflags), H_TMP);
+}
+
+/*
+ * The shadow of STI needs nothing: interrupts are looked for at jumps, and the first of
+ * those is executed before.  But what waits for IF is woken by the interpreter.
+ */
+static void emit_sti(struct tr *t)
+{
+	struct emit *e = &t->e;
+	uint8_t *none;
+
+	e_movzx8(e, H_TMP, GS(intr_parked));
+	none = e_jrcxz(e);
+	t->step[t->step_count].rel32 = e_jmp(e, emit_here(e));
+	t->step[t->step_count++].n = t->n;
+	e_bind8(e, none);
+	emit_rflags(e, GS_HOT(not_if), RFLAGS_IF);
+}
+
+static void emit_pushf(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	e8(e, 0x9c);			/* pushfq */
+	e8(e, 0x59);			/* pop rcx */
+	e_and_mask(e, H_TMP, H_TMP, GS_HOT(flags_mask));
+	e_load(e, H_ADDR, GS(rflags));
+	e_and_mask(e, H_ADDR, H_ADDR, GS_HOT(pushf_mask));
+	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
+	e_store(e, GS_HOT(scratch), H_TMP);
+	emit_push_scratch(t);
+}
+
+static void emit_swapgs(struct emit *e)
+{
+	e_load(e, H_TMP, GS(seg[SEG_GS].base));
+	e_load(e, H_ADDR, GS(kernel_gs_base));
+	e_store(e, GS(kernel_gs_base), H_TMP);
+	e_store(e, GS(seg[SEG_GS].base), H_ADDR);
+}
+
+static void emit_rdtsc(struct emit *e)
+{
+	e8(e, 0x0f);			/* rdtsc */
+	e8(e, 0x31);
+	e_rorx(e, H_RDX, H_RDX, 32);
+	e_lea(e, H_RAX, AT_INDEX(H_RAX, H_RDX));
+	e_load(e, H_TMP, GS(tsc_offset));
+	e_lea(e, H_RAX, AT_INDEX(H_RAX, H_TMP));
+	e_rorx(e, H_RDX, H_RAX, 32);
+	e_mov32_rr(e, H_RDX, H_RDX);
+	e_mov32_rr(e, H_RAX, H_RAX);
+}
+
+static void emit_ac(struct emit *e, bool set)
+{
+	emit_rflags(e, GS_HOT(not_ac), set ? RFLAGS_AC : 0);
+	e_load(e, H_READ, set ? GS_HOT(view_ac) : GS_HOT(view_no_ac));
+	e_store(e, GS(view), H_READ);
+	emit_load_tables(e);
+}
+
+/* The value in rcx into the instruction's first operand, a 32- or 64-bit register. */
+static void emit_result(struct tr *t, const struct insn *i)
+{
+	unsigned int h = host_reg[i->op[0].reg];
+
+	if (h == IN_MEMORY)
+		e_store(&t->e, GS_GPR(i->op[0].reg), H_TMP);
+	else
+		e_mov_rr(&t->e, h, H_TMP);
+}
+
+static bool emit_read_segment(struct tr *t, const struct insn *i)
+{
+	if (i->op[0].kind != OPND_GPR || i->op[1].kind != OPND_SEG || i->opsize == 2)
+		return false;
+	e_movzx16(&t->e, H_TMP, GS_MEM(offsetof(struct vcpu, seg) +
+				       i->op[1].reg * sizeof(struct segment) +
+				       offsetof(struct segment, sel)));
+	emit_result(t, i);
+	return true;
+}
+
+static bool emit_read_cr(struct tr *t, const struct insn *i)
+{
+	static const uint16_t places[] = {
+		[0] = offsetof(struct vcpu, cr0), [2] = offsetof(struct vcpu, cr2),
+		[3] = offsetof(struct vcpu, cr3), [4] = offsetof(struct vcpu, cr4),
+	};
+	unsigned int cr = i->op[1].reg;
+
+	if (i->op[0].kind != OPND_GPR || i->op[1].kind != OPND_CR || cr > 4 || !places[cr])
+		return false;
+	e_load(&t->e, H_TMP, GS_MEM(places[cr]));
+	emit_result(t, i);
+	return true;
+}
+
+/* Privileged ones, at CPL 0. */
+static bool emit_privileged(struct tr *t, const struct insn *i)
+{
+	struct emit *e = &t->e;
+
+	switch (i->info->id) {
+	case INSN_ID_CLI:
+		emit_rflags(e, GS_HOT(not_if), 0);
+		return true;
+	case INSN_ID_STI:
+		emit_sti(t);
+		return true;
+	case INSN_ID_SWAPGS:
+		emit_swapgs(e);
+		return true;
+	case INSN_ID_STAC:
+	case INSN_ID_CLAC:
+		emit_ac(e, i->info->id == INSN_ID_STAC);
+		return true;
+	case INSN_ID_MOV_CR:
+		return emit_read_cr(t, i);
+	default:
+		return false;
+	}
+}
+
+bool emit_system(struct tr *t, const struct insn *i)
+{
+	if (i->flags & INSN_LOCK)
+		return false;
+	switch (i->info->id) {
+	case INSN_ID_RDTSC:
+		if (t->b->mode & MODE_TSD)
+			return false;
+		emit_rdtsc(&t->e);
+		return true;
+	case INSN_ID_PUSHFQ:
+		emit_pushf(t);
+		return true;
+	case INSN_ID_MOV_SEG:
+		return emit_read_segment(t, i);
+	default:
+		return kernel_mode(t) && emit_privileged(t, i);
+	}
+}
