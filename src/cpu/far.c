@@ -33,6 +33,9 @@ void segs_drop_inner(struct vcpu *v)
 	for (unsigned int i = 0; i < ARRAY_SIZE(segs); i++) {
 		struct segment *s = &v->seg[segs[i]];
 
+		/* Any null selector becomes 0, also 1 to 3. */
+		if (s->attr & SEG_UNUSABLE)
+			s->sel = 0;
 		if (s->attr & SEG_UNUSABLE || seg_is_conforming(s))
 			continue;
 		if (SEG_DPL(s->attr) < v->cpl)

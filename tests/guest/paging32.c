@@ -145,10 +145,8 @@ static void test_pae(void)
 	check_trap(guest_try(kernel_read, (void *)VA), PF, 9, "pae-reserved");
 	pae_pt[0] = (uint32_t)frame | P_P | P_W;
 	invlpg((void *)VA);
-	/* The four PDPTEs are registers: a change in memory does nothing until CR3 is loaded. */
+	/* Whether a change in memory is seen before CR3 is loaded differs: Intel keeps registers. */
 	pdpt[1] = 0;
-	invlpg((void *)VA);
-	check_trap(guest_try(kernel_read, (void *)VA), NONE, 0, "pae-pdpte-cached");
 	write_cr3((uint32_t)pdpt);
 	check_trap(guest_try(kernel_read, (void *)VA), PF, 0, "pae-pdpte-after-cr3");
 	pdpt[1] = (uint32_t)pae_pd[1] | P_P | P_W;	/* W is reserved in a PDPTE */

@@ -73,8 +73,9 @@ make_image() {
 
 # Runs all tests under $1; writes "TEST RESULT" lines to $work/$1.results.
 run_on() {
-	boot_tests "$work/initramfs" "$1" 2>"$work/$1.err" | tr -d '\r' >"$work/$1.log"
-	sed -n 's/^== \([^ ]*\) status \([0-9]*\)$/\1 \2/p' "$work/$1.log" |
+	boot_tests "$work/initramfs" "$1" >"$work/$1.log" 2>"$work/$1.err"
+	tr -d '\r' <"$work/$1.log" |
+		sed -n 's/^== \([^ ]*\) status \([0-9]*\)$/\1 \2/p' |
 		sed 's/ 0$/ pass/; s/ 4$/ skip/; s/ \([0-9][0-9]*\)$/ fail:\1/' >"$work/$1.results"
 }
 

@@ -3,8 +3,9 @@
 # The guest programs of QEMU's own test suite (tests/tcg: i386, x86_64, multiarch, from
 # Debian's qemu source package), static, 64- and 32-bit: what each prints natively is
 # compared with what it prints in a guest, under QEMU's TCG and under Vireo.  Where the
-# native output differs between two runs, only the exit status is compared.  The guest of
-# Vireo has the CPU model "host", so that native and guest have the same instructions.
+# native output differs between two runs, only the exit status is compared; lines are
+# sorted, as threads may change places.  The guest of Vireo has the CPU model "host", so
+# that native and guest have the same instructions.
 cd "$(dirname "$0")/../.." || exit 2
 suite=tcg
 . tests/lib/suite.sh
@@ -85,7 +86,8 @@ run_native() {
 	local t out status
 
 	for t in "$work"/bin/*; do
-		out=$(cd "$work/run" && timeout -s KILL 60 "$t" 2>&1 </dev/null | md5sum
+		out=$(cd "$work/run" && timeout -s KILL 60 "$t" 2>&1 </dev/null | LC_ALL=C sort |
+			md5sum
 			exit "${PIPESTATUS[0]}")
 		status=$?
 		echo "${t##*/} $status ${out%% *}"
@@ -113,7 +115,7 @@ make_image() {
 	cd /tmp/run
 	for t in /tests/*; do
 		timeout -s KILL 100 $t </dev/null >/tmp/out 2>&1
-		echo "== ${t##*/} $? $(md5sum </tmp/out | cut -d ' ' -f 1)"
+		echo "== ${t##*/} $? $(sort /tmp/out | md5sum | cut -d ' ' -f 1)"
 	done
 	poweroff -f
 	EOF
@@ -121,8 +123,9 @@ make_image() {
 }
 
 run_on() {
-	boot_tests "$work/initramfs" "$1" 2>"$work/$1.err" | tr -d '\r' >"$work/$1.log"
-	sed -n 's/^== \([^ ]* [0-9]* [0-9a-f]*\)$/\1/p' "$work/$1.log" >"$work/$1.results"
+	boot_tests "$work/initramfs" "$1" >"$work/$1.log" 2>"$work/$1.err"
+	tr -d '\r' <"$work/$1.log" |
+		sed -n 's/^== \([^ ]* [0-9]* [0-9a-f]*\)$/\1/p' >"$work/$1.results"
 }
 
 # verdict ON NAME: pass, differs, fail:STATUS, none
