@@ -114,6 +114,27 @@ static bool step_ends(const struct insn *i)
 	}
 }
 
+/*
+ * What follows was made from bytes of another page: right while the address space is the
+ * one it was made in (or the upper half's global pages are), else the interpreter's.
+ */
+static void emit_same_space(struct tr *t)
+{
+	const struct dbt_hot *hot = dbt_hot(t->v);
+	unsigned int half = t->b->gva >> 63;
+	struct emit *e = &t->e;
+	uint8_t *same;
+
+	t->b->id = hot->id[half];
+	e_mov_imm(e, H_TMP, -t->b->id);
+	e_load(e, H_ADDR, GS_MEM(offsetof(struct vcpu, engine_area) +
+				 offsetof(struct dbt_hot, id) + 8 * half));
+	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
+	same = e_jrcxz(e);
+	emit_step(t);
+	e_bind8(e, same);
+}
+
 /* The islands of waiting JRCXZs, if put here, would be in their reach. */
 static bool islands_reachable(const struct tr *t)
 {
@@ -128,6 +149,8 @@ static bool emit_insn(struct tr *t)
 {
 	bool ends = false;
 
+	if (t->b->second != GPA_NONE && t->n + 1 == t->count)
+		emit_same_space(t);
 	if (!emit_in_line(t, t->i, &ends)) {
 		t->always_step |= BIT(t->n);
 		emit_step(t);
@@ -158,34 +181,64 @@ static bool emit_insn_reachable(struct tr *t)
 	return emit_insn(t);
 }
 
-/* Decodes up to TBLOCK_INSNS instructions within the page; returns how many. */
+/* The last instruction's bytes go on in the next page: it becomes part of the block. */
+static bool decode_crossing(struct tr *t, struct insn *i, const uint8_t *bytes, unsigned int room)
+{
+	gva_t next = ALIGN_DOWN(t->b->gva, GUEST_PAGE_SIZE) + GUEST_PAGE_SIZE;
+	uint8_t both[INSN_MAX_LEN];
+	const uint8_t *p;
+	gpa_t gpa;
+
+	if (gva_to_gpa(t->v, next, ACC_FETCH, &gpa) != MEM_OK)
+		return false;
+	p = gpa_to_hva(t->d->space, gpa, INSN_MAX_LEN);
+	if (!p || (next >> 63 && !gva_is_global(t->v, next)))
+		return false;
+	t->d->cfg.protect(t->d->cfg.arg, t->v, gpa);
+	for (unsigned int k = 0; k < INSN_MAX_LEN; k++)
+		both[k] = k < room ? bytes[k] : p[k - room];
+	if (insn_decode(i, both, INSN_MAX_LEN, CODE_64) != DECODE_OK || i->len <= room)
+		return false;
+	t->b->second = gpa;
+	if (next >> 63)
+		tlb_note_code(&t->v->tlb, next);
+	return true;
+}
+
+static bool ends_decoding(const struct insn *i)
+{
+	return i->info->id == INSN_ID_RET || i->info->id == INSN_ID_JMP ||
+	       (i->info->id != INSN_ID_CALL && step_ends(i));
+}
+
+/* Decodes up to TBLOCK_INSNS instructions that begin in the page; returns how many. */
 static unsigned int decode_block(struct tr *t, const uint8_t *page)
 {
 	unsigned int off = t->b->gva & GUEST_PAGE_MASK, n;
 
 	for (n = 0; n < TBLOCK_INSNS && off < GUEST_PAGE_SIZE; n++) {
+		unsigned int room = GUEST_PAGE_SIZE - off;
 		struct insn *i = &t->insn[n];
+		enum decode_result r = insn_decode(i, page + off, room, CODE_64);
 
-		if (insn_decode(i, page + off, GUEST_PAGE_SIZE - off, CODE_64) != DECODE_OK)
+		if (r == DECODE_MORE && decode_crossing(t, i, page + off, room))
+			return n + 1;
+		if (r != DECODE_OK)
 			break;
 		off += i->len;
-		if (i->info->id == INSN_ID_RET || i->info->id == INSN_ID_JMP || step_ends(i)) {
-			if (i->info->id != INSN_ID_CALL) {
-				n++;
-				break;
-			}
-		}
+		if (ends_decoding(i))
+			return n + 1;
 	}
 	return n;
 }
 
-static void emit_block(struct tr *t, unsigned int count)
+static void emit_block(struct tr *t)
 {
 	struct tblock *b = t->b;
 	bool ends = false;
 
 	t->next = b->gva;
-	for (t->n = 0; t->n < count && !ends; t->n++) {
+	for (t->n = 0; t->n < t->count && !ends; t->n++) {
 		t->i = &t->insn[t->n];
 		t->rip = t->next;
 		t->next += t->i->len;
@@ -220,6 +273,9 @@ static bool keep_steps(struct tr *t)
 	for (unsigned int n = 0; n < b->count; n++) {
 		if (!(t->always_step & BIT(n)))
 			continue;
+		/* The bytes in the other page may be others now: decoded when it runs. */
+		if (b->second != GPA_NONE && n + 1U == b->count)
+			continue;
 		b->steps[k] = t->insn[n];
 		if (t->d->cfg.bind(t->d->cfg.arg, t->v, &b->steps[k]))
 			b->step_of[n] = ++k;
@@ -232,7 +288,6 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 	const uint8_t *page = gpa_to_hva(d->space, ALIGN_DOWN(gpa, GUEST_PAGE_SIZE), GUEST_PAGE_SIZE);
 	struct tr *t = NULL;
 	struct tblock *b = NULL;
-	unsigned int count;
 	uint32_t generation;
 
 	fpu_put(v);
@@ -244,6 +299,7 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 	b = calloc(1, sizeof(*b));
 	if (!t || !b)
 		goto fail;
+	dbt_refresh(d, v);
 	/* From here on no store to the page goes unseen. */
 	d->cfg.protect(d->cfg.arg, v, ALIGN_DOWN(gpa, GUEST_PAGE_SIZE));
 	t->d = d;
@@ -254,10 +310,11 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 	b->gpa = gpa;
 	b->mode = dbt_mode(v);
 	b->code = emit_here(&t->e);
-	count = decode_block(t, page);
-	if (!count)
+	b->second = GPA_NONE;
+	t->count = decode_block(t, page);
+	if (!t->count)
 		goto fail;
-	emit_block(t, count);
+	emit_block(t);
 	/* Choosing handlers may have emptied the caches. */
 	if (!keep_steps(t) || d->generation != generation)
 		goto fail;

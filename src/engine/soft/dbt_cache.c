@@ -125,15 +125,28 @@ struct tblock *dbt_find(struct dbt *d, gva_t gva, gpa_t gpa, uint32_t mode)
 	return NULL;
 }
 
+static gpa_t page_of(const struct tblock *b, unsigned int which)
+{
+	return which ? b->second : ALIGN_DOWN(b->gpa, GUEST_PAGE_SIZE);
+}
+
 void dbt_insert(struct dbt *d, struct tblock *b)
 {
 	struct tblock **h = &d->hash[block_hash(b->gva, b->gpa, b->mode)];
-	struct tblock **p = &d->page[page_hash(b->gpa)];
 
 	b->next_hash = *h;
 	*h = b;
-	b->next_page = *p;
-	*p = b;
+	for (unsigned int w = 0; w < 2 && page_of(b, w) != GPA_NONE; w++) {
+		struct page_link *l = &b->page[w];
+
+		l->block = b;
+		l->page = page_of(b, w);
+		l->next = d->page[page_hash(l->page)];
+		l->link = &d->page[page_hash(l->page)];
+		if (l->next)
+			l->next->link = &l->next;
+		*l->link = l;
+	}
 	d->stats.blocks++;
 }
 
@@ -200,25 +213,51 @@ static void unlink_hash(struct dbt *d, struct tblock *b)
 	*p = b->next_hash;
 }
 
+void dbt_kill(struct dbt *d, struct tblock *b)
+{
+	for (unsigned int w = 0; w < 2 && page_of(b, w) != GPA_NONE; w++) {
+		*b->page[w].link = b->page[w].next;
+		if (b->page[w].next)
+			b->page[w].next->link = b->page[w].link;
+	}
+	unlink_hash(d, b);
+	while (b->in)
+		dbt_unlink(d, b->in);
+	b->dead = true;
+	d->changed++;
+	d->stats.invalidated++;
+}
+
+/* Does @b depend on a byte of [gpa, gpa+len), in its first or second page? */
+static bool overlaps(const struct tblock *b, unsigned int w, gpa_t gpa, uint64_t len)
+{
+	gpa_t first = b->gpa, end = b->gpa + b->size;
+	gpa_t boundary = ALIGN_DOWN(b->gpa, GUEST_PAGE_SIZE) + GUEST_PAGE_SIZE;
+
+	if (w) {
+		first = b->second;
+		end = b->second + (end - boundary);
+	} else {
+		end = MIN(end, boundary);
+	}
+	return gpa < end && first < gpa + len;
+}
+
 void dbt_invalidate(struct dbt *d, gpa_t gpa, uint64_t len)
 {
 	for (gpa_t page = ALIGN_DOWN(gpa, GUEST_PAGE_SIZE); page < gpa + len; page += GUEST_PAGE_SIZE) {
-		struct tblock **p = &d->page[page_hash(page)];
+		struct page_link *l = d->page[page_hash(page)], *next;
 
-		while (*p) {
-			struct tblock *b = *p;
+		for (; l; l = next) {
+			struct tblock *b = l->block;
 
-			if (gpa >= b->gpa + b->size || b->gpa >= gpa + len) {
-				p = &b->next_page;
+			next = l->next;
+			if (l->page != page || !overlaps(b, l == &b->page[1], gpa, len))
 				continue;
-			}
-			*p = b->next_page;
-			unlink_hash(d, b);
-			while (b->in)
-				dbt_unlink(d, b->in);
-			b->dead = true;
-			d->changed++;
-			d->stats.invalidated++;
+			/* Both of its places may be in this very list. */
+			if (next && next->block == b)
+				next = next->next;
+			dbt_kill(d, b);
 		}
 	}
 }
@@ -227,8 +266,8 @@ bool dbt_holds(const struct dbt *d, gpa_t gpa)
 {
 	gpa_t page = ALIGN_DOWN(gpa, GUEST_PAGE_SIZE);
 
-	for (const struct tblock *b = d->page[page_hash(page)]; b; b = b->next_page)
-		if (ALIGN_DOWN(b->gpa, GUEST_PAGE_SIZE) == page)
+	for (const struct page_link *l = d->page[page_hash(page)]; l; l = l->next)
+		if (l->page == page)
 			return true;
 	return false;
 }
@@ -240,6 +279,8 @@ uint32_t dbt_mode(const struct vcpu *v)
 
 	if (v->cr4 & CR4_TSD && v->cpl)
 		mode |= MODE_TSD;
+	if (v->cr4 & CR4_FSGSBASE)
+		mode |= MODE_FSGSBASE;
 	if (!(v->cr0 & (CR0_TS | CR0_EM)) && v->cr4 & CR4_OSFXSR) {
 		mode |= MODE_SSE;
 		if (v->cr4 & CR4_OSXSAVE && v->xcr0 & XCR0_AVX)
@@ -292,6 +333,7 @@ int dbt_vcpu_init(struct dbt *d, struct vcpu *v, struct err *e)
 	if (stack == MAP_FAILED || mprotect(stack + 4096, PRIVATE_STACK, PROT_READ | PROT_WRITE))
 		return err_errno(e, errno, "could not map the translator's stack");
 	hot->private_base = (uint64_t)stack + 4096 + PRIVATE_STACK - 64;
+	hot->half_mask = BIT(63);
 	hot->offset_mask = GUEST_PAGE_MASK;
 	hot->flags_mask = RFLAGS_ARITH;
 	hot->pushf_mask = ~(RFLAGS_ARITH | RFLAGS_VM | RFLAGS_RF);

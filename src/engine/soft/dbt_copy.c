@@ -331,7 +331,7 @@ bool emit_copy(struct tr *t, const struct insn *i)
 		return true;
 	}
 	if (i->mem.is_address)		/* NOP, PREFETCH: nothing to do */
-		return i->flags & INSN_HAS_MEM && !i->gpr_written;
+		return !i->gpr_written;
 	if (!(i->flags & INSN_HAS_MEM))
 		return copy_registers(t, i);
 	if (i->encoding == ENC_LEGACY && op >= 0xa0 && op <= 0xa3)

@@ -61,15 +61,15 @@ static void *emit_exit(struct emit *e, void *leave, enum dbt_reason why, bool ta
  *
  *	mov	rcx, gs:calm
  *	jrcxz	poll
- *	mov	rcx, gs:jump_tag
- *	lea	r14, [r14 + rcx]		; the key: address and tag
+ *	pext	rcx, r14, gs:half_mask
+ *	mov	rcx, gs:id[rcx * 8]
+ *	mov	gs:target, r14			; (first of all)
+ *	lea	r14, [r14 + rcx]		; the key: address and id
  *	pext	rcx, r14, gs:jump_mask
  *	lea	rcx, [rcx + rcx]
  *	mov	rcx, gs:jump[rcx * 8].minus_key
  *	lea	rcx, [rcx + r14]
  *	jrcxz	hit
- *	mov	rcx, gs:minus_tag
- *	lea	r14, [r14 + rcx]
  *	jmp	exit_indirect
  * poll: jmp	exit_poll
  * hit:	pext	rcx, r14, gs:jump_mask
@@ -79,21 +79,22 @@ static void *emit_exit(struct emit *e, void *leave, enum dbt_reason why, bool ta
 void emit_probe(struct dbt *d, struct emit *e)
 {
 	struct host_mem key = GS_HOT(jump[0].minus_key), code = GS_HOT(jump[0].code);
+	struct host_mem id = GS_HOT(id[0]);
 	uint8_t *poll, *hit;
 
-	key.index = code.index = H_TMP;
-	key.scale = code.scale = 3;
+	key.index = code.index = id.index = H_TMP;
+	key.scale = code.scale = id.scale = 3;
 	e_load(e, H_TMP, GS(calm));
 	poll = e_jrcxz(e);
-	e_load(e, H_TMP, GS_HOT(jump_tag));
+	e_store(e, GS_HOT(target), H_ADDR);
+	e_pext(e, H_TMP, H_ADDR, GS_HOT(half_mask));
+	e_load(e, H_TMP, id);
 	e_lea(e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
 	e_pext(e, H_TMP, H_ADDR, GS_HOT(jump_mask));
 	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_TMP));
 	e_load(e, H_TMP, key);
 	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
 	hit = e_jrcxz(e);
-	e_load(e, H_TMP, GS_HOT(minus_tag));
-	e_lea(e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
 	e_jmp(e, d->exit_indirect);
 	e_bind8(e, poll);
 	e_jmp(e, d->exit_poll);
@@ -121,7 +122,7 @@ void dbt_emit_fixed(struct dbt *d)
 	d->exit_chain = emit_exit(&e, leave, REASON_CHAIN, false);
 	d->exit_step = emit_exit(&e, leave, REASON_STEP, false);
 	d->exit_signal = emit_exit(&e, leave, REASON_SIGNAL, false);
-	d->exit_indirect = emit_exit(&e, leave, REASON_INDIRECT, true);
+	d->exit_indirect = emit_exit(&e, leave, REASON_INDIRECT, false);
 	d->exit_poll = emit_exit(&e, leave, REASON_POLL, true);
 	d->indirect = emit_here(&e);
 	emit_probe(d, &e);

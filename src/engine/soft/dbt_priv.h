@@ -67,8 +67,13 @@ struct dbt_hot {
 	uint64_t not_if, not_ac, not_df;
 	struct tlb_view *view_ac, *view_no_ac;	/* supervisor views after STAC, CLAC */
 	uint64_t jump_mask;
-	uint64_t jump_tag;	/* an id of address space and mode, in bits 48-63 */
-	uint64_t minus_tag;	/* its negative */
+	/*
+	 * What a lower [0] and an upper [1] address means depends on: an id of address space
+	 * and mode; for global pages of the upper half of tlb.upper_tag and mode.  [2], [3]:
+	 * the negatives of both.
+	 */
+	uint64_t id[4];
+	uint64_t half_mask;	/* bit 63: which half an address is in */
 	uint64_t private_base;	/* bottom of the private stack: holds ret_miss */
 	uint64_t private_sp;	/* rsp of translated code while it does not run */
 	uint64_t host_sp;	/* rsp of C code meanwhile */
@@ -81,7 +86,7 @@ struct dbt_hot {
 	uint64_t seen_upper;	/* tlb.upper_tag, */
 	uint64_t seen_tag;	/* tlb.fetch_tag and ... */
 	uint32_t seen_changed;	/* ... dbt.changed when the private stack was last valid */
-	struct { uint64_t tag; uint64_t id; } ids[TAG_IDS];	/* jump_tag's of late */
+	struct { uint64_t tag; uint64_t id; } ids[TAG_IDS];	/* ids of late */
 	uint64_t next_id;
 	uint64_t flags;		/* as LAHF and SETO AL leave them in AX */
 	uint8_t in_chunk[256 + 64];		/* 1 for offsets 0-255, 0 beyond */
@@ -110,6 +115,13 @@ struct slot {			/* a direct jump that can be chained */
 	bool far_link;		/* chained between global pages, until upper_tag changes */
 };
 
+/* A block's place in the list of those that depend on a page of RAM. */
+struct page_link {
+	struct tblock *block;
+	gpa_t page;
+	struct page_link *next, **link;
+};
+
 struct tblock {
 	gva_t gva;
 	gpa_t gpa;
@@ -120,7 +132,11 @@ struct tblock {
 	uint8_t *code, *end;	/* executable addresses */
 	uint16_t guest_off[TBLOCK_INSNS + 1];	/* from gva, one more: the end */
 	uint16_t host_off[TBLOCK_INSNS + 1];	/* from code; the last: where the stubs begin */
-	struct tblock *next_hash, *next_page;
+	gpa_t second;		/* page of the last instruction's last bytes, or GPA_NONE */
+	uint64_t id;		/* hot.id that it is right for, and ... */
+	uint32_t foreign;	/* ... runs of that instruction under another */
+	struct tblock *next_hash;
+	struct page_link page[2];	/* of the first and the second page */
 	struct slot *in;
 	struct insn *steps;	/* what is always stepped; step_of[n] - 1 is the place */
 	uint8_t step_of[TBLOCK_INSNS];
@@ -131,7 +147,8 @@ enum {
 	MODE_USER = BIT(0),	/* CPL is not 0 */
 	MODE_SSE = BIT(1), MODE_AVX = BIT(2), MODE_AVX512 = BIT(3),
 	MODE_TSD = BIT(4),	/* RDTSC is privileged */
-	MODE_BITS = 5,
+	MODE_FSGSBASE = BIT(5),
+	MODE_BITS = 6,
 };
 
 #define BLOCK_HASH	(1 << 16)
@@ -152,7 +169,7 @@ struct dbt {
 	struct slot *slots;
 	unsigned int slot_count, slot_max;
 	struct tblock *hash[BLOCK_HASH];
-	struct tblock *page[PAGE_HASH];
+	struct page_link *page[PAGE_HASH];
 	uint32_t generation;		/* counts flushes: older blocks are gone */
 	struct trap_region trap;
 	uint32_t changed;		/* counts invalidations: private stacks are void */
@@ -175,6 +192,7 @@ struct tr {
 	struct insn insn[TBLOCK_INSNS];
 	const struct insn *i;		/* the present one ... */
 	unsigned int n;			/* ... and its number */
+	unsigned int count;		/* of instructions in the block */
 	gva_t rip, next;		/* its address, the following one's */
 	struct near_exit near[64];	/* waiting for an island */
 	unsigned int near_count;
@@ -214,6 +232,7 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 
 /* dbt_cache.c */
 void dbt_insert(struct dbt *d, struct tblock *b);
+void dbt_kill(struct dbt *d, struct tblock *b);
 void dbt_make_room(struct dbt *d);
 struct tblock *dbt_find(struct dbt *d, gva_t gva, gpa_t gpa, uint32_t mode);
 struct tblock *dbt_block_at(struct dbt *d, const void *host_pc);
@@ -221,6 +240,9 @@ struct slot *dbt_slot(struct dbt *d);
 void dbt_unlink_far(struct dbt *d);
 void dbt_link(struct slot *s, struct tblock *to, ptrdiff_t to_exec);
 uint32_t dbt_mode(const struct vcpu *v);
+
+/* dbt_run.c: ids and jump cache for the present address space and mode */
+void dbt_refresh(struct dbt *d, struct vcpu *v);
 
 /* dbt_enter.c */
 void emit_probe(struct dbt *d, struct emit *e);

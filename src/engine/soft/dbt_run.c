@@ -9,6 +9,7 @@
 #include <assert.h>
 #include <stdatomic.h>
 
+#define FOREIGN_MAX	32
 #define LAHF_FLAGS	(RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF)
 
 static void flags_in(const struct vcpu *v, struct dbt_hot *hot)
@@ -51,10 +52,10 @@ static uint64_t tag_id(struct dbt_hot *hot, uint64_t tag)
  * address space, one mode and the blocks alive: tags tell the first two apart, the last
  * empties both.
  */
-static void refresh(struct dbt *d, struct vcpu *v)
+void dbt_refresh(struct dbt *d, struct vcpu *v)
 {
 	struct dbt_hot *hot = dbt_hot(v);
-	uint64_t tag = v->tlb.fetch_tag << MODE_BITS | dbt_mode(v);
+	uint64_t mode = dbt_mode(v), tag = v->tlb.fetch_tag << MODE_BITS | mode;
 
 	if (unlikely(hot->seen_changed != d->changed)) {
 		jump_cache_clear(hot);
@@ -64,6 +65,7 @@ static void refresh(struct dbt *d, struct vcpu *v)
 	if (unlikely(hot->seen_upper != v->tlb.upper_tag)) {
 		dbt_unlink_far(d);
 		hot->seen_upper = v->tlb.upper_tag;
+		hot->seen_tag = ~tag;
 	}
 	hot->view_ac = tlb_view_of(v, VIEW_SUPER_AC);
 	hot->view_no_ac = tlb_view_of(v, v->cr4 & CR4_SMAP ? VIEW_SUPER : VIEW_SUPER_AC);
@@ -72,8 +74,13 @@ static void refresh(struct dbt *d, struct vcpu *v)
 	if ((tag ^ hot->seen_tag) >> MODE_BITS)
 		dbt_empty_private_stack(d, v);
 	hot->seen_tag = tag;
-	hot->jump_tag = tag_id(hot, tag) << 48;
-	hot->minus_tag = -hot->jump_tag;
+	hot->id[0] = tag_id(hot, tag) << 48;
+	hot->id[1] = tag_id(hot, BIT(63) | v->tlb.upper_tag << MODE_BITS | mode) << 48;
+}
+
+static uint64_t jump_key(const struct dbt_hot *hot, gva_t gva)
+{
+	return gva + hot->id[gva >> 63];
 }
 
 static void remember(struct vcpu *v, const struct tblock *b)
@@ -81,7 +88,12 @@ static void remember(struct vcpu *v, const struct tblock *b)
 	struct dbt_hot *hot = dbt_hot(v);
 	unsigned int k = b->gva & (JUMP_CACHE - 1);
 
-	hot->jump[k].minus_key = -(b->gva + hot->jump_tag);
+	if (b->gva >> 63) {
+		if (!gva_is_global(v, b->gva))
+			return;
+		tlb_note_code(&v->tlb, b->gva);
+	}
+	hot->jump[k].minus_key = -jump_key(hot, b->gva);
 	hot->jump[k].code = (uint64_t)b->code;
 }
 
@@ -92,13 +104,13 @@ static void *find_code(struct dbt *d, struct vcpu *v)
 	unsigned int k = v->rip & (JUMP_CACHE - 1);
 	struct dbt_ref ref;
 
-	refresh(d, v);
-	if (hot->jump[k].minus_key == -(v->rip + hot->jump_tag) && hot->jump[k].code)
+	dbt_refresh(d, v);
+	if (hot->jump[k].minus_key == -jump_key(hot, v->rip) && hot->jump[k].code)
 		return (void *)hot->jump[k].code;
 	d->stats.lookups++;
 	if (!d->cfg.find(d->cfg.arg, v, &ref))
 		return NULL;
-	refresh(d, v);	/* finding may have made, and so flushed */
+	dbt_refresh(d, v);	/* finding may have made, and so flushed */
 	remember(v, ref.block);
 	return ref.block->code;
 }
@@ -117,13 +129,16 @@ static enum exec_status step(struct dbt *d, struct vcpu *v, struct tblock *b, un
 			     void **code)
 {
 	uint64_t tag = v->tlb.fetch_tag;
-	uint32_t changed = d->changed, mode = b->mode;
+	uint32_t changed = d->changed, mode = b->mode;	/* before anything is killed */
 	gva_t next = b->gva + b->guest_off[n + 1];
 	enum exec_status st;
 
 	d->stats.steps++;
 	*code = NULL;
 	v->rip = b->gva + b->guest_off[n];
+	if (b->second != GPA_NONE && n + 1U == b->count &&
+	    b->id != dbt_hot(v)->id[b->gva >> 63] && ++b->foreign > FOREIGN_MAX)
+		dbt_kill(d, b);		/* its id is of the past: to be made anew */
 	if (b->step_of[n]) {
 		const struct insn *i = &b->steps[b->step_of[n] - 1];
 
@@ -139,7 +154,7 @@ static enum exec_status step(struct dbt *d, struct vcpu *v, struct tblock *b, un
 	/* 'changed' counts flushes too, after which @b is gone. */
 	if (v->rip == next && d->changed == changed && v->tlb.fetch_tag == tag &&
 	    dbt_mode(v) == mode) {
-		refresh(d, v);
+		dbt_refresh(d, v);
 		*code = b->code + b->host_off[n + 1];
 	} else {
 		*code = find_code(d, v);
@@ -177,7 +192,7 @@ static enum exec_status chain(struct dbt *d, struct vcpu *v, struct slot *s, voi
 		return EXEC_OK;
 	if (d->generation == generation && !s->from->dead)
 		link(d, v, s, ref.block);
-	refresh(d, v);
+	dbt_refresh(d, v);
 	*code = ref.block->code;
 	return EXEC_OK;
 }
@@ -228,7 +243,7 @@ enum exec_status dbt_run(struct dbt *d, struct vcpu *v, const struct dbt_ref *re
 	asm volatile("wrgsbase %0" : : "r" (v));
 	if (!runnable(v))
 		return EXEC_OK;
-	refresh(d, v);
+	dbt_refresh(d, v);
 	while (code && st == EXEC_OK) {
 		d->stats.entries++;
 		flags_in(v, hot);

@@ -158,6 +158,20 @@ static bool emit_privileged(struct tr *t, const struct insn *i)
 	}
 }
 
+static bool emit_read_base(struct tr *t, const struct insn *i)
+{
+	bool fs = i->info->id == INSN_ID_RDFSBASE;
+
+	if (!(t->b->mode & MODE_FSGSBASE))
+		return false;
+	if (fs)
+		(i->opsize == 8 ? e_load : e_load32)(&t->e, H_TMP, GS(seg[SEG_FS].base));
+	else
+		(i->opsize == 8 ? e_load : e_load32)(&t->e, H_TMP, GS(seg[SEG_GS].base));
+	emit_result(t, i);
+	return true;
+}
+
 bool emit_system(struct tr *t, const struct insn *i)
 {
 	if (i->flags & INSN_LOCK)
@@ -171,6 +185,9 @@ bool emit_system(struct tr *t, const struct insn *i)
 	case INSN_ID_PUSHFQ:
 		emit_pushf(t);
 		return true;
+	case INSN_ID_RDFSBASE:
+	case INSN_ID_RDGSBASE:
+		return emit_read_base(t, i);
 	case INSN_ID_MOV_SEG:
 		return emit_read_segment(t, i);
 	default:

@@ -236,7 +236,7 @@ static bool translated(struct soft_vcpu *sv, struct block *b)
 
 	if (dbt_valid(d, v, &b->translation))
 		return true;
-	if (b == sv->once || b->second != GPA_NONE || b->dead || ++b->heat < TRANSLATE_AT)
+	if (b == sv->once || b->dead || ++b->heat < TRANSLATE_AT)
 		return false;
 	b->heat = 0;
 	return dbt_get(d, v, b->gpa, &b->translation);
