@@ -341,7 +341,9 @@ int tlb_init(struct vcpu *v, struct err *e)
 	struct tlb *t = &v->tlb;
 	int64_t *empty = tlb_reserve(TABLE_BYTES, PROT_READ);
 
-	*t = (struct tlb){ .next_tag = 1, .unaligned.table = { empty, empty } };
+	zero_entries(t, sizeof(*t) / 8);
+	t->next_tag = 1;
+	t->unaligned = (struct tlb_view){ .table = { empty, empty } };
 	t->kernel = tlb_reserve(sizeof(*t->kernel), PROT_READ | PROT_WRITE);
 	if (!empty || !t->kernel)
 		goto fail;
@@ -379,5 +381,5 @@ void tlb_destroy(struct vcpu *v)
 	}
 	tlb_frames_free(v);
 	tlb_release(t->unaligned.table[TLB_READ], TABLE_BYTES);
-	*t = (struct tlb){ 0 };
+	zero_entries(t, sizeof(*t) / 8);
 }

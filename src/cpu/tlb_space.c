@@ -26,8 +26,7 @@
 #define KERNEL_REGIONS	32768U	/* 64 GiB of the kernel's */
 #define HALF_BYTES	(TABLE_BYTES / 2)
 
-/* libc's memset uses SIMD registers. */
-static void zero_entries(int64_t *p, uint64_t count)
+void zero_entries(void *p, uint64_t count)
 {
 	asm volatile("rep stosq" : "+D" (p), "+c" (count) : "a" (0) : "memory");
 }
