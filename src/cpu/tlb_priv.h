@@ -62,10 +62,10 @@ struct tlb_kernel_half {
 
 /* --- tlb_space.c --- */
 
-/* Zeroed, sparse memory; NULL: the host refuses. */
 /* Clears @count 64-bit words; libc's memset uses SIMD registers, which may be the guest's. */
 void zero_entries(void *p, uint64_t count);
 
+/* Zeroed, sparse memory; NULL: the host refuses. */
 void *tlb_reserve(uint64_t bytes, int prot);
 void tlb_release(void *p, uint64_t bytes);
 
