@@ -145,8 +145,9 @@ static void encode_modrm(struct gen *g, int digit)
 	} else if (digit < 0 && wide && !(g->flags & F_KREG) && chance(g, 2)) {
 		g->bits_rxb |= 4;
 	}
-	/* Often #UD; in group 0f 01 it would be RDTSCP and the like. */
-	if ((g->flags & F_MEM) && !(g->flags & F_X87) && g->opcode[1] != 0x01 && chance(g, 64))
+	/* Often #UD; 0f 01 would be RDTSCP and the like, 0f 0d is #UD on AMD alone. */
+	if ((g->flags & F_MEM) && !(g->flags & F_X87) && g->opcode[1] != 0x01 &&
+	    g->opcode[1] != 0x0d && chance(g, 64))
 		mem = false;
 	if (!mem) {
 		unsigned int rm = below(g, 8);

@@ -64,6 +64,8 @@ static uint64_t pick_target(struct gen *g)
 {
 	unsigned int near = 1 + below(g, 32);
 
+	if (g->flags & F_INSIDE)
+		return PAGE_VA(DATA_PAGE) + 16 + below(g, 4000);
 	switch (below(g, 24)) {
 	case 0: return PAGE_VA(RO_PAGE) - near;
 	case 1: return PAGE_VA(RO_PAGE) + below(g, 4000);
@@ -255,7 +257,7 @@ static void pick_registers(struct gen *g)
 	in->rflags = RFLAGS_FIXED | RFLAGS_IF | (rnd(g) & RFLAGS_ARITH);
 	if (g->flags & F_STRING ? chance(g, 3) : chance(g, 32))
 		in->rflags |= RFLAGS_DF;
-	if (chance(g, 32) && g->f->encoding[1] != '.')
+	if (chance(g, 32) && g->f->encoding[1] != '.' && !(g->flags & F_NO_AC))
 		in->rflags |= RFLAGS_AC;
 	if (chance(g, 64) && !(g->flags & (F_SEGREG | F_FAR | F_POPF)))
 		in->rflags |= RFLAGS_TF;

@@ -156,6 +156,7 @@ static void make_tables(struct guest *g)
 		[1] = 0x00cf9b000000ffff, [2] = 0x00af9b000000ffff, [3] = 0x00cf93000000ffff,
 		[4] = 0x00cffb000000ffff, [5] = 0x00cff3000000ffff, [6] = 0x00affb000000ffff,
 		[8] = 0x00008b0000000067, [10] = 0x0000820000000fff,
+		[15] = 0x0040f50000000000,	/* the CPU's number as a limit */
 	};
 	unsigned int i;
 

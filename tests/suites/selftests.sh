@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Linux's own x86 self-tests (tools/testing/selftests/x86 of Debian's linux-source-6.1),
-# 64- and 32-bit, static, run in a guest with Debian's cloud kernel: a table of what each
+# 64- and 32-bit, static, run in a guest with Debian's standard kernel: a table of what each
 # comes to under QEMU's TCG and under Vireo.  A test that passes under QEMU and fails
 # here is a failure.  RUN_ON="vireo" leaves QEMU out (its last results are kept).
 cd "$(dirname "$0")/../.." || exit 2
@@ -60,6 +60,7 @@ make_image() {
 	export PATH=/bin
 	mount -t proc proc /proc
 	mount -t tmpfs tmp /tmp
+	ifconfig lo 127.0.0.1 up
 	cd /tests
 	for t in *; do
 		echo "== $t"

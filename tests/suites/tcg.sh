@@ -110,6 +110,7 @@ make_image() {
 	export PATH=/bin
 	mount -t proc proc /proc
 	mount -t tmpfs tmp /tmp
+	ifconfig lo 127.0.0.1 up
 	mkdir -p /dev/shm /tmp/run
 	mount -t tmpfs shm /dev/shm
 	cd /tmp/run
