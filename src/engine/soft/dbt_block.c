@@ -16,19 +16,27 @@ static void emit_step(struct tr *t)
 {
 	struct emit *e = &t->e;
 
-	t->step[t->step_count].rel32 = e_jmp(e, emit_here(e));
-	t->step[t->step_count++].n = t->n;
+	t->step[t->step_count++] = (struct far_exit){
+		.rel32 = e_jmp(e, emit_here(e)), .n = t->n,
+	};
 }
 
 static void emit_step_stubs(struct tr *t)
 {
 	uint32_t id = t->d->block_count << 8;
 	struct emit *e = &t->e;
+	unsigned int last = 0;
 	void *stub = NULL;
 
 	for (unsigned int k = 0; k < t->step_count; k++) {
-		if (!k || t->step[k].n != t->step[k - 1].n) {
+		if (t->step[k].group) {
+			emit_patch32(t->step[k].rel32, e->to_exec,
+				     t->b->code + t->b->cold_off[t->step[k].n]);
+			continue;
+		}
+		if (!stub || t->step[k].n != last) {
 			stub = emit_here(e);
+			last = t->step[k].n;
 			e_store32_imm(e, GS_HOT(arg), id | t->step[k].n);
 			e_jmp(e, t->d->exit_step);
 		}
@@ -84,6 +92,19 @@ static bool copyable_size(const struct insn *i)
 	if (!(i->flags & INSN_HAS_MEM) || i->mem.is_address)
 		return true;
 	return !i->mem.vsib && size && size <= 64;
+}
+
+/* Is @i copied when it stands by itself? */
+bool block_copies(struct tr *t, const struct insn *i)
+{
+	switch (i->info->id) {
+	case INSN_ID_CALL: case INSN_ID_RET: case INSN_ID_JMP: case INSN_ID_LEAVE:
+		return false;
+	default:
+		return i->info->how != HOW_UD && i->info->insn_class == CLASS_INNOCUOUS &&
+		       !(i->flags & INSN_BRANCH) && t->d->cfg.allowed(t->d->cfg.arg, t->v, i) &&
+		       simd_usable(t, i) && !copy_exempt(i) && copyable_size(i);
+	}
 }
 
 static bool emit_in_line(struct tr *t, const struct insn *i, bool *ends)
@@ -149,6 +170,10 @@ static bool emit_insn(struct tr *t)
 {
 	bool ends = false;
 
+	if (t->in_group) {
+		emit_group_member(t, t->i);
+		return false;
+	}
 	if (t->b->second != GPA_NONE && t->n + 1 == t->count)
 		emit_same_space(t);
 	if (!emit_in_line(t, t->i, &ends)) {
@@ -158,16 +183,38 @@ static bool emit_insn(struct tr *t)
 	return ends;
 }
 
+static bool two_lookups(const struct insn *i)
+{
+	return (i->info->id == INSN_ID_PUSH || i->info->id == INSN_ID_CALL) &&
+	       i->op[0].kind == OPND_MEM;
+}
+
+/* The present instruction's code begins here. */
+static void set_off(struct tr *t)
+{
+	uint16_t *off = t->cold ? t->b->cold_off : t->b->host_off;
+
+	off[t->n] = t->e.p + t->e.to_exec - t->b->code;
+}
+
 /*
  * The same, so that every JRCXZ reaches its island: if the instruction took too many
  * bytes it is taken back, islands are put first, and it is emitted again.
  */
 static bool emit_insn_reachable(struct tr *t)
 {
-	struct { uint8_t *p; unsigned int near, step, jump, slots; } mark = {
-		t->e.p, t->near_count, t->step_count, t->jump_count, t->d->slot_count,
-	};
-	bool ends = emit_insn(t);
+	struct { uint8_t *p; unsigned int near, step, jump, slots; } mark;
+	bool ends;
+
+	if (two_lookups(t->i))	/* puts islands itself, in between */
+		emit_islands(t, true);
+	set_off(t);
+	mark.p = t->e.p;
+	mark.near = t->near_count;
+	mark.step = t->step_count;
+	mark.jump = t->jump_count;
+	mark.slots = t->d->slot_count;
+	ends = emit_insn(t);
 
 	if (!mark.near || (islands_reachable(t) && t->near_count < ARRAY_SIZE(t->near) - 4))
 		return ends;
@@ -177,7 +224,7 @@ static bool emit_insn_reachable(struct tr *t)
 	t->jump_count = mark.jump;
 	t->d->slot_count = mark.slots;
 	emit_islands(t, true);
-	t->b->host_off[t->n] = t->e.p + t->e.to_exec - t->b->code;
+	set_off(t);
 	return emit_insn(t);
 }
 
@@ -232,27 +279,64 @@ static unsigned int decode_block(struct tr *t, const uint8_t *page)
 	return n;
 }
 
+static void begin_insn(struct tr *t, unsigned int n)
+{
+	t->n = n;
+	t->i = &t->insn[n];
+	t->rip = t->b->gva + t->b->guest_off[n];
+	t->next = t->b->gva + t->b->guest_off[n + 1];
+}
+
+/* Instruction @n is in a group, perhaps a new one? */
+static void choose_group(struct tr *t, unsigned int n)
+{
+	if (t->in_group && n <= t->in_group->last)
+		return;
+	t->in_group = NULL;
+	if (group_find(t, n, &t->group[t->group_count])) {
+		t->in_group = &t->group[t->group_count++];
+		t->b->leaders |= BIT(n);
+	}
+}
+
+/* The members of the groups once more, each by itself. */
+static void emit_cold_groups(struct tr *t)
+{
+	t->in_group = NULL;
+	t->cold = true;
+	for (unsigned int k = 0; k < t->group_count; k++) {
+		const struct group *g = &t->group[k];
+
+		for (unsigned int n = g->first; n <= g->last; n++) {
+			begin_insn(t, n);
+			emit_insn_reachable(t);
+		}
+		e_jmp(&t->e, t->b->code + t->b->host_off[g->last + 1]);
+		emit_islands(t, false);
+	}
+}
+
 static void emit_block(struct tr *t)
 {
 	struct tblock *b = t->b;
 	bool ends = false;
+	unsigned int n;
 
-	t->next = b->gva;
-	for (t->n = 0; t->n < t->count && !ends; t->n++) {
-		t->i = &t->insn[t->n];
-		t->rip = t->next;
-		t->next += t->i->len;
-		b->guest_off[t->n] = t->rip - b->gva;
-		b->host_off[t->n] = t->e.p + t->e.to_exec - b->code;
+	for (n = 0; n < t->count; n++)
+		b->guest_off[n + 1] = b->guest_off[n] + t->insn[n].len;
+	for (n = 0; n < t->count && !ends; n++) {
+		begin_insn(t, n);
+		choose_group(t, n);
 		ends = emit_insn_reachable(t);
 	}
-	b->count = t->n;
-	b->size = t->next - b->gva;
-	b->guest_off[t->n] = b->size;
-	b->host_off[t->n] = t->e.p + t->e.to_exec - b->code;
+	t->n = b->count = n;
+	b->size = b->guest_off[n];
+	b->host_off[n] = t->e.p + t->e.to_exec - b->code;
 	if (!ends)	/* also behind a step: IRET may go to the next instruction */
-		emit_continue(t, t->next);
+		emit_continue(t, b->gva + b->size);
 	emit_islands(t, false);
+	emit_cold_groups(t);
+	t->n = b->count;
 	emit_taken(t);
 	emit_cross_stubs(t);
 	emit_step_stubs(t);

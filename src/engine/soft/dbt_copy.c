@@ -266,6 +266,21 @@ static bool has_high(const struct insn *i)
 	return false;
 }
 
+/* An operand of 16 bytes that faults unless it is aligned cannot cross a page. */
+static bool must_be_aligned(const struct insn *i)
+{
+	if (i->encoding != ENC_LEGACY || i->info->how != HOW_HOST || i->mem.size != 16)
+		return false;
+	switch (i->info->id) {
+	case INSN_ID_MOVUPS: case INSN_ID_MOVUPD: case INSN_ID_MOVDQU: case INSN_ID_LDDQU:
+	case INSN_ID_PCMPESTRI: case INSN_ID_PCMPESTRM:
+	case INSN_ID_PCMPISTRI: case INSN_ID_PCMPISTRM:
+		return false;
+	default:
+		return true;
+	}
+}
+
 static bool copy_memory(struct tr *t, const struct insn *i)
 {
 	struct fields f = { .reg = NO_REG, .rm = NO_REG, .vvvv = NO_REG, .opcode = NO_REG, .mem = true };
@@ -275,7 +290,7 @@ static bool copy_memory(struct tr *t, const struct insn *i)
 	if (!assign(i, &f, &tp) || (high && tp.count))
 		return false;
 	emit_address(t, i);
-	emit_lookup(t, i->mem.size, i->flags & INSN_MEM_WRITE);
+	emit_lookup(t, must_be_aligned(i) ? 1 : i->mem.size, i->flags & INSN_MEM_WRITE);
 	f.m = AT_INDEX(H_ADDR, H_TMP);
 	if (high) {			/* no REX allowed: the address into rcx */
 		e_lea(&t->e, H_TMP, f.m);
@@ -288,6 +303,28 @@ static bool copy_memory(struct tr *t, const struct insn *i)
 	emit_fields(t, i, &f);
 	store_temps(t, &tp);
 	return true;
+}
+
+bool emit_copy_at(struct tr *t, const struct insn *i, int32_t disp)
+{
+	struct fields f = { .reg = NO_REG, .rm = NO_REG, .vvvv = NO_REG, .opcode = NO_REG, .mem = true };
+	struct temps tp = { .max = 1 };
+
+	if (has_high(i) || !assign(i, &f, &tp))
+		return false;
+	f.m = AT_DISP(H_ADDR, disp);
+	load_temps(t, &tp);
+	emit_fields(t, i, &f);
+	store_temps(t, &tp);
+	return true;
+}
+
+unsigned int copy_temps(const struct insn *i)
+{
+	struct fields f = { .reg = NO_REG, .rm = NO_REG, .vvvv = NO_REG, .opcode = NO_REG };
+	struct temps tp = { .max = 2 };
+
+	return assign(i, &f, &tp) ? tp.count : 3;
 }
 
 static bool copy_registers(struct tr *t, const struct insn *i)

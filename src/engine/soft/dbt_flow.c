@@ -198,7 +198,7 @@ static void *own_code(const struct tr *t, gva_t target)
 {
 	for (unsigned int k = 0; k < t->n; k++)
 		if (t->b->gva + t->b->guest_off[k] == target)
-			return t->b->code + t->b->host_off[k];
+			return block_entry(t->b, k);
 	return NULL;
 }
 

@@ -28,9 +28,9 @@ static unsigned int address_part(struct tr *t, unsigned int reg, unsigned int tm
 	return tmp;
 }
 
-static void emit_effective(struct tr *t, const struct insn *i, unsigned int dst, bool narrow)
+/* @dst = the effective address; @narrow: its low 32 bits.  Clobbers rcx, and r14 as @dst. */
+void emit_effective(struct tr *t, const struct mem_operand *m, unsigned int dst, bool narrow)
 {
-	const struct mem_operand *m = &i->mem;
 	struct host_mem h = { NO_REG, NO_REG, m->scale, false, 0 };
 	struct emit *e = &t->e;
 
@@ -53,19 +53,20 @@ static void emit_effective(struct tr *t, const struct insn *i, unsigned int dst,
 		e_lea(e, dst, h);
 }
 
+void emit_segment_base(struct tr *t, const struct mem_operand *m)
+{
+	if (m->seg != SEG_FS && m->seg != SEG_GS)
+		return;
+	e_load(&t->e, H_TMP, GS_MEM(offsetof(struct vcpu, seg) + m->seg * sizeof(struct segment) +
+				    offsetof(struct segment, base)));
+	e_lea(&t->e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
+}
+
 /* r14 = linear address of @i's memory operand; clobbers rcx. */
 void emit_address(struct tr *t, const struct insn *i)
 {
-	const struct mem_operand *m = &i->mem;
-	struct emit *e = &t->e;
-
-	emit_effective(t, i, H_ADDR, m->addr_size == 4);
-	if (m->seg == SEG_FS || m->seg == SEG_GS) {
-		e_load(e, H_TMP, GS_MEM(offsetof(struct vcpu, seg) +
-					m->seg * sizeof(struct segment) +
-					offsetof(struct segment, base)));
-		e_lea(e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
-	}
+	emit_effective(t, &i->mem, H_ADDR, i->mem.addr_size == 4);
+	emit_segment_base(t, &i->mem);
 }
 
 /* LEA: the address is the value. */
@@ -74,23 +75,27 @@ void emit_lea(struct tr *t, const struct insn *i)
 	unsigned int dst = host_reg[i->op[0].reg];
 	bool narrow = i->mem.addr_size == 4 || i->opsize == 4;
 
-	emit_effective(t, i, dst == IN_MEMORY ? H_ADDR : dst, narrow);
+	emit_effective(t, &i->mem, dst == IN_MEMORY ? H_ADDR : dst, narrow);
 	if (dst == IN_MEMORY)
 		e_store(&t->e, GS_GPR(i->op[0].reg), H_ADDR);
 }
 
-static void near_exit(struct tr *t, uint8_t *rel8, unsigned int size, void *back)
+static void near_exit(struct tr *t, const struct near_exit *x)
 {
-	t->near[t->near_count].rel8 = rel8;
-	t->near[t->near_count].n = t->n;
-	t->near[t->near_count].size = size;
-	t->near[t->near_count++].back = back;
+	t->near[t->near_count++] = *x;
 }
 
 /* The JRCXZ at @rel8 goes to the interpreter with the present instruction. */
 void emit_near_step(struct tr *t, uint8_t *rel8)
 {
-	near_exit(t, rel8, 0, NULL);
+	near_exit(t, &(struct near_exit){ .rel8 = rel8, .n = t->n });
+}
+
+static void far_exit(struct tr *t, const struct near_exit *x)
+{
+	t->step[t->step_count++] = (struct far_exit){
+		.rel32 = e_jmp(&t->e, emit_here(&t->e)), .n = x->n, .group = x->group,
+	};
 }
 
 /*
@@ -114,8 +119,7 @@ void emit_islands(struct tr *t, bool fallthrough)
 			t->cross[t->cross_count].exit = *x;
 			t->cross[t->cross_count++].rel32 = e_jmp(e, emit_here(e));
 		} else {
-			t->step[t->step_count].rel32 = e_jmp(e, emit_here(e));
-			t->step[t->step_count++].n = x->n;
+			far_exit(t, x);
 		}
 	}
 	t->near_count = 0;
@@ -123,10 +127,20 @@ void emit_islands(struct tr *t, bool fallthrough)
 		emit_patch32(over, e->to_exec, emit_here(e));
 }
 
-/* Behind the block: accesses that cross 256 bytes.  Only those that cross a page are steps. */
+/* rcx = 0 if an access of @size bytes at r14 crosses a page */
+static void emit_page_check(struct emit *e, unsigned int size)
+{
+	struct host_mem in_page = GS_HOT(in_page);
+
+	in_page.disp += size - 1;
+	in_page.base = H_TMP;
+	e_pext(e, H_TMP, H_ADDR, GS_HOT(offset_mask));
+	e_movzx8(e, H_TMP, in_page);
+}
+
+/* Behind the block: accesses that cross 256 bytes.  Only those that cross a page matter. */
 void emit_cross_stubs(struct tr *t)
 {
-	struct host_mem in_page;
 	struct emit *e = &t->e;
 
 	for (unsigned int k = 0; k < t->cross_count; k++) {
@@ -134,42 +148,62 @@ void emit_cross_stubs(struct tr *t)
 		uint8_t *crosses;
 
 		emit_patch32(t->cross[k].rel32, e->to_exec, emit_here(e));
-		e_pext(e, H_TMP, H_ADDR, GS_HOT(offset_mask));
-		in_page = GS_HOT(in_page);
-		in_page.disp += x->size - 1;
-		in_page.base = H_TMP;
-		e_movzx8(e, H_TMP, in_page);
+		emit_page_check(e, x->size);
 		crosses = e_jrcxz(e);
 		e_jmp(e, x->back);
 		e_bind8(e, crosses);
-		t->step[t->step_count].rel32 = e_jmp(e, emit_here(e));
-		t->step[t->step_count++].n = x->n;
+		far_exit(t, x);
 	}
 }
 
-/*
- * rcx = host address - r14 for an access of @size bytes at r14, or to the interpreter.
- */
-void emit_lookup(struct tr *t, unsigned int size, bool write)
+static void emit_cross_check(struct tr *t, unsigned int size, bool group)
+{
+	struct host_mem in_chunk = GS_HOT(in_chunk);
+	struct emit *e = &t->e;
+	struct near_exit x = { .n = t->n, .group = group };
+
+	if (size > 64) {
+		emit_page_check(e, size);
+		x.rel8 = e_jrcxz(e);
+	} else {
+		in_chunk.disp += size - 1;
+		in_chunk.base = H_TMP;
+		e_movzx8_rr(e, H_TMP, H_ADDR);
+		e_movzx8(e, H_TMP, in_chunk);
+		x.rel8 = e_jrcxz(e);
+		x.size = size;
+		x.back = emit_here(e);
+	}
+	near_exit(t, &x);
+}
+
+static void lookup(struct tr *t, unsigned int size, bool write, bool group)
 {
 	unsigned int table = write ? H_WRITE : H_READ;
 	struct host_mem entry = AT_SCALE(table, H_TMP, 3);
 	struct emit *e = &t->e;
 
-	if (size > 1) {
-		struct host_mem in_chunk = GS_HOT(in_chunk);
-		uint8_t *crosses;
-
-		in_chunk.disp += size - 1;
-		in_chunk.base = H_TMP;
-		e_movzx8_rr(e, H_TMP, H_ADDR);
-		e_movzx8(e, H_TMP, in_chunk);
-		crosses = e_jrcxz(e);
-		near_exit(t, crosses, size, emit_here(e));
-	}
+	if (size > 1)
+		emit_cross_check(t, size, group);
 	e_rorx(e, H_TMP, H_ADDR, 48);
 	e_shrx(e, H_TMP, H_TMP, table);
 	entry.disp = -TABLE_BIAS;
 	e_load(e, H_TMP, entry);
-	emit_near_step(t, e_jrcxz(e));
+	near_exit(t, &(struct near_exit){ .rel8 = e_jrcxz(e), .n = t->n, .group = group });
+}
+
+/*
+ * rcx = host address - r14 for an access of @size bytes at r14, or to the interpreter.
+ * @size 1 for operands that fault unless they are aligned.
+ */
+void emit_lookup(struct tr *t, unsigned int size, bool write)
+{
+	lookup(t, size, write, false);
+}
+
+/* r14 = host address of the group's @size bytes at r14, or to its cold code. */
+void emit_group_lookup(struct tr *t, unsigned int size, bool write)
+{
+	lookup(t, size, write, true);
+	e_lea(&t->e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
 }

@@ -45,8 +45,9 @@ static const uint8_t host_reg[16] = {
 /* Added to the tables' addresses, which are page-aligned: SHRX takes its count from there. */
 #define TABLE_BIAS	28
 #define TBLOCK_INSNS	64		/* guest instructions in a block at most */
-#define BLOCK_ROOM	32768		/* host bytes a block may need */
+#define BLOCK_ROOM	65536		/* host bytes a block may need */
 #define JUMP_CACHE	2048		/* entries */
+#define GROUP_RANGE	512		/* bytes that a group's operands may span */
 #define TAG_IDS		64
 #define PRIVATE_STACK	(64 * 1024)	/* bytes */
 
@@ -90,7 +91,7 @@ struct dbt_hot {
 	uint64_t next_id;
 	uint64_t flags;		/* as LAHF and SETO AL leave them in AX */
 	uint8_t in_chunk[256 + 64];		/* 1 for offsets 0-255, 0 beyond */
-	uint8_t in_page[GUEST_PAGE_SIZE + 64];	/* 1 for offsets 0-4095, 0 beyond */
+	uint8_t in_page[GUEST_PAGE_SIZE + GROUP_RANGE];	/* 1 for offsets 0-4095, 0 beyond */
 	struct { uint64_t minus_key, code; } jump[JUMP_CACHE];
 };
 
@@ -132,6 +133,8 @@ struct tblock {
 	uint8_t *code, *end;	/* executable addresses */
 	uint16_t guest_off[TBLOCK_INSNS + 1];	/* from gva, one more: the end */
 	uint16_t host_off[TBLOCK_INSNS + 1];	/* from code; the last: where the stubs begin */
+	uint16_t cold_off[TBLOCK_INSNS];	/* of members of groups: their code alone */
+	uint64_t leaders;			/* bit n: first of a group, entered at host_off */
 	gpa_t second;		/* page of the last instruction's last bytes, or GPA_NONE */
 	uint64_t id;		/* hot.id that it is right for, and ... */
 	uint32_t foreign;	/* ... runs of that instruction under another */
@@ -141,6 +144,14 @@ struct tblock {
 	struct insn *steps;	/* what is always stepped; step_of[n] - 1 is the place */
 	uint8_t step_of[TBLOCK_INSNS];
 };
+
+/* Where @b is entered at instruction @n (b->count: behind the last). */
+static inline void *block_entry(const struct tblock *b, unsigned int n)
+{
+	if (n < b->count && b->cold_off[n] && !(b->leaders >> n & 1))
+		return b->code + b->cold_off[n];
+	return b->code + b->host_off[n];
+}
 
 /* What a translation depends on besides the code. */
 enum {
@@ -179,8 +190,29 @@ struct dbt {
 /* A JRCXZ: to the interpreter or, with a size, to the question whether it must. */
 struct near_exit {
 	uint8_t *rel8;
-	uint8_t n, size;
+	uint8_t n;
+	bool group;		/* not to the interpreter: to the group's cold code */
+	uint16_t size;
 	void *back;
+};
+
+/* A way out of the block's code: a step, or to the cold code of the group led by @n. */
+struct far_exit {
+	uint8_t *rel32;
+	uint8_t n;
+	bool group;
+};
+
+/*
+ * Instructions that share one lookup, because their operands are at known distances from
+ * each other and all in one page.
+ */
+struct group {
+	enum { GROUP_MEM, GROUP_PUSH, GROUP_POP } kind;
+	unsigned int first, last;
+	int64_t min;		/* the lowest displacement, and the bytes from there */
+	unsigned int range;
+	bool write;
 };
 
 /* One block being translated. */
@@ -196,10 +228,14 @@ struct tr {
 	gva_t rip, next;		/* its address, the following one's */
 	struct near_exit near[64];	/* waiting for an island */
 	unsigned int near_count;
-	struct { struct near_exit exit; uint8_t *rel32; } cross[2 * TBLOCK_INSNS];
+	struct { struct near_exit exit; uint8_t *rel32; } cross[4 * TBLOCK_INSNS];
 	unsigned int cross_count;
-	struct { uint8_t *rel32; uint8_t n; } step[8 * TBLOCK_INSNS];	/* jumps to step stubs */
+	struct far_exit step[12 * TBLOCK_INSNS];	/* jumps to step stubs and cold code */
 	unsigned int step_count;
+	struct group group[TBLOCK_INSNS / 2];
+	unsigned int group_count;
+	const struct group *in_group;	/* the one being emitted, or NULL */
+	bool cold;			/* emitting members one by one */
 	uint64_t always_step;		/* bit n: instruction n has no code of its own */
 	struct { uint8_t *rel32; gva_t target; } jump[TBLOCK_INSNS + 1];	/* direct jumps */
 	unsigned int jump_count;
@@ -211,10 +247,22 @@ void emit_lookup(struct tr *t, unsigned int size, bool write);
 void emit_near_step(struct tr *t, uint8_t *rel8);
 void emit_islands(struct tr *t, bool fallthrough);
 void emit_cross_stubs(struct tr *t);
+void emit_group_lookup(struct tr *t, unsigned int size, bool write);
+void emit_effective(struct tr *t, const struct mem_operand *m, unsigned int dst, bool narrow);
+void emit_segment_base(struct tr *t, const struct mem_operand *m);
 void emit_lea(struct tr *t, const struct insn *i);
 
 /* dbt_copy.c: false if @i is not of a kind that can be copied; nothing was emitted then. */
 bool emit_copy(struct tr *t, const struct insn *i);
+/* The same with the memory operand at host address r14 + @disp, rcx free. */
+bool emit_copy_at(struct tr *t, const struct insn *i, int32_t disp);
+/* How many temporaries emit_copy or emit_copy_at need besides; more than 2: not copyable. */
+unsigned int copy_temps(const struct insn *i);
+
+/* dbt_group.c */
+bool group_find(struct tr *t, unsigned int n, struct group *g);
+void emit_group_member(struct tr *t, const struct insn *i);
+bool block_copies(struct tr *t, const struct insn *i);
 
 /* dbt_flow.c: false if @i is not a stack or control-flow instruction that is done in line. */
 bool emit_flow(struct tr *t, const struct insn *i, bool *ends);

@@ -155,7 +155,7 @@ static enum exec_status step(struct dbt *d, struct vcpu *v, struct tblock *b, un
 	if (v->rip == next && d->changed == changed && v->tlb.fetch_tag == tag &&
 	    dbt_mode(v) == mode) {
 		dbt_refresh(d, v);
-		*code = b->code + b->host_off[n + 1];
+		*code = block_entry(b, n + 1);
 	} else {
 		*code = find_code(d, v);
 	}
@@ -197,16 +197,29 @@ static enum exec_status chain(struct dbt *d, struct vcpu *v, struct slot *s, voi
 	return EXEC_OK;
 }
 
+/* The instruction of @b whose code, hot or cold, @pc is in. */
+static unsigned int insn_at(const struct tblock *b, const uint8_t *pc)
+{
+	unsigned int off = pc - b->code, n = 0, best = 0;
+
+	if (off < b->host_off[b->count]) {
+		while (n + 1U < b->count && off >= b->host_off[n + 1])
+			n++;
+		return n;
+	}
+	for (; n < b->count; n++)
+		if (b->cold_off[n] && b->cold_off[n] <= off && b->cold_off[n] >= b->cold_off[best])
+			best = n;
+	return best;
+}
+
 static enum exec_status host_fault(struct dbt *d, struct vcpu *v, void **code)
 {
 	const uint8_t *pc = (const uint8_t *)dbt_hot(v)->fault_pc;
 	struct tblock *b = dbt_block_at(d, pc);
-	unsigned int n = 0;
 
 	assert(b);	/* fixed code does not fault */
-	while (n + 1U < b->count && pc >= b->code + b->host_off[n + 1])
-		n++;
-	return step(d, v, b, n, code);
+	return step(d, v, b, insn_at(b, pc), code);
 }
 
 /* Sees to why translated code left; *code: where to go on, NULL: nowhere. */
