@@ -173,18 +173,32 @@ unsigned int case_compare(FILE *f, const struct test_case *c, const struct outco
 	return n + compare_memory(f, c, h, g);
 }
 
-void case_print(FILE *f, const struct test_case *c)
+static bool disassemble(const struct test_case *c, ZydisDisassembledInstruction *d)
 {
 	static const ZydisMachineMode modes[] = {
 		[CODE_16] = ZYDIS_MACHINE_MODE_LONG_COMPAT_16,
 		[CODE_32] = ZYDIS_MACHINE_MODE_LONG_COMPAT_32,
 		[CODE_64] = ZYDIS_MACHINE_MODE_LONG_64,
 	};
+
+	memset(d, 0, sizeof(*d));
+	return ZYAN_SUCCESS(ZydisDisassembleIntel(modes[c->code_size], c->in.rip, c->code,
+						  c->len, d));
+}
+
+bool case_decodes(const struct test_case *c)
+{
+	ZydisDisassembledInstruction d;
+
+	return disassemble(c, &d);
+}
+
+void case_print(FILE *f, const struct test_case *c)
+{
 	ZydisDisassembledInstruction d;
 	unsigned int i;
 
-	memset(&d, 0, sizeof(d));
-	if (!ZYAN_SUCCESS(ZydisDisassembleIntel(modes[c->code_size], c->in.rip, c->code, c->len, &d)))
+	if (!disassemble(c, &d))
 		strcpy(d.text, "(no instruction)");
 	fprintf(f, "%s: %s  [", c->form->name, d.text);
 	for (i = 0; i < c->len; i++)

@@ -10,6 +10,8 @@
 /* How many things differ; @f (may be NULL) gets a line for each. */
 unsigned int case_compare(FILE *f, const struct test_case *c, const struct outcome *host,
 			  const struct outcome *engine);
+/* The decoder knows the instruction. */
+bool case_decodes(const struct test_case *c);
 /* One line: the form and the instruction. */
 void case_print(FILE *f, const struct test_case *c);
 /* The registers before and after. */

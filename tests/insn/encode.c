@@ -189,11 +189,63 @@ static unsigned int imm_size(struct gen *g, const char *token)
 	}
 }
 
+/*
+ * Opcodes that an ANY form may have.  Refused are what would leave the arena or the child
+ * (branches, system calls, bit strings, gathers), what differs by nature (time, random
+ * numbers, CPUID, descriptor tables, XSAVE) and what other forms try with care.
+ */
+static bool allowed(unsigned int map, uint8_t op, bool vex)
+{
+	static const uint8_t refused[] = {
+		0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0d, 0x0f, 0x1a, 0x1b,
+		0x24, 0x26, 0x30, 0x31, 0x32, 0x33, 0x34, 0x35, 0x36, 0x37, 0x78, 0x79, 0xa0, 0xa1,
+		0xa2, 0xa3, 0xa8, 0xa9, 0xaa, 0xab, 0xae, 0xb2, 0xb3, 0xb4, 0xb5, 0xbb, 0xc7, 0xf7,
+	};
+	unsigned int i;
+
+	if (map == 1 && !vex) {
+		if ((op >= 0x80 && op <= 0x8f) || (op >= 0x20 && op <= 0x23) ||
+		    (op >= 0xc8 && op <= 0xcf))
+			return false;
+		for (i = 0; i < sizeof(refused); i++)
+			if (refused[i] == op)
+				return false;
+		return true;
+	}
+	if (map == 1)
+		return op != 0xae && op != 0xf7 && op != 0xc7;
+	if (map == 3)
+		return op != 0xcc && op != 0xf0;
+	if (vex)
+		return !(op >= 0x90 && op <= 0x93) && !(op >= 0xa0 && op <= 0xa3) &&
+		       op != 0xc6 && op != 0xc7 && op != 0x49 && op != 0x4b && op != 0x5c &&
+		       op != 0x5e && op != 0x8c && op != 0x8e && !(op >= 0x2c && op <= 0x2f);
+	return !(op >= 0x80 && op <= 0x82) && !(op >= 0xc8 && op <= 0xcd) && op < 0xf2;
+}
+
+static void encode_any(struct gen *g)
+{
+	unsigned int map = g->vex_kind ? g->vex[1] : 1;
+	uint8_t op;
+
+	if (!g->vex_kind && g->opcode_len == 2)
+		map = g->opcode[1] == 0x38 ? 2 : 3;
+	do
+		op = rnd(g);
+	while (!allowed(map, op, g->vex_kind));
+	/* 0f 38 and 0f 3a are not opcodes but maps. */
+	if (map == 1 && !g->vex_kind && (op == 0x38 || op == 0x3a || op == 0x39 || op == 0x3b))
+		op = 0x58;
+	g->opcode[g->opcode_len++] = op;
+}
+
 static void encode_token(struct gen *g, const char *t)
 {
 	unsigned int n;
 
-	if (t[0] == 'p') {
+	if (t[0] == '?') {
+		encode_any(g);
+	} else if (t[0] == 'p') {
 		g->mandatory = strtoul(t + 1, NULL, 16);
 	} else if ((t[0] == 'v' || t[0] == 'e') && t[1] == '.') {
 		g->vex_kind = t[0];
@@ -247,6 +299,8 @@ static void put_vex(struct gen *g)
 
 	if (g->flags & F_KREG)
 		v &= 7;
+	if (g->flags & F_ANY_FAULT && chance(g, 2))
+		v = 0;		/* any opcode: most have no third operand */
 	if (g->c->code_size != CODE_64) {
 		rxb |= 6;	/* else it is LES, LDS or BOUND */
 		v &= 7;
@@ -265,7 +319,7 @@ static void put_vex(struct gen *g)
 	put8(g->c, 0x62);
 	put8(g->c, rxb << 5 | 0x10 | g->vex[1]);
 	put8(g->c, w << 7 | (~v & 15) << 3 | 4 | pp_code(g->vex[0]));
-	put8(g->c, (chance(g, 3) && !chance(g, 8)) << 7 | l << 5 | 8 |
+	put8(g->c, chance(g, 4) << 7 | l << 5 | 8 |
 	     (g->flags & F_MASKED ? below(g, 8) : 0));
 }
 

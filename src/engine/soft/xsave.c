@@ -338,7 +338,7 @@ static int masked_store(struct vcpu *v, const struct insn *i, const uint8_t *src
 static int exec_maskmovdqu(struct vcpu *v, const struct insn *i)
 {
 	uint8_t src[16], mask[16];
-	int st = host_check_sse(v);
+	int st = i->flags & INSN_VEX ? host_check_avx(v) : host_check_sse(v);
 
 	if (st != EXEC_OK)
 		return st;
@@ -400,7 +400,7 @@ exec_fn host_special(const struct insn *i)
 		return exec_xsaveopt;
 	case INSN_ID_XRSTOR: case INSN_ID_XRSTOR64:
 		return exec_xrstor;
-	case INSN_ID_MASKMOVDQU:
+	case INSN_ID_MASKMOVDQU: case INSN_ID_VMASKMOVDQU:
 		return exec_maskmovdqu;
 	case INSN_ID_MASKMOVQ:
 		return exec_maskmovq;
