@@ -262,12 +262,28 @@ static struct vex read_vex(const struct insn *i)
 	return x;
 }
 
+/*
+ * W that stands for a 64-bit general register or integer is ignored outside 64-bit mode,
+ * also where the integer is in memory.
+ */
+static bool w_is_ignored(const struct insn *i, const struct names *n)
+{
+	switch (i->info->id) {
+	case INSN_ID_VMOVD: case INSN_ID_VPEXTRD: case INSN_ID_VPINSRD:
+	case INSN_ID_VCVTSI2SS: case INSN_ID_VCVTSI2SD:
+	case INSN_ID_VCVTUSI2SS: case INSN_ID_VCVTUSI2SD:
+		return true;
+	default:
+		return n->any;
+	}
+}
+
 static void put_vex(struct out *o, const struct insn *i, const struct names *n)
 {
 	struct vex x = read_vex(i);
 
 	if (i->code_size != CODE_64) {
-		x.rex &= n->any ? 0 : REX_W;
+		x.rex &= w_is_ignored(i, n) ? 0 : REX_W;
 		x.vvvv &= 7;
 	}
 	x.rex = new_rex(n, x.rex);
@@ -293,7 +309,7 @@ static void put_evex(struct out *o, const struct insn *i, const struct names *n)
 		vvvv &= 7;
 		high = 0x10;
 		last |= 8;
-		if (n->any)
+		if (w_is_ignored(i, n))
 			w = 0;
 	}
 	rex = new_rex(n, rex);
