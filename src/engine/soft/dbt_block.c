@@ -185,8 +185,12 @@ static bool emit_insn(struct tr *t)
 
 static bool two_lookups(const struct insn *i)
 {
-	return (i->info->id == INSN_ID_PUSH || i->info->id == INSN_ID_CALL) &&
-	       i->op[0].kind == OPND_MEM;
+	switch (i->info->id) {
+	case INSN_ID_PUSH: case INSN_ID_CALL: case INSN_ID_JMP:
+		return i->op[0].kind == OPND_MEM;
+	default:
+		return false;
+	}
 }
 
 /* The present instruction's code begins here. */
@@ -203,7 +207,7 @@ static void set_off(struct tr *t)
  */
 static bool emit_insn_reachable(struct tr *t)
 {
-	struct { uint8_t *p; unsigned int near, step, jump, slots; } mark;
+	struct { uint8_t *p; unsigned int near, step, jump, slots, probes; } mark;
 	bool ends;
 
 	if (two_lookups(t->i))	/* puts islands itself, in between */
@@ -214,6 +218,7 @@ static bool emit_insn_reachable(struct tr *t)
 	mark.step = t->step_count;
 	mark.jump = t->jump_count;
 	mark.slots = t->d->slot_count;
+	mark.probes = t->probe_calls;
 	ends = emit_insn(t);
 
 	if (!mark.near || (islands_reachable(t) && t->near_count < ARRAY_SIZE(t->near) - 4))
@@ -223,6 +228,7 @@ static bool emit_insn_reachable(struct tr *t)
 	t->step_count = mark.step;
 	t->jump_count = mark.jump;
 	t->d->slot_count = mark.slots;
+	t->probe_calls = mark.probes;
 	emit_islands(t, true);
 	set_off(t);
 	return emit_insn(t);
@@ -338,6 +344,7 @@ static void emit_block(struct tr *t)
 	emit_cold_groups(t);
 	t->n = b->count;
 	emit_taken(t);
+	emit_call_probes(t);
 	emit_cross_stubs(t);
 	emit_step_stubs(t);
 	b->end = t->e.p + t->e.to_exec;

@@ -61,9 +61,8 @@ static void *emit_exit(struct emit *e, void *leave, enum dbt_reason why, bool ta
  *
  *	mov	rcx, gs:calm
  *	jrcxz	poll
- *	pext	rcx, r14, gs:half_mask
- *	mov	rcx, gs:id[rcx * 8]
- *	mov	gs:target, r14			; (first of all)
+ *	mov	gs:target, r14
+ *	mov	rcx, gs:id[half]
  *	lea	r14, [r14 + rcx]		; the key: address and id
  *	pext	rcx, r14, gs:jump_mask
  *	lea	rcx, [rcx + rcx]
@@ -75,19 +74,28 @@ static void *emit_exit(struct emit *e, void *leave, enum dbt_reason why, bool ta
  * hit:	pext	rcx, r14, gs:jump_mask
  *	lea	rcx, [rcx + rcx]
  *	jmp	gs:jump[rcx * 8].code
+ *
+ * @half says which half of the address space is looked for: code jumps within its own, and
+ * the rare other jump misses.  HALF_EITHER asks the address.
  */
-void emit_probe(struct dbt *d, struct emit *e)
+void emit_probe(struct dbt *d, struct emit *e, enum probe_half half)
 {
 	struct host_mem key = GS_HOT(jump[0].minus_key), code = GS_HOT(jump[0].code);
 	struct host_mem id = GS_HOT(id[0]);
 	uint8_t *poll, *hit;
 
-	key.index = code.index = id.index = H_TMP;
-	key.scale = code.scale = id.scale = 3;
+	key.index = code.index = H_TMP;
+	key.scale = code.scale = 3;
 	e_load(e, H_TMP, GS(calm));
 	poll = e_jrcxz(e);
 	e_store(e, GS_HOT(target), H_ADDR);
-	e_pext(e, H_TMP, H_ADDR, GS_HOT(half_mask));
+	if (half == HALF_EITHER) {
+		e_pext(e, H_TMP, H_ADDR, GS_HOT(half_mask));
+		id.index = H_TMP;
+		id.scale = 3;
+	} else {
+		id.disp += 8 * half;
+	}
 	e_load(e, H_TMP, id);
 	e_lea(e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
 	e_pext(e, H_TMP, H_ADDR, GS_HOT(jump_mask));
@@ -125,7 +133,7 @@ void dbt_emit_fixed(struct dbt *d)
 	d->exit_indirect = emit_exit(&e, leave, REASON_INDIRECT, false);
 	d->exit_poll = emit_exit(&e, leave, REASON_POLL, true);
 	d->indirect = emit_here(&e);
-	emit_probe(d, &e);
+	emit_probe(d, &e, HALF_EITHER);
 	emit_ret_miss(d, &e);
 	d->first = d->next = e.p;
 }

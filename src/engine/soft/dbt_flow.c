@@ -164,6 +164,11 @@ static bool kernel_target(const struct tr *t, gva_t target)
 	return !(t->b->mode & MODE_USER) && target >> 63 && t->b->gva >> 63;
 }
 
+static enum probe_half half_of(const struct tr *t)
+{
+	return t->b->gva >> 63 ? HALF_UPPER : HALF_LOWER;
+}
+
 /*
  * Where the jump at @rel32 to @target goes: a slot's stub, which leaves for the target to
  * be found and chained; or, to another page that may be mapped differently the next
@@ -177,7 +182,7 @@ static void emit_slot_stub(struct tr *t, uint8_t *rel32, gva_t target)
 	if (!same_page(t, target)) {
 		probe = here;
 		e_mov_imm(e, H_ADDR, target);
-		emit_probe(t->d, e);
+		emit_probe(t->d, e, half_of(t));
 		here = emit_here(e);
 	}
 	if (!probe || kernel_target(t, target)) {
@@ -300,6 +305,24 @@ static void emit_return_point(struct tr *t)
 	e_bind8(e, same);
 }
 
+/* To hot.target, through a lookup of this call's own: the host predicts it by its place. */
+static void emit_indirect_call(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	e_load(e, H_ADDR, GS_HOT(target));
+	t->probe_call[t->probe_calls++] = e_call(e, emit_here(e));
+}
+
+/* The lookups, behind the block. */
+void emit_call_probes(struct tr *t)
+{
+	for (unsigned int k = 0; k < t->probe_calls; k++) {
+		emit_patch32(t->probe_call[k], t->e.to_exec, emit_here(&t->e));
+		emit_probe(t->d, &t->e, half_of(t));
+	}
+}
+
 static bool emit_call(struct tr *t, const struct insn *i)
 {
 	struct emit *e = &t->e;
@@ -315,8 +338,7 @@ static bool emit_call(struct tr *t, const struct insn *i)
 			return false;
 		e_store(e, GS_HOT(target), value_of(t, i->op[0].reg, H_TMP));
 		emit_push_imm(t, t->next);
-		e_load(e, H_ADDR, GS_HOT(target));
-		e_call(e, t->d->indirect);
+		emit_indirect_call(t);
 		break;
 	case OPND_MEM:
 		if (i->opsize != 8)
@@ -325,8 +347,7 @@ static bool emit_call(struct tr *t, const struct insn *i)
 		e_store(e, GS_HOT(target), H_TMP);
 		emit_islands(t, true);
 		emit_push_imm(t, t->next);
-		e_load(e, H_ADDR, GS_HOT(target));
-		e_call(e, t->d->indirect);
+		emit_indirect_call(t);
 		break;
 	default:
 		return false;
@@ -359,14 +380,15 @@ static bool emit_jmp(struct tr *t, const struct insn *i)
 		if (i->opsize != 8)
 			return false;
 		e_mov_rr(e, H_ADDR, value_of(t, i->op[0].reg, H_TMP));
-		e_jmp(e, t->d->indirect);
+		emit_probe(t->d, e, half_of(t));
 		return true;
 	case OPND_MEM:
 		if (i->opsize != 8)
 			return false;
 		emit_load_operand(t, i);
 		e_mov_rr(e, H_ADDR, H_TMP);
-		e_jmp(e, t->d->indirect);
+		emit_islands(t, true);
+		emit_probe(t->d, e, half_of(t));
 		return true;
 	default:
 		return false;

@@ -239,6 +239,8 @@ struct tr {
 	uint64_t always_step;		/* bit n: instruction n has no code of its own */
 	struct { uint8_t *rel32; gva_t target; } jump[TBLOCK_INSNS + 1];	/* direct jumps */
 	unsigned int jump_count;
+	uint8_t *probe_call[TBLOCK_INSNS];	/* indirect calls */
+	unsigned int probe_calls;
 };
 
 /* dbt_mem.c */
@@ -267,6 +269,7 @@ bool block_copies(struct tr *t, const struct insn *i);
 /* dbt_flow.c: false if @i is not a stack or control-flow instruction that is done in line. */
 bool emit_flow(struct tr *t, const struct insn *i, bool *ends);
 void emit_taken(struct tr *t);
+void emit_call_probes(struct tr *t);
 void emit_continue(struct tr *t, gva_t rip);
 
 void emit_push_scratch(struct tr *t);
@@ -293,7 +296,8 @@ uint32_t dbt_mode(const struct vcpu *v);
 void dbt_refresh(struct dbt *d, struct vcpu *v);
 
 /* dbt_enter.c */
-void emit_probe(struct dbt *d, struct emit *e);
+enum probe_half { HALF_LOWER, HALF_UPPER, HALF_EITHER };
+void emit_probe(struct dbt *d, struct emit *e, enum probe_half half);
 void dbt_trap_init(struct dbt *d);
 void dbt_emit_fixed(struct dbt *d);
 void dbt_enter(struct dbt *d, struct vcpu *v, void *code);
