@@ -140,6 +140,17 @@ bool block_worthwhile(struct soft_vcpu *sv, gpa_t gpa)
 	return yes;
 }
 
+void block_paid(struct soft *s, gpa_t gpa)
+{
+	struct code_page *p;
+
+	soft_lock(s);
+	p = page_find(s, ALIGN_DOWN(gpa, GUEST_PAGE_SIZE));
+	if (p)
+		p->drops = 0;
+	soft_unlock(s);
+}
+
 static struct code_page *page_make(struct soft *s, gpa_t base)
 {
 	struct code_page *p = page_find(s, base);

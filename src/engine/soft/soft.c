@@ -239,6 +239,7 @@ static bool translated(struct soft_vcpu *sv, struct block *b)
 	if (b == sv->once || b->dead || ++b->heat < TRANSLATE_AT)
 		return false;
 	b->heat = 0;
+	block_paid(sv->engine, b->gpa);
 	return dbt_get(d, v, b->gpa, &b->translation);
 }
 

@@ -123,6 +123,8 @@ struct block *block_insert(struct soft_vcpu *sv, gpa_t gpa, gpa_t second, unsign
 			   unsigned int count);
 /* False: code in this page changes so often that a block would not pay. */
 bool block_worthwhile(struct soft_vcpu *sv, gpa_t gpa);
+/* A block at @gpa ran often since it was made: what was dropped in its page is forgiven. */
+void block_paid(struct soft *s, gpa_t gpa);
 /* gpa_space.code_write: [gpa, gpa+len) is about to be written. */
 void blocks_code_write(void *arg, gpa_t gpa, uint64_t len);
 
