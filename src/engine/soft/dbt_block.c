@@ -170,10 +170,8 @@ static bool emit_insn(struct tr *t)
 {
 	bool ends = false;
 
-	if (t->in_group) {
-		emit_group_member(t, t->i);
-		return false;
-	}
+	if (t->in_group)
+		return emit_group_member(t, t->i);
 	if (t->b->second != GPA_NONE && t->n + 1 == t->count)
 		emit_same_space(t);
 	if (!emit_in_line(t, t->i, &ends)) {

@@ -135,6 +135,8 @@ static bool find_stack(struct tr *t, unsigned int n, struct group *g)
 
 	while (k < limit && (push ? pushes(&t->insn[k]) : pops(&t->insn[k])))
 		k++;
+	if (!push && k < limit && t->insn[k].info->id == INSN_ID_RET)
+		k++;
 	*g = (struct group){
 		.kind = push ? GROUP_PUSH : GROUP_POP, .first = n, .last = k - 1,
 		.range = 8 * (k - n), .min = push ? -8 * (int64_t)(k - n) : 0, .write = push,
@@ -197,8 +199,19 @@ static void emit_group_pop(struct tr *t, const struct group *g, const struct ins
 	}
 }
 
-/* The present instruction as part of t->in_group. */
-void emit_group_member(struct tr *t, const struct insn *i)
+/* RET behind POPs: its address is the group's last value. */
+static void emit_group_ret(struct tr *t, const struct group *g, const struct insn *i)
+{
+	unsigned int more = i->op_count && i->op[0].kind == OPND_IMM ? (uint16_t)i->imm : 0;
+	struct emit *e = &t->e;
+
+	e_load(e, H_ADDR, AT_DISP(H_ADDR, 8 * (int)(t->n - g->first)));
+	e_lea(e, H_GRSP, AT_DISP(H_GRSP, g->range + more));
+	e8(e, 0xc3);
+}
+
+/* The present instruction as part of t->in_group; true if nothing runs on behind it. */
+bool emit_group_member(struct tr *t, const struct insn *i)
 {
 	const struct group *g = t->in_group;
 
@@ -209,6 +222,10 @@ void emit_group_member(struct tr *t, const struct insn *i)
 		emit_group_push(t, g, i);
 		break;
 	case GROUP_POP:
+		if (i->info->id == INSN_ID_RET) {
+			emit_group_ret(t, g, i);
+			return true;
+		}
 		emit_group_pop(t, g, i);
 		break;
 	default:
@@ -216,10 +233,11 @@ void emit_group_member(struct tr *t, const struct insn *i)
 			emit_copy_at(t, i, place_of(t, t->n) - g->min);
 		else
 			emit_copy(t, i);
-		return;
+		return false;
 	}
 	/* The stack pointer moves once, when nothing can fault any more. */
 	if (t->n == g->last)
 		e_lea(&t->e, H_GRSP, AT_DISP(H_GRSP, g->kind == GROUP_PUSH ? -(int)g->range
 									   : (int)g->range));
+	return false;
 }

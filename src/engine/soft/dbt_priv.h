@@ -263,7 +263,7 @@ unsigned int copy_temps(const struct insn *i);
 
 /* dbt_group.c */
 bool group_find(struct tr *t, unsigned int n, struct group *g);
-void emit_group_member(struct tr *t, const struct insn *i);
+bool emit_group_member(struct tr *t, const struct insn *i);
 bool block_copies(struct tr *t, const struct insn *i);
 
 /* dbt_flow.c: false if @i is not a stack or control-flow instruction that is done in line. */
