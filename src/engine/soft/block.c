@@ -9,6 +9,7 @@
  *
  * Source for what must hold: Intel SDM volume 3, "Handling Self- and Cross-Modifying Code".
  */
+#include "cpu/fpu.h"
 #include "cpu/mmu.h"
 #include "engine/soft/soft_priv.h"
 
@@ -95,6 +96,8 @@ static void *arena_alloc(struct soft *s, uint64_t size)
 /* Forgets every block.  No vCPU is inside one. */
 void blocks_flush(struct soft *s)
 {
+	if (s->vcpu)	/* libc's free() may use SIMD registers */
+		fpu_put(s->vcpu->v);
 	if (s->dbt)
 		dbt_flush(s->dbt);
 	for (unsigned int i = 0; i < ARRAY_SIZE(s->pages); i++) {

@@ -46,7 +46,12 @@ static void bind(struct soft_vcpu *sv, struct insn *i)
 {
 	if (i->exec)
 		return;
-	i->exec = i->info->how == HOW_HOST ? host_select(sv, i) : exec_select(i);
+	if (i->info->how != HOW_HOST) {
+		i->exec = exec_select(i);
+		return;
+	}
+	fpu_put(sv->v);
+	i->exec = host_select(sv, i);
 }
 
 bool insn_bind(struct soft_vcpu *sv, struct insn *i)
@@ -100,20 +105,20 @@ static enum exec_status decode_one(struct soft_vcpu *sv, gva_t linear, const uin
 				   unsigned int avail, bool keep, bool first, struct insn *out,
 				   struct fetch *f, bool *more)
 {
-	unsigned int mode = sv->v->code_size | sv->decode_mode;
+	unsigned int code_size = sv->v->code_size;
 	enum exec_status st;
 	enum decode_result r;
 
 	f->avail = 0;
 	f->second = GPA_NONE;
 	fetch_copy(f, p, MIN(avail, INSN_MAX_LEN));
-	r = insn_decode(out, f->bytes, f->avail, mode);
+	r = memo_decode(sv, out, f->bytes, f->avail, code_size);
 	*more = r == DECODE_MORE;
 	if (*more && first) {
 		st = fetch_second(sv, linear, keep, f);
 		if (st != EXEC_OK)
 			return st;
-		r = insn_decode(out, f->bytes, f->avail, mode);
+		r = memo_decode(sv, out, f->bytes, f->avail, code_size);
 	}
 	if (!*more || first)
 		bind_failure(sv, out, r);
@@ -211,9 +216,10 @@ static enum exec_status block_make(struct soft_vcpu *sv, gva_t linear, gpa_t gpa
 	enum exec_status st;
 	gpa_t second = GPA_NONE;
 
-	fpu_put(sv->v);
-	if (snippets_full(sv->engine))
+	if (snippets_full(sv->engine)) {
+		fpu_put(sv->v);
 		snippets_flush(sv->engine);
+	}
 	if (keep)
 		soft_mark_page(sv, gpa);
 	if (p) {

@@ -25,6 +25,9 @@ struct dbt_config {
 	bool (*bind)(void *arg, struct vcpu *v, struct insn *i);
 	/* The translation at v->rip, if the interpreter knows one. */
 	bool (*find)(void *arg, struct vcpu *v, struct dbt_ref *ref);
+	/* Decodes 64-bit code as the guest's CPU model has it; @avail bytes, 15 are enough. */
+	enum decode_result (*decode)(void *arg, struct vcpu *v, struct insn *out,
+				     const uint8_t *bytes, unsigned int avail);
 	/* May the guest's CPU model execute @i?  (Else it stays with the interpreter.) */
 	bool (*allowed)(void *arg, const struct vcpu *v, const struct insn *i);
 	/* Called for a page before code of it is translated: stores must be caught from now on. */

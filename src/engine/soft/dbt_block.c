@@ -232,6 +232,12 @@ static bool emit_insn_reachable(struct tr *t)
 	return emit_insn(t);
 }
 
+static enum decode_result decode(struct tr *t, struct insn *i, const uint8_t *bytes,
+				 unsigned int room)
+{
+	return t->d->cfg.decode(t->d->cfg.arg, t->v, i, bytes, room);
+}
+
 /* The last instruction's bytes go on in the next page: it becomes part of the block. */
 static bool decode_crossing(struct tr *t, struct insn *i, const uint8_t *bytes, unsigned int room)
 {
@@ -248,7 +254,7 @@ static bool decode_crossing(struct tr *t, struct insn *i, const uint8_t *bytes, 
 	t->d->cfg.protect(t->d->cfg.arg, t->v, gpa);
 	for (unsigned int k = 0; k < INSN_MAX_LEN; k++)
 		both[k] = k < room ? bytes[k] : p[k - room];
-	if (insn_decode(i, both, INSN_MAX_LEN, CODE_64) != DECODE_OK || i->len <= room)
+	if (decode(t, i, both, INSN_MAX_LEN) != DECODE_OK || i->len <= room)
 		return false;
 	t->b->second = gpa;
 	if (next >> 63)
@@ -270,7 +276,7 @@ static unsigned int decode_block(struct tr *t, const uint8_t *page)
 	for (n = 0; n < TBLOCK_INSNS && off < GUEST_PAGE_SIZE; n++) {
 		unsigned int room = GUEST_PAGE_SIZE - off;
 		struct insn *i = &t->insn[n];
-		enum decode_result r = insn_decode(i, page + off, room, CODE_64);
+		enum decode_result r = decode(t, i, page + off, room);
 
 		if (r == DECODE_MORE && decode_crossing(t, i, page + off, room))
 			return n + 1;

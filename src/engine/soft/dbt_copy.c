@@ -35,10 +35,13 @@ static void copy_prefixes(struct tr *t, const struct insn *i, const struct field
 	if (f->mem && f->m.gs)
 		e8(&t->e, 0x65);
 	for (unsigned int k = 0; k < i->ext_at; k++) {
-		switch (i->bytes[k]) {
-		case 0x66: case 0xf0: case 0xf2: case 0xf3:
-			e8(&t->e, i->bytes[k]);
-		}
+		unsigned int b = i->bytes[k];
+
+		/* The model may lack TZCNT and LZCNT, which are BSF and BSR with F3. */
+		if (b == 0xf3 && (i->info->id == INSN_ID_BSF || i->info->id == INSN_ID_BSR))
+			continue;
+		if (b == 0x66 || b == 0xf0 || b == 0xf2 || b == 0xf3)
+			e8(&t->e, b);
 	}
 }
 

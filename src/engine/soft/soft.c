@@ -274,6 +274,13 @@ static enum exec_status dbt_step_cb(void *arg, struct vcpu *v)
 	return st == EXEC_FAULT ? vcpu_deliver(v) : (enum exec_status)st;
 }
 
+static enum decode_result dbt_decode_cb(void *arg, struct vcpu *v, struct insn *out,
+					const uint8_t *bytes, unsigned int avail)
+{
+	(void)arg;
+	return memo_decode(v->engine, out, bytes, avail, CODE_64);
+}
+
 static bool dbt_bind_cb(void *arg, struct vcpu *v, struct insn *i)
 {
 	(void)arg;
@@ -300,6 +307,7 @@ static int translator_create(struct soft *s, struct err *e)
 		.cache_bytes = s->config.cache_bytes,
 		.step = dbt_step_cb,
 		.bind = dbt_bind_cb,
+		.decode = dbt_decode_cb,
 		.find = dbt_find_cb,
 		.allowed = dbt_allowed_cb,
 		.protect = dbt_protect_cb,

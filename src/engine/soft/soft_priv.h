@@ -61,6 +61,16 @@ struct lookup {
 	struct block *block;
 };
 
+#define MEMO_BITS	12
+
+/* An instruction decoded before: memo.c. */
+struct decode_memo {
+	uint64_t low, high;	/* the 15 bytes, overlapping by one */
+	unsigned int mode;	/* plus 1; 0: empty */
+	enum decode_result result;
+	struct insn insn;
+};
+
 struct soft_vcpu {
 	struct lookup lookup[BIT(LOOKUP_BITS)];
 	struct soft *engine;
@@ -68,6 +78,7 @@ struct soft_vcpu {
 	struct insn scratch[BLOCK_INSNS];	/* a block being made */
 	uint8_t isa_ok[256 / 8];	/* bit ZYDIS_ISA_SET_*: the model has it */
 	unsigned int decode_mode;	/* DECODE_* for the model */
+	struct decode_memo memo[BIT(MEMO_BITS)];
 	/* A block of one instruction for code that is not worth keeping. */
 	struct block *once;
 	uint8_t trap_stack[TRAP_STACK_SIZE] __attribute__((aligned(64)));
@@ -104,6 +115,10 @@ static inline void soft_unlock(struct soft *s)
 {
 	atomic_store_explicit(&s->lock, false, memory_order_release);	/* pairs with soft_lock */
 }
+
+/* memo.c: insn_decode() for the CPU model; puts SIMD state away where it must. */
+enum decode_result memo_decode(struct soft_vcpu *sv, struct insn *out, const uint8_t *bytes,
+			       unsigned int avail, unsigned int code_size);
 
 /* build.c: gives the decoded @i its handler; false: that of #UD. */
 bool insn_bind(struct soft_vcpu *sv, struct insn *i);
