@@ -104,12 +104,12 @@ struct test_case *host_case(unsigned int i);
 struct outcome *host_outcome(unsigned int i);
 int host_run(unsigned int n);
 
-/* guest.c: runs one case on an engine. */
+/* guest.c: runs one case on an engine, @runs times; the last counts. */
 struct guest;
 struct engine_ops;
 struct engine_config;
 int guest_open(struct guest **out, const struct engine_ops *ops,
-	       const struct engine_config *config);
+	       const struct engine_config *config, unsigned int runs);
 void guest_run(struct guest *g, const struct test_case *c, struct outcome *o);
 void guest_close(struct guest *g);
 

@@ -49,6 +49,7 @@ struct guest {
 	struct segment cs64, cs32, data;
 	uint8_t *low;			/* guest-physical 0 */
 	gpa_t code_at;			/* where the last case's instruction is */
+	unsigned int runs;		/* of each case: a translator wants code to be hot */
 };
 
 static int no_ack(void *intc)
@@ -230,7 +231,7 @@ static int make_vcpu(struct guest *g, struct err *e)
 }
 
 int guest_open(struct guest **out, const struct engine_ops *ops,
-	       const struct engine_config *config)
+	       const struct engine_config *config, unsigned int runs)
 {
 	struct guest *g = calloc(1, sizeof(*g));
 	struct err e = { 0 };
@@ -240,6 +241,7 @@ int guest_open(struct guest **out, const struct engine_ops *ops,
 		return -ENOMEM;
 	*out = g;
 	g->ops = ops;
+	g->runs = MAX(runs, 1U);
 	clock_init(&g->clock, true);
 	log_init(&g->log, LOG_WARN, stderr);
 	r = ops->probe ? ops->probe(&e) : 0;
@@ -264,23 +266,28 @@ int guest_open(struct guest **out, const struct engine_ops *ops,
 }
 
 /* Only the instruction differs between cases in the code pages. */
-static void load_memory(struct guest *g, const struct test_case *c)
+static void load_code(struct guest *g, const struct test_case *c)
 {
 	uint16_t cs = c->in.sel[SEG_CS];
 	uint64_t base = cs & 4 ? ldt_entries[cs >> 3].base : 0;
 	gpa_t at = GPA_ARENA + (base + c->in.rip - ARENA_VA);
 	uint8_t int3[16];
-	unsigned int i;
 
 	memset(int3, 0xcc, sizeof(int3));
 	if (g->code_at)
 		gpa_write(&g->space, g->code_at, int3, sizeof(int3));
 	gpa_write(&g->space, at, c->code, c->len);
 	g->code_at = at;
+}
+
+static void load_data(struct guest *g, const struct test_case *c)
+{
+	unsigned int i;
+
 	for (i = DATA_PAGE; i < ARENA_PAGES; i++) {
 		if (ARENA_MAPPED >> i & 1)
-			memcpy(g->low + GPA_ARENA + i * GUEST_PAGE_SIZE, c->arena + i * GUEST_PAGE_SIZE,
-			       GUEST_PAGE_SIZE);
+			memcpy(g->low + GPA_ARENA + i * GUEST_PAGE_SIZE,
+			       c->arena + i * GUEST_PAGE_SIZE, GUEST_PAGE_SIZE);
 	}
 }
 
@@ -336,12 +343,15 @@ static void note_state(struct guest *g, struct cpu_image *out)
 void guest_run(struct guest *g, const struct test_case *c, struct outcome *o)
 {
 	struct vcpu *v = g->v;
-	enum vcpu_exit why;
+	enum vcpu_exit why = VCPU_EXIT_ERROR;
 	unsigned int i;
 
-	load_memory(g, c);
-	load_state(g, &c->in);
-	why = g->ops->vcpu_run(g->engine, v);
+	load_code(g, c);
+	for (i = 0; i < g->runs; i++) {
+		load_data(g, c);
+		load_state(g, &c->in);
+		why = g->ops->vcpu_run(g->engine, v);
+	}
 	fpu_put(v);
 	o->valid = true;
 	if (why != VCPU_EXIT_HALT || v->rip - 1 - (SUPER + GPA_HANDLERS) > 255) {

@@ -3,11 +3,12 @@
  * The instruction oracle: the host's processor says what each case must come to, an
  * engine has to agree in every register, flag, byte of memory and exception.
  *
- *   oracle [--seed S] [--cases N | --seconds T] [--engine soft|host] [--form NAME]
+ *   oracle [--seed S] [--cases N | --seconds T] [--engine soft|translator|host] [--form NAME]
  *   oracle --seed S --case N		shows one case
  *   oracle --list			counts how the cases end, per form
  *
  * --engine host runs each case twice on the host: are the cases deterministic?
+ * --engine translator runs each until it is hot and translated.
  */
 #undef _GNU_SOURCE		/* <signal.h> would take our REG_ names */
 #define _DEFAULT_SOURCE
@@ -184,7 +185,7 @@ static void list_forms(const struct tally *t)
 static int usage(void)
 {
 	fprintf(stderr, "usage: oracle [--seed S] [--cases N | --seconds T | --case N] "
-		"[--engine soft|host] [--form NAME] [--all] [--list] [--verbose]\n");
+		"[--engine soft|translator|host] [--form NAME] [--all] [--list] [--verbose]\n");
 	return 2;
 }
 
@@ -224,7 +225,10 @@ static int open_engine(const struct options *o, struct guest **guest)
 	if (!strcmp(o->engine, "host"))
 		return 0;
 	if (!strcmp(o->engine, "soft"))
-		return guest_open(guest, &engine_soft, &config);
+		return guest_open(guest, &engine_soft, &config, 1);
+	config.translate = true;
+	if (!strcmp(o->engine, "translator"))
+		return guest_open(guest, &engine_soft, &config, 20);
 	fprintf(stderr, "no engine is called %s here\n", o->engine);
 	return -EINVAL;
 }
