@@ -192,7 +192,7 @@ static bool is_extended(unsigned int host)
  */
 static bool assign(const struct insn *i, struct fields *f, struct temps *tp)
 {
-	bool high = false;
+	bool high = false, rcx = (i->gpr_read | i->gpr_written) & BIT(REG_RCX);
 
 	for (unsigned int k = 0; k < i->op_count; k++)
 		high |= i->op[k].kind == OPND_GPR && i->op[k].high;
@@ -200,6 +200,8 @@ static bool assign(const struct insn *i, struct fields *f, struct temps *tp)
 	for (unsigned int k = 0; k < i->op_count; k++) {
 		const struct operand *o = &i->op[k];
 
+		if (o->kind == OPND_GPR && o->reg == REG_RCX)
+			rcx = false;
 		if (o->kind == OPND_GPR && o->field == FIELD_NONE) {
 			if (o->reg == REG_RSP || o->reg >= REG_R8)
 				return false;
@@ -207,6 +209,9 @@ static bool assign(const struct insn *i, struct fields *f, struct temps *tp)
 				return false;
 		}
 	}
+	/* PCMPESTRI has more operands than are listed; its result is one of the others. */
+	if (rcx && temp_for(tp, REG_RCX, i->gpr_written & BIT(REG_RCX)) != H_TMP)
+		return false;
 	if ((i->gpr_read | i->gpr_written) & BIT(REG_RCX) && high &&
 	    temp_for(tp, REG_RCX, i->gpr_written & BIT(REG_RCX)) != H_TMP)
 		return false;
