@@ -74,14 +74,14 @@ static inline bool checks_alignment(const struct vcpu *v, unsigned int access)
 }
 
 /*
- * #AC for operands of up to 16 bytes: by the largest power of two in the size, at most 8.
- * Larger ones are blocks of bytes, or have checks of their own.
+ * #AC for operands of up to 64 bytes: by the largest power of two in the size, at most 8
+ * and 16 for vectors.  Larger ones are blocks of bytes, or have checks of their own.
  */
 static bool misaligned(gva_t gva, unsigned int size)
 {
-	unsigned int align = 8;
+	unsigned int align = size < 16 ? 8 : 16;
 
-	if (!size || size > 16)
+	if (!size || size > 64)
 		return false;
 	while (align > size)
 		align /= 2;
