@@ -111,8 +111,64 @@ static void test_stack(void)
 	check_trap(guest_user(user_stack_wrap), SS, 0, "ss-push-wraps");
 }
 
+/*
+ * A double fault through a task gate: the stack is gone, so is the one for #SS; the task
+ * of #DF has its own, and sends the broken task on to df_recover.
+ */
+uint32_t df_error, df_esp, df_count;
+extern uint8_t df_task[];
+void df_enter(void);
+asm(".text\n"
+    "df_task:\n"
+    "	pop df_error\n"
+    "	incl df_count\n"
+    "	movl $df_recover, tss + 32\n"		/* EIP */
+    "	mov df_esp, %eax\n"
+    "	mov %eax, tss + 56\n"			/* ESP */
+    "	movl $0x18, tss + 80\n"		/* SS */
+    "	iret\n"
+    "	jmp df_task\n"
+    "df_enter:\n"
+    "	pusha\n"
+    "	mov %esp, df_esp\n"
+    "	mov $0x58, %eax\n"
+    "	mov %eax, %ss\n"
+    "	mov $2, %esp\n"
+    "	push %eax\n"
+    "df_recover:\n"
+    "	popa\n"
+    "	ret\n");
+
+static void test_double_fault_task(void)
+{
+	static uint32_t task[32] __attribute__((aligned(128)));
+	static uint8_t stack[1024];
+	unsigned int i;
+
+	gdt_set(FREE(0), (uint32_t)page, 0xfff, A_DATA);
+	task[8] = (uint32_t)df_task;
+	task[9] = 2;
+	task[14] = (uint32_t)stack + sizeof(stack);
+	for (i = 18; i < 24; i++)		/* ES CS SS DS FS GS */
+		task[i] = i == 19 ? SEL_KCODE32 : SEL_KDATA;
+	task[25] = 104 << 16;
+	gdt_set(FREE(6), (uint32_t)task, 103, 0x89);
+	idt[DF].q[0] = (uint64_t)FREE(6) << 16 | (uint64_t)0x85 << 40;
+	df_enter();
+	asm volatile("clts");
+	check_eq(df_count, 1, "df-task-gate");
+	check_eq(df_error, 0, "df-task-error-code");
+	check_eq(task[0], SEL_TSS, "df-task-link");
+	df_error = 5;
+	df_enter();
+	asm volatile("clts");
+	check_eq(df_count, 2, "df-task-gate-again");
+	check_eq(df_error, 0, "df-task-error-code-again");
+}
+
 void guest_main(void)
 {
 	test_limits();
 	test_stack();
+	test_double_fault_task();
 }

@@ -141,6 +141,30 @@ static void test_task_call(void)
 	check_trap(guest_try(call_task, NULL), TS, SEL_TASK, "ts-task-limit");
 }
 
+static volatile uint32_t bt_dr6, bt_count;
+
+static void note_task_trap(struct regs *r)
+{
+	(void)r;
+	bt_dr6 = read_dr6();
+	bt_count++;
+	write_dr6(0xffff0ff0);
+}
+
+/* The T bit of a TSS: #DB before the new task's first instruction. */
+static void test_task_trap(void)
+{
+	task_prepare(task_main);
+	task_a.io |= 1;
+	write_dr6(0xffff0ff0);
+	set_handler(DB, note_task_trap);
+	check_trap(guest_try(call_task, NULL), NONE, 0, "task-trap-returns");
+	asm volatile("clts");
+	check_eq(bt_count, 1, "task-trap");
+	check_eq(bt_dr6 & 0xe00f, 0x8000, "task-trap-dr6");
+	set_handler(DB, NULL);
+}
+
 static void test_task_gate(void)
 {
 	uint32_t before = task_ran;
@@ -372,6 +396,7 @@ void guest_main(void)
 	test_conforming();
 	test_task_call();
 	test_task_gate();
+	test_task_trap();
 	test_16bit();
 	test_real();
 	test_vm86();
