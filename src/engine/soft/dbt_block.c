@@ -2,13 +2,14 @@
 /*
  * Translating a block: decode from the guest's page, then emit each instruction, copied,
  * done in line, or handed to the interpreter (emit_step).  A block goes on past calls,
- * branches not taken and steps, up to an unconditional transfer or the page's end; an
- * instruction that crosses pages is the interpreter's.
+ * branches not taken and steps, up to an unconditional transfer or the page's end; its last
+ * instruction may reach into the next page.
  */
 #include "cpu/fpu.h"
 #include "engine/soft/dbt_priv.h"
 #include "x86/regs.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 /* The interpreter executes the present instruction, then the block goes on. */
@@ -410,6 +411,7 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 	if (!t->count)
 		goto fail;
 	emit_block(t);
+	assert(b->end - b->code < BLOCK_ROOM);	/* and so host_off holds every offset */
 	/* Choosing handlers may have emptied the caches. */
 	if (!keep_steps(t) || d->generation != generation)
 		goto fail;
