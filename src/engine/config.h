@@ -8,6 +8,7 @@
 struct engine_config {
 	uint64_t cache_bytes;		/* code cache, 0: the default (64 MiB) */
 	bool translate;			/* soft: use the translator */
+	unsigned int translate_at;	/* ... for blocks that ran so often, 0: the default (16) */
 	bool lockstep;			/* soft: compare interpreter and translator */
 };
 

@@ -78,13 +78,15 @@ struct form {
 };
 extern const struct form forms[];
 extern const unsigned int form_count;
+#define BLOCK_FORM	(form_count - 1)	/* not an instruction: see block.c */
+#define CODE_MAX	4096
 
 struct test_case {
 	const struct form *form;
 	uint64_t number;
 	unsigned int code_size;		/* enum code_size */
-	uint8_t code[15];
-	uint8_t len;
+	uint8_t code[CODE_MAX];
+	unsigned int len;
 	struct cpu_image in;
 	uint8_t arena[ARENA_SIZE];
 };

@@ -173,7 +173,8 @@ unsigned int case_compare(FILE *f, const struct test_case *c, const struct outco
 	return n + compare_memory(f, c, h, g);
 }
 
-static bool disassemble(const struct test_case *c, ZydisDisassembledInstruction *d)
+static bool disassemble(const struct test_case *c, unsigned int at,
+			ZydisDisassembledInstruction *d)
 {
 	static const ZydisMachineMode modes[] = {
 		[CODE_16] = ZYDIS_MACHINE_MODE_LONG_COMPAT_16,
@@ -182,15 +183,33 @@ static bool disassemble(const struct test_case *c, ZydisDisassembledInstruction 
 	};
 
 	memset(d, 0, sizeof(*d));
-	return ZYAN_SUCCESS(ZydisDisassembleIntel(modes[c->code_size], c->in.rip, c->code,
-						  c->len, d));
+	return ZYAN_SUCCESS(ZydisDisassembleIntel(modes[c->code_size], c->in.rip + at,
+						  c->code + at, c->len - at, d));
 }
 
 bool case_decodes(const struct test_case *c)
 {
 	ZydisDisassembledInstruction d;
 
-	return disassemble(c, &d);
+	return disassemble(c, 0, &d);
+}
+
+/* A line of disassembly for each instruction. */
+static void block_print(FILE *f, const struct test_case *c)
+{
+	ZydisDisassembledInstruction d;
+	unsigned int at = 0, i, n;
+
+	fprintf(f, "block of %u bytes\n", c->len);
+	while (at < c->len) {
+		n = disassemble(c, at, &d) ? d.info.length : 1;
+		fprintf(f, "  %llx: %s  [", (unsigned long long)c->in.rip + at,
+			d.info.length ? d.text : "(no instruction)");
+		for (i = at; i < at + n; i++)
+			fprintf(f, i > at ? " %02x" : "%02x", c->code[i]);
+		fprintf(f, "]\n");
+		at += n;
+	}
 }
 
 void case_print(FILE *f, const struct test_case *c)
@@ -198,7 +217,11 @@ void case_print(FILE *f, const struct test_case *c)
 	ZydisDisassembledInstruction d;
 	unsigned int i;
 
-	if (!disassemble(c, &d))
+	if (c->form == &forms[BLOCK_FORM]) {
+		block_print(f, c);
+		return;
+	}
+	if (!disassemble(c, 0, &d))
 		strcpy(d.text, "(no instruction)");
 	fprintf(f, "%s: %s  [", c->form->name, d.text);
 	for (i = 0; i < c->len; i++)

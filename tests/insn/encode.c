@@ -277,10 +277,10 @@ static void encode_token(struct gen *g, const char *t)
 	}
 }
 
-static void put8(struct test_case *c, uint8_t b)
+static void put8(struct gen *g, uint8_t b)
 {
-	if (c->len < 15)
-		c->code[c->len++] = b;
+	if (g->c->len < g->start + 15)
+		g->c->code[g->c->len++] = b;
 }
 
 static uint8_t pp_code(uint8_t mandatory)
@@ -307,19 +307,19 @@ static void put_vex(struct gen *g)
 	}
 	if (g->vex_kind == 'v') {
 		if (g->vex[1] == 1 && !w && (rxb & 3) == 3 && chance(g, 2)) {
-			put8(g->c, 0xc5);
-			put8(g->c, rxb >> 2 << 7 | (~v & 15) << 3 | l << 2 | pp_code(g->vex[0]));
+			put8(g, 0xc5);
+			put8(g, rxb >> 2 << 7 | (~v & 15) << 3 | l << 2 | pp_code(g->vex[0]));
 			return;
 		}
-		put8(g->c, 0xc4);
-		put8(g->c, rxb << 5 | g->vex[1]);
-		put8(g->c, w << 7 | (~v & 15) << 3 | l << 2 | pp_code(g->vex[0]));
+		put8(g, 0xc4);
+		put8(g, rxb << 5 | g->vex[1]);
+		put8(g, w << 7 | (~v & 15) << 3 | l << 2 | pp_code(g->vex[0]));
 		return;
 	}
-	put8(g->c, 0x62);
-	put8(g->c, rxb << 5 | 0x10 | g->vex[1]);
-	put8(g->c, w << 7 | (~v & 15) << 3 | 4 | pp_code(g->vex[0]));
-	put8(g->c, chance(g, 4) << 7 | l << 5 | 8 |
+	put8(g, 0x62);
+	put8(g, rxb << 5 | 0x10 | g->vex[1]);
+	put8(g, w << 7 | (~v & 15) << 3 | 4 | pp_code(g->vex[0]));
+	put8(g, chance(g, 4) << 7 | l << 5 | 8 |
 	     (g->flags & F_MASKED ? below(g, 8) : 0));
 }
 
@@ -342,17 +342,17 @@ static void put_prefixes(struct gen *g)
 	if ((g->flags & F_SIMD) || (g->flags & F_F64 && c->code_size == CODE_64))
 		op66 = false;
 	if (g->flags & F_REP && chance(g, 2))
-		put8(c, chance(g, 2) ? 0xf3 : 0xf2);
+		put8(g, chance(g, 2) ? 0xf3 : 0xf2);
 	if (op66)
-		put8(c, 0x66);
+		put8(g, 0x66);
 	if (lock)
-		put8(c, 0xf0);
+		put8(g, 0xf0);
 	if (g->addrsize != asz)
-		put8(c, 0x67);
+		put8(g, 0x67);
 	if (g->seg_override)
-		put8(c, seg_bytes[g->seg]);
+		put8(g, seg_bytes[g->seg]);
 	if (g->mandatory)
-		put8(c, g->mandatory);
+		put8(g, g->mandatory);
 	if (g->vex_kind) {
 		put_vex(g);
 		return;
@@ -361,7 +361,7 @@ static void put_prefixes(struct gen *g)
 	if ((g->flags & F_V) && g->opsize == 8)
 		rex |= 8;
 	if (c->code_size == CODE_64 && (rex != 0x40 || chance(g, 4)))
-		put8(c, rex);
+		put8(g, rex);
 }
 
 void case_encode(struct gen *g)
@@ -377,7 +377,7 @@ void case_encode(struct gen *g)
 		encode_token(g, t);
 	put_prefixes(g);
 	for (i = 0; i < g->opcode_len; i++)
-		put8(c, g->opcode[i]);
+		put8(g, g->opcode[i]);
 	if (g->rip_disp_at >= 0) {
 		uint64_t next = c->in.rip + c->len + g->tail_len;
 		uint64_t off = g->target - seg_base(g, g->seg) - next;
@@ -385,5 +385,5 @@ void case_encode(struct gen *g)
 		memcpy(g->tail + g->rip_disp_at, &off, 4);
 	}
 	for (i = 0; i < g->tail_len; i++)
-		put8(c, g->tail[i]);
+		put8(g, g->tail[i]);
 }

@@ -60,7 +60,7 @@ uint64_t corner(struct gen *g)
 	}
 }
 
-static uint64_t pick_target(struct gen *g)
+uint64_t pick_target(struct gen *g)
 {
 	unsigned int near = 1 + below(g, 32);
 
@@ -117,7 +117,7 @@ static uint16_t pick_selector(struct gen *g)
 	return sels[below(g, ARRAY_SIZE(sels))];
 }
 
-static void pick_mode(struct gen *g)
+void pick_mode(struct gen *g)
 {
 	struct cpu_image *in = &g->c->in;
 	unsigned int kind = g->flags & F_ONLY64 ? 0 : g->flags & F_NO64 ? 8 + below(g, 4) :
@@ -148,7 +148,7 @@ static void pick_mode(struct gen *g)
 		in->sel[i == 0 ? SEG_ES : SEG_DS + i - 1] = data[below(g, ARRAY_SIZE(data))];
 }
 
-static void pick_sizes(struct gen *g)
+void pick_sizes(struct gen *g)
 {
 	unsigned int size = g->c->code_size;
 
@@ -172,7 +172,7 @@ static void pick_sizes(struct gen *g)
 		g->seg_override = false;	/* branch hints, NOTRACK */
 }
 
-static void fill_arena(struct gen *g)
+void fill_arena(struct gen *g)
 {
 	struct test_case *c = g->c;
 	uint64_t *p;
@@ -205,7 +205,7 @@ static uint32_t lane(struct gen *g)
 	return chance(g, 2) ? v[below(g, ARRAY_SIZE(v))] : rnd(g);
 }
 
-static void fill_xsave(struct gen *g)
+void fill_xsave(struct gen *g)
 {
 	static const uint8_t parts[] = { 1, 2, 5, 6, 7 };
 	uint8_t *x = g->c->in.xsave;
@@ -247,7 +247,7 @@ static void fill_xsave(struct gen *g)
 	}
 }
 
-static void pick_registers(struct gen *g)
+void pick_registers(struct gen *g)
 {
 	struct cpu_image *in = &g->c->in;
 	unsigned int i;
@@ -285,7 +285,7 @@ static void pick_registers(struct gen *g)
 			in->gpr[i] = (int64_t)(int32_t)in->gpr[i];
 }
 
-static void place_strings(struct gen *g)
+void place_strings(struct gen *g)
 {
 	uint64_t src, dst;
 
@@ -344,7 +344,7 @@ static const struct form *pick_form(struct gen *g, const char *only)
 	unsigned int tries = 100000;
 
 	do
-		f = &forms[below(g, form_count)];
+		f = &forms[below(g, BLOCK_FORM)];
 	while (only && strcmp(f->name, only) && --tries);
 	return f;
 }
@@ -354,6 +354,10 @@ void case_make(struct test_case *c, uint64_t seed, uint64_t number, const char *
 	struct gen g = { .rng = seed * 0xd1342543de82ef95ULL ^ number << 20, .c = c };
 	unsigned int i;
 
+	if (only && !strcmp(only, forms[BLOCK_FORM].name)) {
+		block_make(c, seed, number);
+		return;
+	}
 	memset(&c->in, 0, sizeof(c->in));
 	c->number = number;
 	c->len = 0;

@@ -10,6 +10,7 @@
 struct gen {
 	uint64_t rng;
 	struct test_case *c;
+	unsigned int start;		/* of the instruction in c->code */
 	const struct form *f;
 	unsigned int flags;
 	unsigned int opsize, addrsize;	/* bytes */
@@ -36,7 +37,19 @@ uint64_t seg_base(struct gen *g, unsigned int seg);
 /* Gives register @r the address part @v; bits above the address size keep their noise. */
 void set_address(struct gen *g, unsigned int r, uint64_t v);
 
-/* Fills c->code; sets has_mem, used, and the base registers that the encoding took. */
+/* gen.c: what a block needs of it */
+void pick_mode(struct gen *g);
+void pick_sizes(struct gen *g);
+void pick_registers(struct gen *g);
+uint64_t pick_target(struct gen *g);
+void place_strings(struct gen *g);
+void fill_arena(struct gen *g);
+void fill_xsave(struct gen *g);
+
+/* block.c: many instructions instead of one */
+void block_make(struct test_case *c, uint64_t seed, uint64_t number);
+
+/* Adds to c->code; sets has_mem, used, and the base registers that the encoding took. */
 void case_encode(struct gen *g);
 
 #endif

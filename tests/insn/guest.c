@@ -48,7 +48,6 @@ struct guest {
 	struct vcpu *v;
 	struct segment cs64, cs32, data;
 	uint8_t *low;			/* guest-physical 0 */
-	gpa_t code_at;			/* where the last case's instruction is */
 	unsigned int runs;		/* of each case: a translator wants code to be hot */
 };
 
@@ -265,19 +264,18 @@ int guest_open(struct guest **out, const struct engine_ops *ops,
 	return 0;
 }
 
-/* Only the instruction differs between cases in the code pages. */
+/* Writes what differs in the code pages: the last case's code, and what it stored there. */
 static void load_code(struct guest *g, const struct test_case *c)
 {
-	uint16_t cs = c->in.sel[SEG_CS];
-	uint64_t base = cs & 4 ? ldt_entries[cs >> 3].base : 0;
-	gpa_t at = GPA_ARENA + (base + c->in.rip - ARENA_VA);
-	uint8_t int3[16];
+	const uint8_t *have = g->low + GPA_ARENA;
+	unsigned int first = 0, end = 2 * GUEST_PAGE_SIZE;
 
-	memset(int3, 0xcc, sizeof(int3));
-	if (g->code_at)
-		gpa_write(&g->space, g->code_at, int3, sizeof(int3));
-	gpa_write(&g->space, at, c->code, c->len);
-	g->code_at = at;
+	while (first < end && have[first] == c->arena[first])
+		first++;
+	while (end > first && have[end - 1] == c->arena[end - 1])
+		end--;
+	if (end > first)
+		gpa_write(&g->space, GPA_ARENA + first, c->arena + first, end - first);
 }
 
 static void load_data(struct guest *g, const struct test_case *c)
@@ -346,8 +344,8 @@ void guest_run(struct guest *g, const struct test_case *c, struct outcome *o)
 	enum vcpu_exit why = VCPU_EXIT_ERROR;
 	unsigned int i;
 
-	load_code(g, c);
 	for (i = 0; i < g->runs; i++) {
+		load_code(g, c);
 		load_data(g, c);
 		load_state(g, &c->in);
 		why = g->ops->vcpu_run(g->engine, v);

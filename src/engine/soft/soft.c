@@ -62,6 +62,8 @@ static int soft_create(struct engine **out, struct gpa_space *space,
 	if (!s)
 		return err_set(e, ENOMEM, "out of memory for the software engine");
 	s->config = *c;
+	if (!s->config.translate_at)
+		s->config.translate_at = TRANSLATE_AT;
 	s->space = space;
 	s->log = log;
 	rc = trap_init(e);
@@ -236,7 +238,7 @@ static bool translated(struct soft_vcpu *sv, struct block *b)
 
 	if (dbt_valid(d, v, &b->translation))
 		return true;
-	if (b == sv->once || b->dead || ++b->heat < TRANSLATE_AT)
+	if (b == sv->once || b->dead || ++b->heat < sv->engine->config.translate_at)
 		return false;
 	b->heat = 0;
 	block_paid(sv->engine, b->gpa);
