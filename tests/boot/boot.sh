@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Debian's cloud and standard kernels boot to user land, run commands and power off.
 # The commands' output and the statuses are checked; the time is printed, not judged.
-# KERNELS="cloud" or "standard" picks one.
+# KERNELS="cloud" or "standard" picks one; VIREO_OPTIONS has more options for vireo run.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 build=${BUILD:-build}
@@ -26,7 +26,8 @@ boot_one() {
 		echo "ok boot/$flavour # skip no kernel: $(tail -n 1 "$work/kernel.err")"
 		return
 	fi
-	timeout 300 "$build/vireo" run --engine "${ENGINE:-soft}" --kernel "$kernel" \
+	timeout 300 "$build/vireo" run --engine "${ENGINE:-soft}" ${VIREO_OPTIONS:-} \
+		--kernel "$kernel" \
 		--initrd "$work/initramfs" --memory 512M \
 		--cmdline "console=ttyS0 panic=-1 run=\"$commands\"" \
 		</dev/null >"$log" 2>"$log.err"

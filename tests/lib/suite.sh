@@ -41,7 +41,7 @@ boot_tests() {
 			-initrd "$1" -append "console=ttyS0 panic=-1 quiet vsyscall=xonly" ;;
 	vireo)
 		timeout "${SUITE_TIMEOUT:-900}" "$build/vireo" run --engine "${ENGINE:-soft}" \
-			--memory 512M --cpu "${CPU:-vireo-v1}" --kernel "$kernel" --initrd "$1" \
+			${VIREO_OPTIONS:-} --memory 512M --cpu "${CPU:-vireo-v1}" --kernel "$kernel" --initrd "$1" \
 			--cmdline "console=ttyS0 panic=-1 quiet vsyscall=xonly" ;;
 	esac </dev/null
 }
