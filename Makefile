@@ -3,6 +3,7 @@
 # make run        a shell in a VM that runs Debian's kernel
 # make check      all tests; ends with "N passed, N failed, N skipped"
 # make check-long the same, with the long runs; check-san, check-clang: built that way
+# make bench      times native, QEMU and Vireo: SCALE=0.3 RUNS=3 ONLY=sort,fib CONFIGS=...
 # make install    into $(DESTDIR)$(PREFIX)
 # Variables: CC, BUILD (output folder), SAN=1 (address and undefined sanitizers), V=1.
 CC      ?= cc
@@ -97,6 +98,13 @@ $(BUILD)/mkinitramfs: tools/mkinitramfs.c
 run:
 	$(Q)tools/run.sh
 
+# Minutes of timing, on a quiet machine; bench/run says how to read the table.
+SCALE   ?= 1
+RUNS    ?= 3
+bench: all $(TOOLS)
+	$(Q)bench/run --scale $(SCALE) --runs $(RUNS) $(if $(ONLY),--only $(ONLY)) \
+		$(if $(CONFIGS),--configs $(CONFIGS))
+
 PREFIX  ?= /usr/local
 install: all
 	install -D -m 755 $(BUILD)/vireo $(DESTDIR)$(PREFIX)/bin/vireo
@@ -105,5 +113,5 @@ install: all
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all objs unit check check-long check-san check-clang run install clean
+.PHONY: all objs unit check check-long check-san check-clang run bench install clean
 -include $(OBJ:.o=.d) $(UNITBIN:=.d) $(TOOLS:=.d)
