@@ -17,6 +17,7 @@ static void emit_step(struct tr *t)
 {
 	struct emit *e = &t->e;
 
+	temps_lost(t);
 	t->step[t->step_count++] = (struct far_exit){
 		.rel32 = e_jmp(e, emit_here(e)), .n = t->n,
 	};
@@ -147,6 +148,7 @@ static void emit_same_space(struct tr *t)
 	struct emit *e = &t->e;
 	uint8_t *same;
 
+	temps_lost(t);
 	t->b->id = hot->id[half];
 	e_mov_imm(e, H_TMP, -t->b->id);
 	e_load(e, H_ADDR, GS_MEM(offsetof(struct vcpu, engine_area) +
@@ -206,7 +208,7 @@ static void set_off(struct tr *t)
  */
 static bool emit_insn_reachable(struct tr *t)
 {
-	struct { uint8_t *p; unsigned int near, step, jump, slots, probes; } mark;
+	struct { uint8_t *p; unsigned int near, step, jump, slots, probes; uint8_t held[2], held_by[2]; } mark;
 	bool ends;
 
 	if (two_lookups(t->i))	/* puts islands itself, in between */
@@ -218,6 +220,10 @@ static bool emit_insn_reachable(struct tr *t)
 	mark.jump = t->jump_count;
 	mark.slots = t->d->slot_count;
 	mark.probes = t->probe_calls;
+	mark.held[0] = t->held[0];
+	mark.held[1] = t->held[1];
+	mark.held_by[0] = t->held_by[0];
+	mark.held_by[1] = t->held_by[1];
 	ends = emit_insn(t);
 
 	if (!mark.near || (islands_reachable(t) && t->near_count < ARRAY_SIZE(t->near) - 4))
@@ -228,6 +234,10 @@ static bool emit_insn_reachable(struct tr *t)
 	t->jump_count = mark.jump;
 	t->d->slot_count = mark.slots;
 	t->probe_calls = mark.probes;
+	t->held[0] = mark.held[0];
+	t->held[1] = mark.held[1];
+	t->held_by[0] = mark.held_by[0];
+	t->held_by[1] = mark.held_by[1];
 	emit_islands(t, true);
 	set_off(t);
 	return emit_insn(t);
@@ -303,6 +313,8 @@ static void choose_group(struct tr *t, unsigned int n)
 {
 	if (t->in_group && n <= t->in_group->last)
 		return;
+	if (t->in_group)	/* the cold code comes here too, and holds nothing */
+		temps_lost(t);
 	t->in_group = NULL;
 	if (group_find(t, n, &t->group[t->group_count])) {
 		t->in_group = &t->group[t->group_count++];
@@ -320,11 +332,23 @@ static void emit_cold_groups(struct tr *t)
 
 		for (unsigned int n = g->first; n <= g->last; n++) {
 			begin_insn(t, n);
+			temps_lost(t);
 			emit_insn_reachable(t);
 		}
 		e_jmp(&t->e, t->b->code + t->b->host_off[g->last + 1]);
 		emit_islands(t, false);
 	}
+}
+
+/* Members of groups but the first: entered in the cold code. */
+static uint64_t group_members(const struct tr *t)
+{
+	uint64_t all = 0;
+
+	for (unsigned int k = 0; k < t->group_count; k++)
+		for (unsigned int n = t->group[k].first + 1; n <= t->group[k].last; n++)
+			all |= BIT(n);
+	return all;
 }
 
 static void emit_block(struct tr *t)
@@ -333,6 +357,7 @@ static void emit_block(struct tr *t)
 	bool ends = false;
 	unsigned int n;
 
+	temps_lost(t);
 	for (n = 0; n < t->count; n++)
 		b->guest_off[n + 1] = b->guest_off[n] + t->insn[n].len;
 	for (n = 0; n < t->count && !ends; n++) {
@@ -346,6 +371,7 @@ static void emit_block(struct tr *t)
 	if (!ends)	/* also behind a step: IRET may go to the next instruction */
 		emit_continue(t, b->gva + b->size);
 	emit_islands(t, false);
+	b->no_entry = t->no_entry & ~group_members(t);
 	emit_cold_groups(t);
 	t->n = b->count;
 	emit_taken(t);

@@ -18,11 +18,16 @@ struct fields {
 	struct host_mem m;
 };
 
+/* The two temporaries: [0] rcx, [1] r14. */
 struct temps {
-	uint8_t guest[2], host[2];	/* guest register held by which temporary */
-	unsigned int count, max;
-	bool written[2];
+	unsigned int max;	/* 1: only rcx is free */
+	unsigned int count;
+	uint8_t held[2];	/* what they hold from before, see tr.held */
+	uint8_t guest[2];	/* what this instruction has there */
+	bool used[2], written[2];
 };
+
+static const uint8_t temp_host[2] = { H_TMP, H_ADDR };
 
 static unsigned int rex_of(const struct insn *i)
 {
@@ -160,25 +165,43 @@ static void emit_fields(struct tr *t, const struct insn *i, const struct fields 
 	}
 }
 
+static bool temp_free(const struct temps *tp, unsigned int k)
+{
+	return k < tp->max && !tp->used[k];
+}
+
+/* Which temporary is best for @reg: one that holds it, else one that holds nothing. */
+static unsigned int choose_temp(const struct temps *tp, unsigned int reg)
+{
+	if (reg == REG_RCX)
+		return 0;
+	for (unsigned int k = 0; k < 2; k++)
+		if (temp_free(tp, k) && tp->held[k] == reg)
+			return k;
+	for (unsigned int k = 0; k < 2; k++)
+		if (temp_free(tp, k) && tp->held[k] == NO_REG)
+			return k;
+	return temp_free(tp, 0) ? 0 : 1;
+}
+
 /* The temporary for guest register @reg, or NO_REG if there is none left. */
 static unsigned int temp_for(struct temps *tp, unsigned int reg, bool written)
 {
-	static const uint8_t order[2] = { H_TMP, H_ADDR };
 	unsigned int k;
 
-	for (k = 0; k < tp->count; k++)
-		if (tp->guest[k] == reg)
+	for (k = 0; k < 2; k++)
+		if (tp->used[k] && tp->guest[k] == reg)
 			break;
-	if (k == tp->count) {
-		if (k == tp->max)
+	if (k == 2) {
+		k = choose_temp(tp, reg);
+		if (!temp_free(tp, k))
 			return NO_REG;
+		tp->used[k] = true;
 		tp->guest[k] = reg;
-		tp->host[k] = order[k];
-		tp->written[k] = false;
 		tp->count++;
 	}
 	tp->written[k] |= written;
-	return tp->host[k];
+	return temp_host[k];
 }
 
 static bool is_extended(unsigned int host)
@@ -222,7 +245,7 @@ static bool assign(const struct insn *i, struct fields *f, struct temps *tp)
 		if (o->kind != OPND_GPR || o->field == FIELD_NONE)
 			continue;
 		h = host_reg[o->reg];
-		if (h == IN_MEMORY || (tp->count && tp->guest[0] == o->reg)) {
+		if (h == IN_MEMORY || (tp->used[0] && tp->guest[0] == o->reg)) {
 			h = temp_for(tp, o->reg, o->written);
 			if (h == NO_REG)
 				return false;
@@ -244,26 +267,47 @@ static bool assign(const struct insn *i, struct fields *f, struct temps *tp)
 			 !is_extended(f->opcode));
 }
 
+/* Bits 0 to @n. */
+static uint64_t insns_to(unsigned int n)
+{
+	return ~0ULL >> (63 - n);
+}
+
 static void load_temps(struct tr *t, const struct temps *tp)
 {
-	for (unsigned int k = 0; k < tp->count; k++) {
+	for (unsigned int k = 0; k < 2; k++) {
+		if (!tp->used[k])
+			continue;
 		if (tp->guest[k] == REG_RCX)
-			e_mov_rr(&t->e, tp->host[k], H_GRCX);
+			e_mov_rr(&t->e, temp_host[k], H_GRCX);
+		else if (t->held[k] == tp->guest[k])
+			t->no_entry |= insns_to(t->n) & ~insns_to(t->held_by[k]);
 		else
-			e_load(&t->e, tp->host[k], GS_GPR(tp->guest[k]));
+			e_load(&t->e, temp_host[k], GS_GPR(tp->guest[k]));
 	}
 }
 
 static void store_temps(struct tr *t, const struct temps *tp)
 {
-	for (unsigned int k = 0; k < tp->count; k++) {
+	for (unsigned int k = 0; k < 2; k++) {
+		if (!tp->used[k])
+			continue;
+		t->held[k] = tp->guest[k] == REG_RCX ? NO_REG : tp->guest[k];
+		t->held_by[k] = t->n;
+		if (t->held[!k] == t->held[k] && !tp->used[!k])
+			t->held[!k] = NO_REG;
 		if (!tp->written[k])
 			continue;
 		if (tp->guest[k] == REG_RCX)
-			e_mov_rr(&t->e, H_GRCX, tp->host[k]);
+			e_mov_rr(&t->e, H_GRCX, temp_host[k]);
 		else
-			e_store(&t->e, GS_GPR(tp->guest[k]), tp->host[k]);
+			e_store(&t->e, GS_GPR(tp->guest[k]), temp_host[k]);
 	}
+}
+
+static struct temps temps_of(const struct tr *t, unsigned int max)
+{
+	return (struct temps){ .max = max, .held = { t->held[0], t->held[1] } };
 }
 
 static bool has_high(const struct insn *i)
@@ -292,7 +336,7 @@ static bool must_be_aligned(const struct insn *i)
 static bool copy_memory(struct tr *t, const struct insn *i)
 {
 	struct fields f = { .reg = NO_REG, .rm = NO_REG, .vvvv = NO_REG, .opcode = NO_REG, .mem = true };
-	struct temps tp = { .max = 1 };
+	struct temps tp = { .max = 1, .held = { NO_REG, NO_REG } };
 	bool high = has_high(i);
 
 	if (!assign(i, &f, &tp) || (high && tp.count))
@@ -316,7 +360,7 @@ static bool copy_memory(struct tr *t, const struct insn *i)
 bool emit_copy_at(struct tr *t, const struct insn *i, int32_t disp)
 {
 	struct fields f = { .reg = NO_REG, .rm = NO_REG, .vvvv = NO_REG, .opcode = NO_REG, .mem = true };
-	struct temps tp = { .max = 1 };
+	struct temps tp = temps_of(t, 1);
 
 	if (has_high(i) || !assign(i, &f, &tp))
 		return false;
@@ -330,7 +374,7 @@ bool emit_copy_at(struct tr *t, const struct insn *i, int32_t disp)
 unsigned int copy_temps(const struct insn *i)
 {
 	struct fields f = { .reg = NO_REG, .rm = NO_REG, .vvvv = NO_REG, .opcode = NO_REG };
-	struct temps tp = { .max = 2 };
+	struct temps tp = { .max = 2, .held = { NO_REG, NO_REG } };
 
 	return assign(i, &f, &tp) ? tp.count : 3;
 }
@@ -338,7 +382,7 @@ unsigned int copy_temps(const struct insn *i)
 static bool copy_registers(struct tr *t, const struct insn *i)
 {
 	struct fields f = { .reg = NO_REG, .rm = NO_REG, .vvvv = NO_REG, .opcode = NO_REG };
-	struct temps tp = { .max = 2 };
+	struct temps tp = temps_of(t, t->in_group ? 1 : 2);
 
 	if (!assign(i, &f, &tp))
 		return false;

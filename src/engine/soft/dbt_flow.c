@@ -149,6 +149,7 @@ static bool emit_leave(struct tr *t, const struct insn *i)
 /* Not calm: the interpreter takes this instruction, and then looks what there is. */
 static void emit_poll(struct tr *t)
 {
+	t->held[0] = NO_REG;
 	e_load(&t->e, H_TMP, GS(calm));
 	emit_near_step(t, e_jrcxz(&t->e));
 }
@@ -257,6 +258,7 @@ static bool emit_loop(struct tr *t, const struct insn *i)
 	struct emit *e = &t->e;
 	uint8_t *zero;
 
+	temps_lost(t);
 	if (i->mem.addr_size != 8)
 		return false;
 	emit_poll_backward(t, i);
@@ -273,6 +275,7 @@ static bool emit_jrcxz_insn(struct tr *t, const struct insn *i)
 	struct emit *e = &t->e;
 	uint8_t *zero, *over;
 
+	temps_lost(t);
 	emit_poll_backward(t, i);
 	if (i->mem.addr_size == 8)
 		e_mov_rr(e, H_TMP, H_GRCX);
@@ -294,6 +297,7 @@ static void emit_return_point(struct tr *t)
 	struct emit *e = &t->e;
 	uint8_t *same;
 
+	temps_lost(t);
 	if (fits_s32(-t->next)) {
 		e_lea(e, H_TMP, AT_DISP(H_ADDR, -t->next));
 	} else {

@@ -34,6 +34,7 @@ void emit_effective(struct tr *t, const struct mem_operand *m, unsigned int dst,
 	struct host_mem h = { NO_REG, NO_REG, m->scale, false, 0 };
 	struct emit *e = &t->e;
 
+	temps_lost(t);
 	if (m->base == REG_RIP || (m->base == REG_NONE && m->index == REG_NONE)) {
 		uint64_t a = m->disp + (m->base == REG_RIP ? t->next : 0);
 
@@ -183,6 +184,7 @@ static void lookup(struct tr *t, unsigned int size, bool write, bool group)
 	struct host_mem entry = AT_SCALE(table, H_TMP, 3);
 	struct emit *e = &t->e;
 
+	temps_lost(t);
 	if (size > 1)
 		emit_cross_check(t, size, group);
 	e_rorx(e, H_TMP, H_ADDR, 48);

@@ -135,6 +135,7 @@ struct tblock {
 	uint16_t host_off[TBLOCK_INSNS + 1];	/* from code; the last: where the stubs begin */
 	uint16_t cold_off[TBLOCK_INSNS];	/* of members of groups: their code alone */
 	uint64_t leaders;			/* bit n: first of a group, entered at host_off */
+	uint64_t no_entry;			/* bit n: not to be entered at n */
 	gpa_t second;		/* page of the last instruction's last bytes, or GPA_NONE */
 	uint64_t id;		/* hot.id that it is right for, and ... */
 	uint32_t foreign;	/* ... runs of that instruction under another */
@@ -145,9 +146,11 @@ struct tblock {
 	uint8_t step_of[TBLOCK_INSNS];
 };
 
-/* Where @b is entered at instruction @n (b->count: behind the last). */
+/* Where @b is entered at instruction @n (b->count: behind the last); NULL: it cannot be. */
 static inline void *block_entry(const struct tblock *b, unsigned int n)
 {
+	if (n < b->count && b->no_entry >> n & 1)
+		return NULL;
 	if (n < b->count && b->cold_off[n] && !(b->leaders >> n & 1))
 		return b->code + b->cold_off[n];
 	return b->code + b->host_off[n];
@@ -236,6 +239,13 @@ struct tr {
 	unsigned int group_count;
 	const struct group *in_group;	/* the one being emitted, or NULL */
 	bool cold;			/* emitting members one by one */
+	/*
+	 * The guest registers without a host register that rcx [0] and r14 [1] hold just now,
+	 * equal to memory; NO_REG: neither.  Instructions from the one that put it there to
+	 * the one that relies on it cannot be entered from elsewhere.
+	 */
+	uint8_t held[2], held_by[2];
+	uint64_t no_entry;		/* bit n: such an instruction */
 	uint64_t always_step;		/* bit n: instruction n has no code of its own */
 	struct { uint8_t *rel32; gva_t target; } jump[TBLOCK_INSNS + 1];	/* direct jumps */
 	unsigned int jump_count;
@@ -253,6 +263,12 @@ void emit_group_lookup(struct tr *t, unsigned int size, bool write);
 void emit_effective(struct tr *t, const struct mem_operand *m, unsigned int dst, bool narrow);
 void emit_segment_base(struct tr *t, const struct mem_operand *m);
 void emit_lea(struct tr *t, const struct insn *i);
+
+/* The temporaries hold nothing any more. */
+static inline void temps_lost(struct tr *t)
+{
+	t->held[0] = t->held[1] = NO_REG;
+}
 
 /* dbt_copy.c: false if @i is not of a kind that can be copied; nothing was emitted then. */
 bool emit_copy(struct tr *t, const struct insn *i);

@@ -124,41 +124,57 @@ static bool runnable(struct vcpu *v)
 	       !(v->dr[7] & 0xff);
 }
 
-/* Interprets instruction @n of @b; *code: where to go on, or NULL. */
+/* The interpreter's meaning of instruction @n of @b, at v->rip. */
+static enum exec_status interpret(struct dbt *d, struct vcpu *v, const struct tblock *b,
+				  unsigned int n)
+{
+	enum exec_status st;
+
+	d->stats.steps++;
+	if (!b->step_of[n])
+		return d->cfg.step(d->cfg.arg, v);
+	st = b->steps[b->step_of[n] - 1].exec(v, &b->steps[b->step_of[n] - 1]);
+	v->stats.insns++;
+	return st == EXEC_FAULT ? vcpu_deliver(v) : st;
+}
+
+/* A block whose second page is another one now: after some time it is made anew. */
+static void count_foreign(struct dbt *d, struct vcpu *v, struct tblock *b, unsigned int n)
+{
+	if (b->second != GPA_NONE && n + 1U == b->count &&
+	    b->id != dbt_hot(v)->id[b->gva >> 63] && ++b->foreign > FOREIGN_MAX)
+		dbt_kill(d, b);
+}
+
+/*
+ * Interprets instruction @n of @b, and those behind it at which the block cannot be
+ * entered; *code: where to go on, or NULL.
+ */
 static enum exec_status step(struct dbt *d, struct vcpu *v, struct tblock *b, unsigned int n,
 			     void **code)
 {
 	uint64_t tag = v->tlb.fetch_tag;
 	uint32_t changed = d->changed, mode = b->mode;	/* before anything is killed */
-	gva_t next = b->gva + b->guest_off[n + 1];
 	enum exec_status st;
+	gva_t next;
 
-	d->stats.steps++;
 	*code = NULL;
 	v->rip = b->gva + b->guest_off[n];
-	if (b->second != GPA_NONE && n + 1U == b->count &&
-	    b->id != dbt_hot(v)->id[b->gva >> 63] && ++b->foreign > FOREIGN_MAX)
-		dbt_kill(d, b);		/* its id is of the past: to be made anew */
-	if (b->step_of[n]) {
-		const struct insn *i = &b->steps[b->step_of[n] - 1];
-
-		st = i->exec(v, i);
-		v->stats.insns++;
-		if (st == EXEC_FAULT)
-			st = vcpu_deliver(v);
-	} else {
-		st = d->cfg.step(d->cfg.arg, v);
-	}
-	if (st == EXEC_EXIT || !runnable(v))
-		return st;
-	/* 'changed' counts flushes too, after which @b is gone. */
-	if (v->rip == next && d->changed == changed && v->tlb.fetch_tag == tag &&
-	    dbt_mode(v) == mode) {
-		dbt_refresh(d, v);
-		*code = block_entry(b, n + 1);
-	} else {
-		*code = find_code(d, v);
-	}
+	count_foreign(d, v, b, n);
+	do {
+		next = b->gva + b->guest_off[n + 1];
+		st = interpret(d, v, b, n++);
+		if (st == EXEC_EXIT || !runnable(v))
+			return st;
+		/* 'changed' counts flushes too, after which @b is gone. */
+		if (v->rip != next || d->changed != changed || v->tlb.fetch_tag != tag ||
+		    dbt_mode(v) != mode) {
+			*code = find_code(d, v);
+			return EXEC_OK;
+		}
+		*code = block_entry(b, n);
+	} while (!*code);
+	dbt_refresh(d, v);
 	return EXEC_OK;
 }
 

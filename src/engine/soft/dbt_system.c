@@ -176,6 +176,7 @@ bool emit_system(struct tr *t, const struct insn *i)
 {
 	if (i->flags & INSN_LOCK)
 		return false;
+	temps_lost(t);
 	switch (i->info->id) {
 	case INSN_ID_RDTSC:
 		if (t->b->mode & MODE_TSD)
