@@ -23,6 +23,14 @@ static int setup_host(void **state)
 	return 0;
 }
 
+/* The same on the translator, from each block's first run on. */
+static int setup_translated(void **state)
+{
+	*state = rig_create_config("host", &(struct engine_config){
+		.translate = true, .translate_at = 1, .cache_bytes = 1 << 20 });
+	return 0;
+}
+
 static int teardown(void **state)
 {
 	rig_destroy(*state);
@@ -546,6 +554,7 @@ static int setup_small(void **state)
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define X(f) { "translated_" #f, f, setup_translated, teardown, NULL }
 
 int main(void)
 {
@@ -563,6 +572,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_scatter, setup_host, teardown),
 		cmocka_unit_test_setup_teardown(test_masked_store, setup_host, teardown),
 		cmocka_unit_test_setup_teardown(test_eviction, setup_small, teardown),
+		X(test_code_written_by_device), X(test_smc_next_instruction), X(test_smc_own_block),
+		X(test_data_beside_code), X(test_page_crossing_code), X(test_fetch_fault_is_precise),
+		X(test_single_step), X(test_code_breakpoint), X(test_sse_registers),
+		X(test_sse_page_crossing), X(test_sse_store_faults_whole), X(test_sse_alignment),
+		X(test_sse_disabled), X(test_simd_exception), X(test_x87_exception),
+		X(test_x87_pointers_hidden), X(test_fxsave_roundtrip), X(test_xsave_header),
+		X(test_popcnt_and_crc), X(test_maskmovdqu), X(test_bmi_on_host_model), X(test_gather),
+		X(test_scatter), X(test_masked_store), X(test_eviction),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
