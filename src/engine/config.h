@@ -9,6 +9,7 @@ struct engine_config {
 	uint64_t cache_bytes;		/* code cache, 0: the default (64 MiB) */
 	bool translate;			/* soft: use the translator */
 	unsigned int translate_at;	/* ... for blocks that ran so often, 0: the default (16) */
+	bool perf_map;			/* soft: name translated code in /tmp/perf-PID.map */
 	bool lockstep;			/* soft: compare interpreter and translator */
 };
 

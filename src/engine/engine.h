@@ -11,6 +11,9 @@
 
 struct engine;
 
+/* Told of one counter: @name is short, in words and constant only during the call. */
+typedef void counter_fn(void *arg, const char *name, uint64_t value);
+
 struct engine_ops {
 	const char *name;		/* "soft", "kvm" */
 	/* Is it usable here?  0, or -errno with the reason and what would fix it. */
@@ -24,6 +27,8 @@ struct engine_ops {
 	enum vcpu_exit (*vcpu_run)(struct engine *en, struct vcpu *v);
 	/* Makes a vcpu_run in progress look at v->attention soon; any thread. */
 	void (*vcpu_kick)(struct engine *en, struct vcpu *v);
+	/* Tells @tell every counter of its own about @v, which does not run; NULL: it has none. */
+	void (*counters)(struct engine *en, const struct vcpu *v, counter_fn *tell, void *arg);
 };
 
 extern const struct engine_ops engine_soft;

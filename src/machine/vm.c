@@ -311,6 +311,37 @@ void vm_attach_serial(struct vm *vm, unsigned int index, struct char_backend *b)
 	uart16550_attach(vm->pc.uart[index], b);
 }
 
+/* --- counters --- */
+
+static void vcpu_counters(const struct vcpu *v, counter_fn *tell, void *arg)
+{
+	const struct vcpu_stats *s = &v->stats;
+	uint64_t exceptions = 0;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(s->exceptions); i++)
+		exceptions += s->exceptions[i];
+	tell(arg, "exceptions", exceptions);
+	tell(arg, "page faults", s->exceptions[EXC_PF]);
+	tell(arg, "interrupts", s->interrupts);
+	tell(arg, "halts", s->halts);
+	tell(arg, "port accesses", s->pio);
+	tell(arg, "device memory accesses", s->mmio);
+	tell(arg, "TLB fills", s->tlb_fills);
+	tell(arg, "TLB flushes", s->tlb_flushes);
+	tell(arg, "page walks", s->page_walks);
+}
+
+void vm_counters(struct vm *vm, counter_fn *tell, void *arg)
+{
+	const struct engine_ops *ops = vm->config.engine;
+
+	for (unsigned int i = 0; i < vm->vcpu_count; i++) {
+		vcpu_counters(vm->vcpus[i].vcpu, tell, arg);
+		if (ops->counters)
+			ops->counters(vm->engine, vm->vcpus[i].vcpu, tell, arg);
+	}
+}
+
 /* --- what others need --- */
 
 struct loop *vm_loop(struct vm *vm)

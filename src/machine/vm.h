@@ -76,6 +76,12 @@ void vm_stop(struct vm *vm);
 void vm_reset(struct vm *vm);
 /* Presses the power button. */
 void vm_power_button(struct vm *vm);
+/*
+ * Tells @tell what @vm's processors and its engine counted since vm_create(), after vm_run()
+ * has returned; a name is constant only during the call.
+ */
+void vm_counters(struct vm *vm, void (*tell)(void *arg, const char *name, uint64_t value),
+		 void *arg);
 /* After vm_run() has returned, or instead of it. */
 void vm_destroy(struct vm *vm);
 

@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -34,6 +35,7 @@ struct run {
 	struct escape escape;
 	struct char_backend *console;	/* the VM's */
 	const char *stopped_by;		/* who called vm_stop() */
+	char *stats;			/* of --stats, or NULL */
 };
 
 /* --- the guest --- */
@@ -69,6 +71,7 @@ static int make_vm(struct run *r, struct err *e)
 {
 	const struct engine_config engine = {
 		.translate = r->options.translate, .cache_bytes = r->options.cache,
+		.perf_map = r->options.perf_map,
 	};
 	const struct vm_config c = {
 		.memory = r->options.memory, .model = &r->model, .engine = r->engine,
@@ -220,6 +223,23 @@ static int start(struct run *r, struct err *e)
 	return 0;
 }
 
+static void print_counter(void *arg, const char *name, uint64_t value)
+{
+	fprintf(arg, "%15llu  %s\n", (unsigned long long)value, name);
+}
+
+/* Kept as text until the VM is gone and the terminal is as it was. */
+static void take_stats(struct run *r)
+{
+	size_t size;
+	FILE *f = r->options.stats ? open_memstream(&r->stats, &size) : NULL;
+
+	if (!f)
+		return;
+	vm_counters(r->vm, print_counter, f);
+	fclose(f);
+}
+
 /* Also after a failure anywhere: whatever exists goes. */
 static void finish(struct run *r)
 {
@@ -251,10 +271,15 @@ int run_main(const struct command *c, int argc, char **argv)
 		status = start(&r, &e);
 	if (!status && vm_run(r.vm, &result, &e))
 		status = STATUS_HOST;
+	if (!status)
+		take_stats(&r);
 	finish(&r);
 	if (status)
 		return command_fail(&e, status);
 	status = status_of_vm(&result);
 	say_how_it_ended(&r, status, &result);
+	if (r.stats)
+		fputs(r.stats, stderr);
+	free(r.stats);
 	return status;
 }

@@ -150,6 +150,22 @@ static int set_debug_exit(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_perf_map(void *dest, const char *value, struct err *e)
+{
+	(void)value;
+	(void)e;
+	((struct run_options *)dest)->perf_map = true;
+	return 0;
+}
+
+static int set_stats(void *dest, const char *value, struct err *e)
+{
+	(void)value;
+	(void)e;
+	((struct run_options *)dest)->stats = true;
+	return 0;
+}
+
 static int set_no_reboot(void *dest, const char *value, struct err *e)
 {
 	(void)value;
@@ -179,6 +195,9 @@ static const struct option_def option_defs[] = {
 	  set_translator },
 	{ "code-cache", "SIZE", "memory for decoded and for translated code, each (default 64M)",
 	  set_cache },
+	{ "perf-map", NULL, "name translated code for perf(1) in /tmp/perf-PID.map", set_perf_map },
+	{ "stats", NULL, "at the end, print on stderr what was counted while the guest ran",
+	  set_stats },
 	{ "no-reboot", NULL, "when the guest resets, end with status 4 instead of booting again",
 	  set_no_reboot },
 	{ "debug-exit", NULL, "give the guest port 0xf4: writing N there ends vireo with status\n"
@@ -214,6 +233,8 @@ int run_options_check(const struct run_options *o, struct err *e)
 	if (!o->kernel)
 		return err_set(e, EINVAL, "no kernel is named: vireo run --kernel FILE "
 			       "('vireo run --help' shows an example)");
+	if (o->perf_map && !o->translate)
+		return err_set(e, EINVAL, "--perf-map names translated code: use it with --translator on");
 	host_memory_read(&host);
 	if (o->memory > host.limit)
 		return err_set(e, EINVAL, "the guest cannot have %llu MiB of memory: %s has %llu MiB",

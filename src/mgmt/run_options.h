@@ -18,6 +18,8 @@ struct run_options {
 	enum engine_choice engine;
 	bool translate;			/* the soft engine's translator */
 	uint64_t cache;			/* its code cache in bytes, 0: the default */
+	bool perf_map;
+	bool stats;			/* counters at the end */
 	bool debug_exit;
 	bool no_reboot;
 	enum log_level log_level;

@@ -19,6 +19,7 @@ struct trap_region;
 
 struct dbt_config {
 	uint64_t cache_bytes;
+	bool perf_map;			/* name translations in /tmp/perf-PID.map */
 	/* Interprets the one instruction at v->rip, delivering its fault if it has one. */
 	enum exec_status (*step)(void *arg, struct vcpu *v);
 	/* Chooses the interpreter's handler for @i, all flags computed; false: it is #UD. */
@@ -35,9 +36,21 @@ struct dbt_config {
 	void *arg;
 };
 
+/* Why translated code came back. */
+enum dbt_reason {
+	REASON_CHAIN,	/* a direct jump without a translation yet: arg is the slot */
+	REASON_INDIRECT, /* hot.target is not in the jump cache */
+	REASON_STEP,	/* interpret the instruction: arg is block << 8 | index */
+	REASON_POLL,	/* not calm before an indirect jump to hot.target */
+	REASON_SIGNAL,	/* a host fault at hot.fault_pc */
+	DBT_REASONS
+};
+
 struct dbt_stats {
 	uint64_t blocks, bytes, flushes, invalidated;
 	uint64_t chains, lookups, steps, entries;
+	uint64_t exits[DBT_REASONS];
+	uint64_t stepped[INSN_ID_COUNT];	/* of the steps, by instruction */
 };
 
 /* A remembered translation; dbt_valid tells whether it may be used. */
@@ -77,6 +90,9 @@ bool dbt_holds(const struct dbt *d, gpa_t gpa);
 
 /* Drops every translation; no vCPU is in translated code. */
 void dbt_flush(struct dbt *d);
+
+/* dbt_config.step ran instruction @i, or tried to. */
+void dbt_count_step(struct dbt *d, const struct insn *i);
 
 const struct dbt_stats *dbt_get_stats(const struct dbt *d);
 

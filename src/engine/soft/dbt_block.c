@@ -445,6 +445,8 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 	d->next = t->e.p;
 	d->blocks[d->block_count++] = b;
 	dbt_insert(d, b);
+	fpu_put(v);
+	dbt_perf_block(d, b);
 	free(t);
 	return b;
 fail:

@@ -60,6 +60,11 @@ int dbt_create(struct dbt **out, struct gpa_space *s, const struct dbt_config *c
 	}
 	dbt_emit_fixed(d);
 	dbt_trap_init(d);
+	rc = c->perf_map ? dbt_perf_open(d, e) : 0;
+	if (rc) {
+		dbt_destroy(d);
+		return rc;
+	}
 	*out = d;
 	return 0;
 }
@@ -77,6 +82,7 @@ void dbt_destroy(struct dbt *d)
 {
 	if (!d)
 		return;
+	dbt_perf_close(d);
 	if (d->blocks)
 		free_blocks(d);
 	if (d->rw != MAP_FAILED)
@@ -316,6 +322,11 @@ bool dbt_get(struct dbt *d, struct vcpu *v, gpa_t gpa, struct dbt_ref *ref)
 	ref->block = b;
 	ref->generation = d->generation;
 	return b != NULL;
+}
+
+void dbt_count_step(struct dbt *d, const struct insn *i)
+{
+	d->stats.stepped[i->info ? i->info->id : INSN_ID_NONE]++;
 }
 
 const struct dbt_stats *dbt_get_stats(const struct dbt *d)

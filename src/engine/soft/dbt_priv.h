@@ -26,6 +26,8 @@
 #include "engine/soft/trap.h"
 #include "x86/decode.h"
 
+#include <stdio.h>
+
 enum { H_RAX, H_RCX, H_RDX, H_RBX, H_RSP, H_RBP, H_RSI, H_RDI,
        H_R8, H_R9, H_R10, H_R11, H_R12, H_R13, H_R14, H_R15 };
 
@@ -50,15 +52,6 @@ static const uint8_t host_reg[16] = {
 #define GROUP_RANGE	512		/* bytes that a group's operands may span */
 #define TAG_IDS		64
 #define PRIVATE_STACK	(64 * 1024)	/* bytes */
-
-/* Why translated code came back to dbt_run. */
-enum dbt_reason {
-	REASON_CHAIN,	/* a direct jump without a translation yet: arg is the slot */
-	REASON_INDIRECT, /* hot.target is not in the jump cache */
-	REASON_STEP,	/* interpret the instruction: arg is block << 8 | index */
-	REASON_POLL,	/* not calm before an indirect jump to hot.target */
-	REASON_SIGNAL,	/* a host fault at hot.fault_pc */
-};
 
 /* What translated code finds behind gs: beside struct vcpu's own fields. */
 struct dbt_hot {
@@ -187,6 +180,7 @@ struct dbt {
 	uint32_t generation;		/* counts flushes: older blocks are gone */
 	struct trap_region trap;
 	uint32_t changed;		/* counts invalidations: private stacks are void */
+	FILE *perf_map;			/* or NULL */
 	struct dbt_stats stats;
 };
 
@@ -296,6 +290,11 @@ void emit_load_tables(struct emit *e);
 
 /* dbt_block.c */
 struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa);
+
+/* dbt_perf.c: the translations' names for perf(1); dbt_perf_open fails with -errno. */
+int dbt_perf_open(struct dbt *d, struct err *e);
+void dbt_perf_close(struct dbt *d);
+void dbt_perf_block(struct dbt *d, const struct tblock *b);
 
 /* dbt_cache.c */
 void dbt_insert(struct dbt *d, struct tblock *b);

@@ -133,6 +133,7 @@ static enum exec_status interpret(struct dbt *d, struct vcpu *v, const struct tb
 	d->stats.steps++;
 	if (!b->step_of[n])
 		return d->cfg.step(d->cfg.arg, v);
+	dbt_count_step(d, &b->steps[b->step_of[n] - 1]);
 	st = b->steps[b->step_of[n] - 1].exec(v, &b->steps[b->step_of[n] - 1]);
 	v->stats.insns++;
 	return st == EXEC_FAULT ? vcpu_deliver(v) : st;
@@ -244,6 +245,7 @@ static enum exec_status handle(struct dbt *d, struct vcpu *v, void **code)
 	struct dbt_hot *hot = dbt_hot(v);
 
 	*code = NULL;
+	d->stats.exits[hot->reason]++;
 	switch ((enum dbt_reason)hot->reason) {
 	case REASON_CHAIN:
 		return chain(d, v, &d->slots[hot->arg], code);
@@ -259,6 +261,8 @@ static enum exec_status handle(struct dbt *d, struct vcpu *v, void **code)
 		return EXEC_OK;
 	case REASON_SIGNAL:
 		return host_fault(d, v, code);
+	case DBT_REASONS:
+		break;
 	}
 	return EXEC_OK;
 }

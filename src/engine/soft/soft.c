@@ -267,8 +267,10 @@ static enum exec_status dbt_step_cb(void *arg, struct vcpu *v)
 	(void)arg;
 	do {
 		st = find_block(sv, &b);
-		if (st == EXEC_OK)
+		if (st == EXEC_OK) {
+			dbt_count_step(sv->engine->dbt, &b->insn[0]);
 			st = b->insn[0].exec(v, &b->insn[0]);
+		}
 		if (st == EXEC_STALE)
 			forget(sv);
 	} while (st == EXEC_STALE);
@@ -307,6 +309,7 @@ static int translator_create(struct soft *s, struct err *e)
 {
 	const struct dbt_config c = {
 		.cache_bytes = s->config.cache_bytes,
+		.perf_map = s->config.perf_map,
 		.step = dbt_step_cb,
 		.bind = dbt_bind_cb,
 		.decode = dbt_decode_cb,
@@ -406,4 +409,5 @@ const struct engine_ops engine_soft = {
 	.vcpu_remove = soft_vcpu_remove,
 	.vcpu_run = soft_run,
 	.vcpu_kick = soft_vcpu_kick,
+	.counters = soft_counters,
 };

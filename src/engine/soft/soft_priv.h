@@ -128,6 +128,9 @@ void soft_mark_page(struct soft_vcpu *sv, gpa_t gpa);
 /* features.c: what @v's model has, as a set of Zydis's instruction sets. */
 void soft_features(struct soft_vcpu *sv);
 
+/* counters.c: engine_ops.counters */
+void soft_counters(struct engine *en, const struct vcpu *v, counter_fn *tell, void *arg);
+
 /* block.c */
 int blocks_init(struct soft *s, struct err *e);
 void blocks_destroy(struct soft *s);
