@@ -304,13 +304,13 @@ void place_strings(struct gen *g)
 /* Where an indirect branch or a return goes. */
 static uint64_t pick_branch_target(struct gen *g)
 {
-	uint64_t cs = seg_base(g, SEG_CS);
+	uint64_t cs = seg_base(g, SEG_CS), at = ARENA_VA + 0x800 + below(g, 4096) - cs;
 
 	switch (below(g, 8)) {
 	case 0: return PAGE_VA(DATA_PAGE) + below(g, 4096) - cs;
 	case 1: return PAGE_VA(6) + below(g, 4096) - cs;
 	case 2: return corner(g) | BIT(47) | BIT(20);
-	default: return ARENA_VA + 0x800 + below(g, 4096) - cs;
+	default: return at - g->c->in.rip < 16 ? at + 16 : at;	/* no endless loop */
 	}
 }
 
