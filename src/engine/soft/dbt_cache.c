@@ -20,8 +20,21 @@
 #define HWCAP2_FSGSBASE	BIT(1)
 #define BYTES_A_BLOCK	256	/* the least a block takes, stubs included, on average */
 
+/* perf looks names up only for memory without a file: two mappings of shared anonymous memory. */
+static int map_cache_anonymous(struct dbt *d, struct err *e)
+{
+	d->rw = mmap(NULL, d->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (d->rw != MAP_FAILED)	/* old size 0: maps the same pages once more */
+		d->rx = mremap(d->rw, 0, d->size, MREMAP_MAYMOVE);
+	if (d->rx == MAP_FAILED || mprotect(d->rx, d->size, PROT_READ | PROT_EXEC))
+		return err_errno(e, errno, "could not map the code cache (is memory allowed to be executable here?)");
+	return 0;
+}
+
 static int map_cache(struct dbt *d, struct err *e)
 {
+	if (d->cfg.perf_map)
+		return map_cache_anonymous(d, e);
 	d->fd = memfd_create("vireo-code", MFD_CLOEXEC);
 	if (d->fd < 0 || ftruncate(d->fd, d->size))
 		return err_errno(e, errno, "could not make a code cache of %llu MiB",
