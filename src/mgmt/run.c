@@ -70,7 +70,8 @@ static int plan_boot(struct run *r, struct err *e)
 static int make_vm(struct run *r, struct err *e)
 {
 	const struct engine_config engine = {
-		.translate = r->options.translate, .cache_bytes = r->options.cache,
+		.translate = r->options.translate, .lockstep = r->options.lockstep,
+		.cache_bytes = r->options.cache,
 		.perf_map = r->options.perf_map,
 	};
 	const struct vm_config c = {

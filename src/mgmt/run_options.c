@@ -117,12 +117,13 @@ static int set_engine(void *dest, const char *value, struct err *e)
 
 static int set_translator(void *dest, const char *value, struct err *e)
 {
-	static const char *const names[] = { "off", "on" };
+	static const char *const names[] = { "off", "on", "lockstep" };
 	const int i = parse_choice("translator", value, names, ARRAY_SIZE(names), e);
 
 	if (i < 0)
 		return i;
-	((struct run_options *)dest)->translate = i;
+	((struct run_options *)dest)->translate = i > 0;
+	((struct run_options *)dest)->lockstep = i == 2;
 	return 0;
 }
 
@@ -191,7 +192,8 @@ static const struct option_def option_defs[] = {
 	  "(with every instruction set that this host can run)", set_cpu },
 	{ "engine", "NAME", "auto (default), soft (no help from hardware) or kvm (not there yet)",
 	  set_engine },
-	{ "translator", "on|off", "translate hot 64-bit code instead of interpreting it (default off)",
+	{ "translator", "on|off", "translate hot 64-bit code instead of interpreting it (default off);\n"
+	  "lockstep: do both, compare, and stop where they differ (slow)",
 	  set_translator },
 	{ "code-cache", "SIZE", "memory for decoded and for translated code, each (default 64M)",
 	  set_cache },

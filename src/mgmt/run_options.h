@@ -17,6 +17,7 @@ struct run_options {
 	uint64_t memory;		/* bytes */
 	enum engine_choice engine;
 	bool translate;			/* the soft engine's translator */
+	bool lockstep;			/* ... compared with the interpreter */
 	uint64_t cache;			/* its code cache in bytes, 0: the default */
 	bool perf_map;
 	bool stats;			/* counters at the end */

@@ -3,7 +3,7 @@
  * The instruction oracle: the host's processor says what each case must come to, an
  * engine has to agree in every register, flag, byte of memory and exception.
  *
- *   oracle [--seed S] [--cases N | --seconds T] [--engine soft|translator|host] [--form NAME]
+ *   oracle [--seed S] [--cases N | --seconds T] [--engine soft|translator|lockstep|host] [--form NAME]
  *   oracle --seed S --case N		shows one case
  *   oracle --list			counts how the cases end, per form
  *
@@ -197,7 +197,7 @@ static void list_forms(const struct tally *t)
 static int usage(void)
 {
 	fprintf(stderr, "usage: oracle [--seed S] [--cases N | --seconds T | --case N] "
-		"[--engine soft|translator|host] [--form NAME] [--all] [--list] [--verbose]\n");
+		"[--engine soft|translator|lockstep|host] [--form NAME] [--all] [--list] [--verbose]\n");
 	return 2;
 }
 
@@ -240,7 +240,8 @@ static int open_engine(const struct options *o, struct guest **guest)
 		return guest_open(guest, &engine_soft, &config, 1);
 	config.translate = true;
 	config.translate_at = 1;
-	if (!strcmp(o->engine, "translator"))
+	config.lockstep = !strcmp(o->engine, "lockstep");
+	if (!strcmp(o->engine, "translator") || config.lockstep)
 		return guest_open(guest, &engine_soft, &config, 3);
 	fprintf(stderr, "no engine is called %s here\n", o->engine);
 	return -EINVAL;

@@ -21,4 +21,5 @@ try 100000
 try 100000 --engine translator
 try 5000 --form block
 try 15000 --form block --engine translator
+try 2000 --form block --engine lockstep
 exit "$worst"

@@ -20,6 +20,7 @@ struct trap_region;
 struct dbt_config {
 	uint64_t cache_bytes;
 	bool perf_map;			/* name translations in /tmp/perf-PID.map */
+	bool lockstep;			/* compare with the interpreter */
 	/* Interprets the one instruction at v->rip, delivering its fault if it has one. */
 	enum exec_status (*step)(void *arg, struct vcpu *v);
 	/* Chooses the interpreter's handler for @i, all flags computed; false: it is #UD. */
@@ -93,6 +94,9 @@ void dbt_flush(struct dbt *d);
 
 /* dbt_config.step ran instruction @i, or tried to. */
 void dbt_count_step(struct dbt *d, const struct insn *i);
+
+/* Instructions whose outcome was compared in lockstep. */
+uint64_t lockstep_compared(const struct dbt *d);
 
 const struct dbt_stats *dbt_get_stats(const struct dbt *d);
 

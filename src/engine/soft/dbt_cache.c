@@ -65,7 +65,9 @@ int dbt_create(struct dbt **out, struct gpa_space *s, const struct dbt_config *c
 	d->slot_max = d->block_max * 4;
 	d->blocks = calloc(d->block_max, sizeof(*d->blocks));
 	d->slots = calloc(d->slot_max, sizeof(*d->slots));
-	rc = d->blocks && d->slots ? map_cache(d, e)
+	if (c->lockstep)
+		d->lockstep = lockstep_create();
+	rc = d->blocks && d->slots && (d->lockstep || !c->lockstep) ? map_cache(d, e)
 				   : err_set(e, ENOMEM, "out of memory for the translator");
 	if (rc) {
 		dbt_destroy(d);
@@ -106,6 +108,7 @@ void dbt_destroy(struct dbt *d)
 		close(d->fd);
 	free(d->blocks);
 	free(d->slots);
+	free(d->lockstep);
 	free(d);
 }
 

@@ -182,6 +182,7 @@ struct dbt {
 	uint32_t changed;		/* counts invalidations: private stacks are void */
 	FILE *perf_map;			/* or NULL */
 	struct dbt_stats stats;
+	struct lockstep *lockstep;	/* NULL without */
 };
 
 /* A JRCXZ: to the interpreter or, with a size, to the question whether it must. */
@@ -309,6 +310,11 @@ uint32_t dbt_mode(const struct vcpu *v);
 
 /* dbt_run.c: ids and jump cache for the present address space and mode */
 void dbt_refresh(struct dbt *d, struct vcpu *v);
+
+/* dbt_lockstep.c */
+struct lockstep *lockstep_create(void);
+void lockstep_before(struct dbt *d, struct vcpu *v, const struct tblock *b, gva_t rip);
+bool lockstep_after(struct dbt *d, struct vcpu *v, gva_t rip, bool begun);
 
 /* dbt_enter.c */
 enum probe_half { HALF_LOWER, HALF_UPPER, HALF_EITHER };

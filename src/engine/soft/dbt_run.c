@@ -83,11 +83,13 @@ static uint64_t jump_key(const struct dbt_hot *hot, gva_t gva)
 	return gva + hot->id[gva >> 63];
 }
 
-static void remember(struct vcpu *v, const struct tblock *b)
+static void remember(const struct dbt *d, struct vcpu *v, const struct tblock *b)
 {
 	struct dbt_hot *hot = dbt_hot(v);
 	unsigned int k = b->gva & (JUMP_CACHE - 1);
 
+	if (d->lockstep)
+		return;
 	if (b->gva >> 63) {
 		if (!gva_is_global(v, b->gva))
 			return;
@@ -111,7 +113,7 @@ static void *find_code(struct dbt *d, struct vcpu *v)
 	if (!d->cfg.find(d->cfg.arg, v, &ref))
 		return NULL;
 	dbt_refresh(d, v);	/* finding may have made, and so flushed */
-	remember(v, ref.block);
+	remember(d, v, ref.block);
 	return ref.block->code;
 }
 
@@ -207,7 +209,7 @@ static enum exec_status chain(struct dbt *d, struct vcpu *v, struct slot *s, voi
 	*code = NULL;
 	if (!d->cfg.find(d->cfg.arg, v, &ref))
 		return EXEC_OK;
-	if (d->generation == generation && !s->from->dead)
+	if (d->generation == generation && !s->from->dead && !d->lockstep)
 		link(d, v, s, ref.block);
 	dbt_refresh(d, v);
 	*code = ref.block->code;
@@ -267,11 +269,68 @@ static enum exec_status handle(struct dbt *d, struct vcpu *v, void **code)
 	return EXEC_OK;
 }
 
+/* The guest address that translated code has left before. */
+static gva_t left_at(struct dbt *d, struct vcpu *v, bool *begun)
+{
+	const struct dbt_hot *hot = dbt_hot(v);
+	const struct tblock *b;
+
+	*begun = false;
+	switch ((enum dbt_reason)hot->reason) {
+	case REASON_CHAIN:
+		return d->slots[hot->arg].target;
+	case REASON_STEP:
+		*begun = true;
+		b = d->blocks[hot->arg >> 8];
+		return b->gva + b->guest_off[hot->arg & 0xff];
+	case REASON_SIGNAL:
+		*begun = true;
+		b = dbt_block_at(d, (const void *)hot->fault_pc);
+		return b->gva + b->guest_off[insn_at(b, (const uint8_t *)hot->fault_pc)];
+	default:
+		return hot->target;
+	}
+}
+
+/* Where in the guest host address @code of @b is an entry for. */
+static gva_t entered_at(const struct tblock *b, const void *code)
+{
+	unsigned int n = 0;
+
+	while (n < b->count && block_entry(b, n) != code)
+		n++;
+	return b->gva + b->guest_off[n];
+}
+
+/* False: they differ.  @ran: it ran, and left for a reason. */
+static bool enter_in_lockstep(struct dbt *d, struct vcpu *v, void *code, bool *ran)
+{
+	struct tblock *b = dbt_block_at(d, code);
+	uint32_t generation = d->generation;
+	bool begun;
+	gva_t rip;
+
+	lockstep_before(d, v, b, entered_at(b, code));
+	if (d->generation != generation) {	/* choosing handlers has emptied the caches */
+		*ran = false;
+		return true;
+	}
+	*ran = true;
+	dbt_empty_private_stack(d, v);
+	flags_in(v, dbt_hot(v));
+	fpu_get(v);
+	dbt_enter(d, v, code);
+	flags_out(v, dbt_hot(v));
+	rip = left_at(d, v, &begun);
+	return lockstep_after(d, v, rip, begun);
+}
+
 enum exec_status dbt_run(struct dbt *d, struct vcpu *v, const struct dbt_ref *ref)
 {
 	struct dbt_hot *hot = dbt_hot(v);
 	enum exec_status st = EXEC_OK;
 	void *code = ref->block->code;
+	bool ran;
 
 	asm volatile("wrgsbase %0" : : "r" (v));
 	if (!runnable(v))
@@ -279,6 +338,14 @@ enum exec_status dbt_run(struct dbt *d, struct vcpu *v, const struct dbt_ref *re
 	dbt_refresh(d, v);
 	while (code && st == EXEC_OK) {
 		d->stats.entries++;
+		if (unlikely(d->lockstep)) {
+			if (!enter_in_lockstep(d, v, code, &ran))
+				return EXEC_EXIT;
+			if (!ran)
+				return EXEC_OK;
+			st = handle(d, v, &code);
+			continue;
+		}
 		flags_in(v, hot);
 		fpu_get(v);
 		dbt_enter(d, v, code);

@@ -56,8 +56,6 @@ static int soft_create(struct engine **out, struct gpa_space *space,
 	struct soft *s;
 	int rc;
 
-	if (c->lockstep)
-		return err_set(e, ENOTSUP, "this version has no lockstep: run the soft engine without it");
 	s = zalloc(sizeof(*s));
 	if (!s)
 		return err_set(e, ENOMEM, "out of memory for the software engine");
@@ -71,7 +69,7 @@ static int soft_create(struct engine **out, struct gpa_space *space,
 		rc = blocks_init(s, e);
 	if (!rc)
 		rc = snippets_init(s, e);
-	if (!rc && c->translate)
+	if (!rc && (c->translate || c->lockstep))
 		rc = translator_create(s, e);
 	if (rc) {
 		soft_destroy((struct engine *)s);
@@ -310,6 +308,7 @@ static int translator_create(struct soft *s, struct err *e)
 	const struct dbt_config c = {
 		.cache_bytes = s->config.cache_bytes,
 		.perf_map = s->config.perf_map,
+		.lockstep = s->config.lockstep,
 		.step = dbt_step_cb,
 		.bind = dbt_bind_cb,
 		.decode = dbt_decode_cb,
