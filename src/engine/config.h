@@ -5,9 +5,12 @@
 
 #include "base/types.h"
 
+/* AUTO: where the host has what the translator needs; ON: that or an error. */
+enum translator_choice { TRANSLATOR_OFF, TRANSLATOR_ON, TRANSLATOR_AUTO };
+
 struct engine_config {
 	uint64_t cache_bytes;		/* code cache, 0: the default (64 MiB) */
-	bool translate;			/* soft: use the translator */
+	enum translator_choice translate; /* soft: translate hot code? */
 	unsigned int translate_at;	/* ... for blocks that ran so often, 0: the default (16) */
 	bool perf_map;			/* soft: name translated code in /tmp/perf-PID.map */
 	bool lockstep;			/* soft: compare interpreter and translator */

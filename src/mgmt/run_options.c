@@ -16,6 +16,7 @@ void run_options_init(struct run_options *o)
 {
 	*o = (struct run_options){
 		.cpu = "vireo-v1", .memory = DEFAULT_MEMORY, .engine = ENGINE_AUTO,
+		.translate = TRANSLATOR_AUTO,
 		.log_level = LOG_INFO, .escape_key = ESCAPE_DEFAULT,
 	};
 }
@@ -117,13 +118,14 @@ static int set_engine(void *dest, const char *value, struct err *e)
 
 static int set_translator(void *dest, const char *value, struct err *e)
 {
-	static const char *const names[] = { "off", "on", "lockstep" };
+	static const char *const names[] = { "off", "on", "auto", "lockstep" };
 	const int i = parse_choice("translator", value, names, ARRAY_SIZE(names), e);
 
 	if (i < 0)
 		return i;
-	((struct run_options *)dest)->translate = i > 0;
-	((struct run_options *)dest)->lockstep = i == 2;
+	/* The first three are enum translator_choice's. */
+	((struct run_options *)dest)->lockstep = i == 3;
+	((struct run_options *)dest)->translate = i == 3 ? TRANSLATOR_ON : (enum translator_choice)i;
 	return 0;
 }
 
@@ -192,9 +194,9 @@ static const struct option_def option_defs[] = {
 	  "(with every instruction set that this host can run)", set_cpu },
 	{ "engine", "NAME", "auto (default), soft (no help from hardware) or kvm (not there yet)",
 	  set_engine },
-	{ "translator", "on|off", "translate hot 64-bit code instead of interpreting it (default off);\n"
-	  "lockstep: do both, compare, and stop where they differ (slow)",
-	  set_translator },
+	{ "translator", "CHOICE", "auto, on or off: translate hot 64-bit code instead of only interpreting;\n"
+	  "auto (default) does where this host's processor has what that needs.\n"
+	  "lockstep: do both, compare, stop where they differ (slow)", set_translator },
 	{ "code-cache", "SIZE", "memory for decoded and for translated code, each (default 64M)",
 	  set_cache },
 	{ "perf-map", NULL, "name translated code for perf(1) in /tmp/perf-PID.map", set_perf_map },
@@ -236,7 +238,7 @@ int run_options_check(const struct run_options *o, struct err *e)
 		return err_set(e, EINVAL, "no kernel is named: vireo run --kernel FILE "
 			       "('vireo run --help' shows an example)");
 	if (o->perf_map && !o->translate)
-		return err_set(e, EINVAL, "--perf-map names translated code: use it with --translator on");
+		return err_set(e, EINVAL, "--perf-map names translated code: use it without --translator off");
 	host_memory_read(&host);
 	if (o->memory > host.limit)
 		return err_set(e, EINVAL, "the guest cannot have %llu MiB of memory: %s has %llu MiB",

@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/types.h"
+#include "engine/config.h"
 
 enum engine_choice { ENGINE_AUTO, ENGINE_SOFT, ENGINE_KVM };
 
@@ -16,7 +17,7 @@ struct run_options {
 	const char *cpu;
 	uint64_t memory;		/* bytes */
 	enum engine_choice engine;
-	bool translate;			/* the soft engine's translator */
+	enum translator_choice translate;
 	bool lockstep;			/* ... compared with the interpreter */
 	uint64_t cache;			/* its code cache in bytes, 0: the default */
 	bool perf_map;

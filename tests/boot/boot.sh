@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Debian's cloud and standard kernels boot to user land, run commands and power off.
+# Debian's cloud and standard kernels boot to user land, run commands and power off,
+# interpreted and translated.
 # The commands' output and the statuses are checked; the time is printed, not judged.
 # KERNELS="cloud" or "standard" picks one; VIREO_OPTIONS has more options for vireo run.
 set -u
@@ -20,13 +21,16 @@ commands='echo sum $((6 * 7)); uname -m; nproc; seq 1 1000 | md5sum; ls /proc/se
 expected=$(printf 'sum 42\nx86_64\n1\n%s\nproc\nleft 5\nstatus 0\n' "$(seq 1 1000 | md5sum)")
 
 boot_one() {
-	local flavour=$1 kernel status start=$SECONDS log=$work/$1.log line
+	local flavour=$1 translator=$2 kernel status start=$SECONDS line
+	local name=$flavour-translator-$translator
+	local log=$work/$name.log
 
 	if ! kernel=$(tools/kernel.sh "$flavour" 2>"$work/kernel.err"); then
-		echo "ok boot/$flavour # skip no kernel: $(tail -n 1 "$work/kernel.err")"
+		echo "ok boot/$name # skip no kernel: $(tail -n 1 "$work/kernel.err")"
 		return
 	fi
-	timeout 300 "$build/vireo" run --engine "${ENGINE:-soft}" ${VIREO_OPTIONS:-} \
+	timeout 300 "$build/vireo" run --engine "${ENGINE:-soft}" --translator "$translator" \
+		${VIREO_OPTIONS:-} \
 		--kernel "$kernel" \
 		--initrd "$work/initramfs" --memory 512M \
 		--cmdline "console=ttyS0 panic=-1 run=\"$commands\"" \
@@ -35,20 +39,21 @@ boot_one() {
 	tr -d '\r' <"$log" >"$log.text"
 	if ((status != 0)); then
 		tail -n 15 "$log.text" "$log.err"
-		fail "$flavour" "vireo's status is $status"
+		fail "$name" "vireo's status is $status"
 		return
 	fi
 	while IFS= read -r line; do
-		grep -qxF "$line" "$log.text" || fail "$flavour" "no line '$line' in $log.text"
+		grep -qxF "$line" "$log.text" || fail "$name" "no line '$line' in $log.text"
 	done <<<"$expected"
 	grep -q 'Kernel panic\|Oops\|BUG:\|WARNING:' "$log.text" &&
-		fail "$flavour" "$(grep -m 1 'Kernel panic\|Oops\|BUG:\|WARNING:' "$log.text")"
-	((bad)) || echo "ok boot/$flavour ($((SECONDS - start)) s," \
+		fail "$name" "$(grep -m 1 'Kernel panic\|Oops\|BUG:\|WARNING:' "$log.text")"
+	((bad)) || echo "ok boot/$name ($((SECONDS - start)) s," \
 		"/init after $(sed -n 's/^\[ *\([0-9.]*\)\] Run \/init.*/\1/p' "$log.text") s of the guest's clock)"
 }
 
 tools/initramfs.sh "$work/initramfs" || { echo "no initramfs"; exit 77; }
 for flavour in ${KERNELS:-cloud standard}; do
-	boot_one "$flavour"
+	boot_one "$flavour" off
+	boot_one "$flavour" auto
 done
 ((bad == 0))

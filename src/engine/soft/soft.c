@@ -69,8 +69,12 @@ static int soft_create(struct engine **out, struct gpa_space *space,
 		rc = blocks_init(s, e);
 	if (!rc)
 		rc = snippets_init(s, e);
-	if (!rc && (c->translate || c->lockstep))
+	if (!rc && (c->translate != TRANSLATOR_OFF || c->lockstep))
 		rc = translator_create(s, e);
+	if (rc == -ENOTSUP && c->translate == TRANSLATOR_AUTO) {
+		log_info(log, "only interpreting: %s", e ? e->text : "no translator here");
+		rc = 0;
+	}
 	if (rc) {
 		soft_destroy((struct engine *)s);
 		return rc;
