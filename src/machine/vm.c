@@ -55,6 +55,16 @@ static void power_line_event(void *sink, enum machine_event what, unsigned int v
 
 /* --- power-on --- */
 
+/* No firmware runs before a kernel that is booted directly; this is what it leaves behind. */
+static void leave_as_firmware_does(struct vm *vm)
+{
+	const uint64_t enabled = BIT(11), fixed_enabled = BIT(10), write_back = 6;
+
+	lapic_set_virtual_wire(vm->pc.bsp_lapic);
+	for (unsigned int i = 0; i < vm->vcpu_count; i++)
+		vm->vcpus[i].vcpu->mtrr_def_type = enabled | fixed_enabled | write_back;
+}
+
 /* Everything as after power-on, but for the RAM's contents; then the boot images. */
 static int power_on(struct vm *vm, struct err *e)
 {
@@ -71,7 +81,7 @@ static int power_on(struct vm *vm, struct err *e)
 		return err_set(e, EFAULT, "could not write the ACPI tables to guest memory");
 	if (!vm->config.load)
 		return 0;
-	lapic_set_virtual_wire(vm->pc.bsp_lapic);
+	leave_as_firmware_does(vm);
 	return vm->config.load(vm->config.load_arg, vm, e);
 }
 
