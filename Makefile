@@ -53,6 +53,9 @@ $(BUILD)/obj/%.o: src/%.c Makefile
 	$(Q)echo "  CC    $<"
 	$(Q)$(CC) $(CPPFLAGS) $(ALLFLAGS) $(REGS) -c -o $@ $<
 
+# Tools that the build and the tests use; not installed.
+TOOLS    = $(BUILD)/mkinitramfs
+
 # Tests: each tests/unit/*/*.c is one cmocka program.
 UNIT     = $(wildcard tests/unit/*/*.c)
 UNITBIN  = $(UNIT:tests/%.c=$(BUILD)/tests/%)
@@ -88,8 +91,6 @@ check-san:
 check-clang:
 	$(Q)$(MAKE) CC=clang BUILD=build-clang check
 
-# Tools that the build and the tests use; not installed.
-TOOLS    = $(BUILD)/mkinitramfs
 $(BUILD)/mkinitramfs: tools/mkinitramfs.c
 	$(Q)mkdir -p $(@D)
 	$(Q)echo "  TOOL  $@"
