@@ -178,7 +178,7 @@ static bool is_plain(const struct insn *i)
 	case INSN_ID_AND: case INSN_ID_OR: case INSN_ID_XOR: case INSN_ID_CMP:
 	case INSN_ID_TEST: case INSN_ID_INC: case INSN_ID_DEC: case INSN_ID_NEG:
 	case INSN_ID_NOT: case INSN_ID_MOV: case INSN_ID_MOVZX: case INSN_ID_MOVSX:
-	case INSN_ID_MOVSXD: case INSN_ID_LEA: case INSN_ID_NOP: case INSN_ID_IMUL:
+	case INSN_ID_MOVSXD: case INSN_ID_LEA: case INSN_ID_NOP:
 	case INSN_ID_CDQE: case INSN_ID_CQO: case INSN_ID_CDQ: case INSN_ID_CWDE:
 		return true;
 	default:
