@@ -40,8 +40,11 @@ fi
 
 echo "getting $package" >&2
 (cd "$work" && apt-get $lists -o APT::Sandbox::User= -qq download "$package" >&2)
-dpkg-deb --fsys-tarfile "$work/$package"_*.deb | tar -x -C "$work" ./boot
+dpkg-deb --fsys-tarfile "$work/$package"_*.deb |
+	tar -x -C "$work" --wildcards ./boot '*/drivers/misc/pvpanic/pvpanic*.ko'
 mkdir -p "$dir"
+# The driver by which a guest says that it panicked, where the package has it.
+find "$work/lib" -name 'pvpanic*.ko' -exec mv {} "$dir/" \; 2>/dev/null || true
 echo "$package" >"$dir/package"
 mv "$work"/boot/config-* "$dir/config"
 mv "$work"/boot/vmlinuz-* "$dir/vmlinuz"

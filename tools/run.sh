@@ -9,7 +9,9 @@ tools/packages.sh run
 make -s --no-print-directory "$BUILD/vireo" "$BUILD/mkinitramfs"
 kernel=$(tools/kernel.sh cloud)
 initramfs=$BUILD/initramfs.cpio
-tools/initramfs.sh "$initramfs"
+modules=$BUILD/modules.list
+tools/modules.sh "$kernel" >"$modules"
+tools/initramfs.sh "$initramfs" "$modules"
 size=
 if [ -t 0 ]; then
 	size=$(stty size | sed -n 's/^\([1-9][0-9]*\) \([1-9][0-9]*\)$/LINES=\1 COLUMNS=\2/p')

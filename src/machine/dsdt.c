@@ -161,6 +161,17 @@ static void event_timer(struct aml *a)
 	aml_end(a);
 }
 
+static void panic_port(struct aml *a)
+{
+	aml_device(a, "PEVT");
+	aml_name(a, "_HID");
+	aml_string(a, "QEMU0001");
+	crs(a);
+	aml_io(a, PORT_PVPANIC, 1);
+	aml_resources_end(a);
+	aml_end(a);
+}
+
 static void processor(struct aml *a, unsigned int index)
 {
 	char name[5];
@@ -184,6 +195,7 @@ void dsdt_body(struct aml *a, unsigned int vcpus)
 	clock_chip(a);
 	keyboard(a);
 	event_timer(a);
+	panic_port(a);
 	for (unsigned int i = 0; i < vcpus; i++)
 		processor(a, i);
 	aml_end(a);

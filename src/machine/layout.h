@@ -47,6 +47,7 @@
 #define PORT_CONTROL_A		0x92
 #define PORT_SMI_COMMAND	0xb2
 #define PORT_DEBUG_EXIT		0xf4
+#define PORT_PVPANIC		0x505
 #define PORT_COM2		0x2f8
 #define PORT_COM1		0x3f8
 #define PORT_FW_CFG		0x510

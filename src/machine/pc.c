@@ -11,6 +11,7 @@
 
 #include "dev/acpi_pm.h"
 #include "dev/debugexit.h"
+#include "dev/pvpanic.h"
 #include "dev/fw_cfg.h"
 #include "dev/hpet.h"
 #include "dev/i8042.h"
@@ -231,7 +232,7 @@ static int build_platform(struct pc *pc, const struct pc_config *c, struct err *
 
 int pc_build(struct pc *pc, const struct pc_config *c, struct err *e)
 {
-	struct device *exit_port;
+	struct device *exit_port, *panic_port;
 	int rc;
 
 	pc->last = &pc->devices;
@@ -246,6 +247,9 @@ int pc_build(struct pc *pc, const struct pc_config *c, struct err *e)
 		rc = build_isa(pc, e);
 	if (!rc)
 		rc = build_platform(pc, c, e);
+	if (!rc)
+		rc = plug(pc, &panic_port, pvpanic_create(&panic_port, pc->space, PORT_PVPANIC,
+							  &pc->power, e));
 	if (!rc && c->debug_exit)
 		rc = plug(pc, &exit_port, debugexit_create(&exit_port, pc->space, PORT_DEBUG_EXIT,
 							   &pc->power, e));
