@@ -22,7 +22,7 @@ LDFLAGS += -fsanitize=address,undefined
 endif
 
 # Sources by folder, from the ground up; includes only point down this list.
-FOLDERS = base x86 mem cpu engine engine/soft engine/kvm dev boot machine mgmt
+FOLDERS = base x86 mem cpu engine engine/soft engine/kvm dev backend virtio boot machine mgmt
 SRC     = $(foreach d,$(FOLDERS),$(wildcard src/$(d)/*.c))
 OBJ     = $(SRC:src/%.c=$(BUILD)/obj/%.o)
 LIBOBJ  = $(filter-out $(BUILD)/obj/mgmt/main.o,$(OBJ))

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Includes point only down: base < x86 < mem < cpu < {engine, dev} < boot < machine < mgmt.
+# Includes point only down: base < x86 < mem < cpu < {engine, dev, backend} < virtio < boot <
+# machine < mgmt.
 # Private headers (_priv.h) stay in their folder.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -8,7 +9,8 @@ cd "$(dirname "$0")/../.." || exit 1
 level() {
 	case $1 in
 	base) echo 0 ;; x86) echo 1 ;; mem) echo 2 ;; cpu) echo 3 ;;
-	engine | dev) echo 4 ;; boot) echo 5 ;; machine) echo 6 ;; mgmt) echo 7 ;;
+	engine | dev | backend) echo 4 ;; virtio) echo 5 ;; boot) echo 6 ;; machine) echo 7 ;;
+	mgmt) echo 8 ;;
 	*) echo "" ;;
 	esac
 }
