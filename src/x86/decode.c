@@ -75,7 +75,7 @@ static void fill_layout(struct insn *out, const ZydisDecodedInstruction *z, unsi
 	out->disp_at = z->raw.disp.offset;
 	out->disp_len = z->raw.disp.size / 8;
 	out->imm_at = z->raw.imm[0].offset;
-	out->imm_len = z->raw.imm[0].size / 8;
+	out->imm_len = z->raw.imm[0].size / 8 + z->raw.imm[1].size / 8;
 }
 
 static uint8_t segment_number(ZydisRegister r)

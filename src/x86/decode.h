@@ -96,7 +96,8 @@ struct insn {
 	uint8_t bytes[INSN_MAX_LEN];
 	uint8_t prefix_len;		/* legacy and REX/VEX/EVEX bytes before the opcode */
 	uint8_t ext_at;			/* the first REX/VEX/EVEX byte; prefix_len where there is none */
-	uint8_t modrm_at, sib_at, disp_at, disp_len, imm_at, imm_len; /* offsets; 0: absent */
+	uint8_t modrm_at, sib_at, disp_at, disp_len; /* offsets; 0: absent */
+	uint8_t imm_at, imm_len;		/* of all immediates together, which come last */
 };
 
 enum decode_result {

@@ -149,6 +149,10 @@ static void test_immediates(void **state)
 	i = DECODE(MODE_64, 0xc8, 0x34, 0x12, 0x03);	/* enter */
 	assert_int_equal(i.imm, 0x1234);
 	assert_int_equal(i.imm2, 3);
+	assert_int_equal(i.imm_len, 3);
+	i = DECODE(MODE_64, 0xf2, 0x0f, 0x78, 0xc1, 16, 48);	/* insertq xmm0, xmm1, 16, 48 */
+	assert_int_equal(i.imm_at, 4);
+	assert_int_equal(i.imm_len, 2);
 	i = DECODE(MODE_32, 0xea, 4, 3, 2, 1, 0x22, 0x11);
 	assert_int_equal(i.info->id, INSN_ID_JMP_FAR);
 	assert_int_equal(i.imm, 0x01020304);
