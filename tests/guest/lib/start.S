@@ -16,6 +16,7 @@ _start:
 	cli
 	cld
 	movl	$stack_top, %esp
+	movl	%ebx, multiboot_info
 	lgdt	gdt_pointer
 	ljmp	$SEL_KCODE32, $1f
 1:	movl	$SEL_KDATA, %eax
@@ -60,7 +61,9 @@ _start:
 	jmp	4b
 
 	.data
+	.globl	multiboot_info
 	.balign 8
+multiboot_info: .long 0, 0
 gdt_pointer:
 	.word	8 * 64 - 1
 #ifdef __x86_64__
