@@ -3,6 +3,8 @@
 # Prints the path of Debian's kernel image, getting it first if need be:
 # tools/kernel.sh [cloud|standard].  The package is downloaded and unpacked into the cache
 # (VIREO_CACHE, else ~/.cache/vireo), never installed; no root.  Offline once it is there.
+# A kernel kept by an older version of this script lacks the modules; it is got again, or
+# used as it is where that fails, for a day.
 set -eu
 flavour=${1:-cloud}
 case $flavour in
@@ -14,13 +16,27 @@ cache=${VIREO_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/vireo}
 mkdir -p "$cache" 2>/dev/null && [ -w "$cache" ] ||
 	cache=$(cd "$(dirname "$0")/.." && pwd)/build/cache
 dir=$cache/kernel-$flavour
-if [ -f "$dir/vmlinuz" ]; then
+whole() {
+	[ -f "$dir/modules" ] || [ -n "$(find "$dir/tried" -mmin -1440 2>/dev/null)" ]
+}
+if [ -f "$dir/vmlinuz" ] && whole; then
 	echo "$dir/vmlinuz"
 	exit 0
 fi
 
 work=$cache/work.$$
-trap 'rm -rf "$work"' EXIT
+finish() {
+	rc=$?
+	rm -rf "$work"
+	if [ $rc != 0 ] && [ -f "$dir/vmlinuz" ]; then
+		echo "using the kernel in $dir without its modules" >&2
+		touch "$dir/tried"
+		echo "$dir/vmlinuz"
+		exit 0
+	fi
+	exit $rc
+}
+trap finish EXIT
 mkdir -p "$work"
 
 # Without package lists on this machine, an ordinary user still may keep some of his own.
@@ -45,6 +61,7 @@ dpkg-deb --fsys-tarfile "$work/$package"_*.deb |
 mkdir -p "$dir"
 # The driver by which a guest says that it panicked, where the package has it.
 find "$work/lib" -name 'pvpanic*.ko' -exec mv {} "$dir/" \; 2>/dev/null || true
+(cd "$dir" && ls | grep '\.ko$' >modules) || true
 echo "$package" >"$dir/package"
 mv "$work"/boot/config-* "$dir/config"
 mv "$work"/boot/vmlinuz-* "$dir/vmlinuz"

@@ -17,6 +17,7 @@
 #define PCI_SLOTS	32
 #define PCI_PINS	4
 #define PORTS_END	0xffff
+#define STA_HIDDEN	0x0b	/* present, enabled, working, not shown: some ask for a driver */
 
 static void hid(struct aml *a, const char *id)
 {
@@ -166,6 +167,8 @@ static void panic_port(struct aml *a)
 	aml_device(a, "PEVT");
 	aml_name(a, "_HID");
 	aml_string(a, "QEMU0001");
+	aml_name(a, "_STA");
+	aml_integer(a, STA_HIDDEN);
 	crs(a);
 	aml_io(a, PORT_PVPANIC, 1);
 	aml_resources_end(a);

@@ -9,7 +9,7 @@ work=$build/tests/boot
 mkdir -p "$work"
 kernel=$(tools/kernel.sh cloud 2>"$work/kernel.err") || { tail -n 1 "$work/kernel.err"; exit 77; }
 [ -f "$(dirname "$kernel")/pvpanic-mmio.ko" ] || {
-	echo "no pvpanic-mmio.ko beside $kernel: remove that folder to get the package again"
+	echo "no pvpanic-mmio.ko beside $kernel, and it could not be fetched again"
 	exit 77
 }
 tools/modules.sh "$kernel" >"$work/modules"
