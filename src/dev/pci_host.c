@@ -9,8 +9,8 @@
  *
  * The bridge shows the identity of Intel's Q35 memory controller, which firmware and
  * systems know, with the ECAM window in PCIEXBAR.  Its registers are read-only: the
- * windows do not move.  Functions are attached while the machine is built, so the table
- * needs no lock.
+ * windows do not move.  Functions come and go while no vCPU runs, so the table needs no
+ * lock.
  */
 #include "dev/pci_host.h"
 
@@ -26,6 +26,7 @@
 #define RESET_KEPT	0x0a		/* SYS_RST, FULL_RST: what kind */
 #define ECAM_SIZE	BIT(28)
 #define FUNCTIONS	256
+#define PORTS_END	0x10000U
 #define PCIEXBAR	0x60
 #define PCIEXBAR_ENABLE	1		/* length 0: 256 MiB */
 
@@ -39,7 +40,8 @@ struct pci_host {
 		const char *name;
 		const struct pci_function_ops *ops;
 		void *fn;
-	} function[FUNCTIONS];		/* (i) by devfn */
+	} function[FUNCTIONS];		/* by devfn; changes only while no vCPU runs */
+	uint64_t memory_next, io_next;	/* where the free parts of the windows begin */
 	uint32_t address;		/* (o) */
 	uint8_t reset_control;		/* (o) */
 };
@@ -255,6 +257,42 @@ int pci_host_attach(struct device *host, unsigned int devfn, const char *name,
 	return 0;
 }
 
+void pci_host_detach(struct device *host, unsigned int devfn)
+{
+	struct pci_host *h = to_host(host);
+
+	h->function[devfn].name = NULL;
+	h->function[devfn].ops = NULL;
+	h->function[devfn].fn = NULL;
+}
+
+int pci_host_free_slot(struct device *host)
+{
+	struct pci_host *h = to_host(host);
+
+	for (unsigned int slot = 0; slot < FUNCTIONS / 8; slot++)
+		if (!h->function[PCI_DEVFN(slot, 0)].ops)
+			return slot;
+	return -1;
+}
+
+/* Homes are not given back: a slot that is emptied and filled again takes new ones. */
+int pci_host_find_home(struct device *host, bool io, uint64_t size, uint64_t *at,
+		       struct err *e)
+{
+	struct pci_host *h = to_host(host);
+	uint64_t *next = io ? &h->io_next : &h->memory_next;
+	uint64_t end = io ? PORTS_END : h->wires.memory_end;
+	uint64_t place = ALIGN_UP(*next, size);
+
+	if (place + size > end || place + size < place)
+		return err_set(e, ENOSPC, "no room is left for the registers of a PCI device "
+			       "(%llu bytes)", (unsigned long long)size);
+	*next = place + size;
+	*at = place;
+	return 0;
+}
+
 static int add_regions(struct pci_host *h, struct err *e)
 {
 	const struct io_region address = { "pci address", PORT_ADDRESS, 4, &address_io, h };
@@ -288,6 +326,8 @@ int pci_host_create(struct device **out, struct gpa_space *s,
 	h->dev.ops = &host_ops;
 	h->space = s;
 	h->wires = *wires;
+	h->memory_next = wires->memory;
+	h->io_next = wires->io;
 	pthread_mutex_init(&h->lock, NULL);
 	rc = add_regions(h, e);
 	if (!rc)

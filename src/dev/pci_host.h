@@ -24,13 +24,25 @@ struct pci_function_ops {
 struct pci_host_wires {
 	gpa_t ecam;			/* of 256 buses */
 	struct power_line power;	/* reset control */
+	/* Where BARs find their homes: [base, end). */
+	gpa_t memory, memory_end;	/* below 4 GiB: every system can reach them */
+	uint16_t io;			/* up to the end of the port space */
 };
 
 int pci_host_create(struct device **out, struct gpa_space *s,
 		    const struct pci_host_wires *wires, struct err *e);
 
-/* Puts a function into a slot of bus 0 before the machine runs.  -EEXIST, -EINVAL. */
+/* Puts a function into a slot of bus 0, with no vCPU running.  -EEXIST, -EINVAL. */
 int pci_host_attach(struct device *host, unsigned int devfn, const char *name,
 		    const struct pci_function_ops *ops, void *fn, struct err *e);
+/* Empties the slot, with no vCPU running. */
+void pci_host_detach(struct device *host, unsigned int devfn);
+/* The lowest slot that has no function 0, or -1. */
+int pci_host_free_slot(struct device *host);
+/*
+ * A place for a BAR of @size bytes (a power of two) that no other BAR was given.  -ENOSPC.
+ */
+int pci_host_find_home(struct device *host, bool io, uint64_t size, uint64_t *at,
+		       struct err *e);
 
 #endif
