@@ -8,12 +8,6 @@
 #include "machine/aml.h"
 #include "machine/layout.h"
 
-/* The GSI of a slot's pin (0: INTA). */
-static inline unsigned int pci_gsi(unsigned int slot, unsigned int pin)
-{
-	return GSI_PCI_FIRST + (slot + pin) % GSI_PCI_COUNT;
-}
-
 /* What follows the DSDT's header. */
 void dsdt_body(struct aml *a, unsigned int vcpus);
 

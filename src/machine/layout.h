@@ -68,6 +68,12 @@
 #define GSI_PCI_FIRST		16	/* INTA-INTD of the slots, by turns */
 #define GSI_PCI_COUNT		8
 
+/* The GSI of a slot's pin (0: INTA). */
+static inline unsigned int pci_gsi(unsigned int slot, unsigned int pin)
+{
+	return GSI_PCI_FIRST + (slot + pin) % GSI_PCI_COUNT;
+}
+
 #define GSI_PCI_SHARED		20	/* this one and those behind also carry the HPET's */
 
 #define VCPUS_MAX		64	/* with their APIC IDs below 255 */

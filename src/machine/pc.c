@@ -6,6 +6,7 @@
  *	            `--> I/O APIC input n (IRQ 0: input 2) --> APIC bus
  *	PIT, RTC ------> HPET's legacy switch ------> ISA IRQ 0, 8
  *	PCI INTx, HPET -> shared inputs 16-23 of the I/O APIC
+ *	MSI-X ----------> APIC bus
  */
 #include "machine/pc.h"
 
@@ -23,12 +24,14 @@
 #include "dev/pci_host.h"
 #include "dev/system_control.h"
 #include "dev/uart16550.h"
+#include "virtio/pci.h"
+#include "virtio/rng.h"
 
 #include <errno.h>
 
 #define KIB	1024ULL
 #define MIB	(1024 * KIB)
-#define SOURCE_HPET 0	/* of a shared I/O APIC input */
+#define SOURCE_HPET 0	/* of a shared I/O APIC input; the others are PCI slots */
 
 /* --- memory --- */
 
@@ -135,6 +138,13 @@ static void connect_gsis(struct pc *pc)
 		pc->gsi[i].out = ioapic_line(pc->ioapic, GSI_PCI_FIRST + i);
 }
 
+static void msi_send(void *sink, uint64_t addr, uint32_t data)
+{
+	struct pc *pc = sink;
+
+	apic_bus_msi(&pc->apic_bus, addr, data);
+}
+
 /* --- building --- */
 
 /* Takes a device that was made into the list; passes @rc on. */
@@ -215,7 +225,10 @@ static int build_platform(struct pc *pc, const struct pc_config *c, struct err *
 	static const struct acpi_pm_ports pm = {
 		.pm = PORT_ACPI_PM, .gpe0 = PORT_ACPI_GPE0, .smi = PORT_SMI_COMMAND,
 	};
-	const struct pci_host_wires pci = { .ecam = LAYOUT_ECAM, .power = pc->power };
+	const struct pci_host_wires pci = {
+		.ecam = LAYOUT_ECAM, .power = pc->power, .memory = LAYOUT_PCI_MMIO,
+		.memory_end = LAYOUT_PCI_MMIO_END, .io = PORT_PCI_IO,
+	};
 	struct irq_line sci = isa(pc, IRQ_SCI);
 	int rc;
 
@@ -228,6 +241,32 @@ static int build_platform(struct pc *pc, const struct pc_config *c, struct err *
 	if (!rc)
 		rc = fw_cfg_facts(pc->fw_cfg, c, e);
 	return rc;
+}
+
+int pc_add_virtio(struct pc *pc, struct virtio_device *d, struct err *e)
+{
+	const int slot = pci_host_free_slot(pc->pci);
+	const struct pci_wires wires = {
+		.space = pc->space, .log = pc->log,
+		.msi = { .send = msi_send, .sink = pc },
+		.intx = slot < 0 ? (struct irq_line){ 0 } : shared_gsi(pc, pci_gsi(slot, 0), slot),
+	};
+	struct device *made;
+
+	if (slot < 0) {
+		d->ops->destroy(d);
+		return err_set(e, ENOSPC, "all PCI slots are taken: a VM has at most 31 devices");
+	}
+	return plug(pc, &made, virtio_pci_create(&made, d, pc->pci, PCI_DEVFN(slot, 0), &wires, e));
+}
+
+static int build_virtio(struct pc *pc, struct err *e)
+{
+	struct virtio_device *rng;
+	int rc;
+
+	rc = virtio_rng_create(&rng, pc->space, pc->log, e);
+	return rc ? rc : pc_add_virtio(pc, rng, e);
 }
 
 int pc_build(struct pc *pc, const struct pc_config *c, struct err *e)
@@ -250,6 +289,8 @@ int pc_build(struct pc *pc, const struct pc_config *c, struct err *e)
 	if (!rc)
 		rc = plug(pc, &panic_port, pvpanic_create(&panic_port, pc->space, PORT_PVPANIC,
 							  &pc->power, e));
+	if (!rc)
+		rc = build_virtio(pc, e);
 	if (!rc && c->debug_exit)
 		rc = plug(pc, &exit_port, debugexit_create(&exit_port, pc->space, PORT_DEBUG_EXIT,
 							   &pc->power, e));

@@ -12,6 +12,7 @@
 #include <time.h>
 
 struct vcpu;
+struct virtio_device;
 
 /* One input of the I/O APIC that several sources share: high while one of them is. */
 struct gsi_input {
@@ -24,6 +25,7 @@ struct pc {
 	struct gpa_space *space;
 	struct clock *clock;
 	struct power_line power;
+	struct log *log;		/* may be NULL */
 	struct apic_bus apic_bus;
 	struct device *devices, **last;	/* in the order of their making */
 
@@ -45,12 +47,17 @@ struct pc_config {
 int pc_add_memory(struct gpa_space *s, uint64_t memory, struct err *e);
 
 /*
- * Makes everything but the vCPUs; pc->space, clock and power must be set.  After a
+ * Makes everything but the vCPUs; pc->space, clock, power and log must be set.  After a
  * failure pc_destroy() takes down what is there.
  */
 int pc_build(struct pc *pc, const struct pc_config *c, struct err *e);
 /* Makes the local APIC of @v, which vcpu_init() has not seen yet. */
 int pc_add_lapic(struct pc *pc, struct vcpu *v, struct err *e);
+/*
+ * Puts @d into a PCI slot and takes it over, also where it fails; no vCPU runs.  -ENOSPC
+ * where all slots are taken.
+ */
+int pc_add_virtio(struct pc *pc, struct virtio_device *d, struct err *e);
 /* Resets all devices; no vCPU runs. */
 void pc_reset(struct pc *pc);
 void pc_destroy(struct pc *pc);

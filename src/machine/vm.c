@@ -225,6 +225,7 @@ static int build_board(struct vm *vm, struct err *e)
 	clock_gettime(CLOCK_REALTIME, &c.epoch);
 	vm->pc.space = &vm->space;
 	vm->pc.clock = &vm->clock;
+	vm->pc.log = vm->log;
 	vm->pc.power = (struct power_line){ .event = power_line_event, .sink = vm };
 	return pc_build(&vm->pc, &c, e);
 }
@@ -321,6 +322,11 @@ void vm_attach_serial(struct vm *vm, unsigned int index, struct char_backend *b)
 	uart16550_attach(vm->pc.uart[index], b);
 }
 
+int vm_add_virtio(struct vm *vm, struct virtio_device *d, struct err *e)
+{
+	return pc_add_virtio(&vm->pc, d, e);
+}
+
 /* --- counters --- */
 
 static void vcpu_counters(const struct vcpu *v, counter_fn *tell, void *arg)
@@ -362,6 +368,11 @@ struct loop *vm_loop(struct vm *vm)
 struct gpa_space *vm_space(struct vm *vm)
 {
 	return &vm->space;
+}
+
+struct log *vm_log(struct vm *vm)
+{
+	return vm->log;
 }
 
 struct clock *vm_clock(struct vm *vm)

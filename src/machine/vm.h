@@ -22,6 +22,7 @@ struct cpu_model;
 struct engine_ops;
 struct engine_config;
 struct gpa_space;
+struct virtio_device;
 
 #define VM_SERIALS 2
 
@@ -70,6 +71,11 @@ int vm_create(struct vm **out, const struct vm_config *c, struct err *e);
  * It lives on vm_loop().
  */
 void vm_attach_serial(struct vm *vm, unsigned int index, struct char_backend *b);
+/*
+ * Puts a device on the PCI bus, before vm_run(); it then belongs to the VM, also where this
+ * fails.  It was made with vm_space() and vm_log().
+ */
+int vm_add_virtio(struct vm *vm, struct virtio_device *d, struct err *e);
 /* Returns 0 with *r filled, or an error before anything ran or by VM_EXIT_ERROR. */
 int vm_run(struct vm *vm, struct vm_result *r, struct err *e);
 void vm_stop(struct vm *vm);
@@ -88,6 +94,7 @@ void vm_destroy(struct vm *vm);
 /* What loaders and front ends need. */
 struct loop *vm_loop(struct vm *vm);
 struct gpa_space *vm_space(struct vm *vm);
+struct log *vm_log(struct vm *vm);	/* may be NULL */
 struct clock *vm_clock(struct vm *vm);
 struct vcpu *vm_vcpu(struct vm *vm, unsigned int index);
 unsigned int vm_vcpu_count(const struct vm *vm);

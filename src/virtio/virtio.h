@@ -188,6 +188,11 @@ void virtq_notify(struct virtq *q);
 void virtq_unpop(struct virtq_chain *c);
 /* Frees @c without telling the driver: for reset() only.  [any] */
 void virtq_forget(struct virtq_chain *c);
+/*
+ * Waits until every chain of @q that was popped is pushed or forgotten: for reset(), in devices
+ * whose back end completes on threads of its own (never on the device's loop).
+ */
+void virtq_wait_idle(struct virtq *q);
 /* Has kick() called soon, as if the driver had rung.  [any] */
 void virtq_kick_again(struct virtq *q);
 
