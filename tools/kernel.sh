@@ -3,8 +3,8 @@
 # Prints the path of Debian's kernel image, getting it first if need be:
 # tools/kernel.sh [cloud|standard].  The package is downloaded and unpacked into the cache
 # (VIREO_CACHE, else ~/.cache/vireo), never installed; no root.  Offline once it is there.
-# A kernel kept by an older version of this script lacks the modules; it is got again, or
-# used as it is where that fails, for a day.
+# Beside it are those modules of tools/modules.list that the package has.  A kernel that was
+# kept with a shorter list is got again, or used as it is where that fails, for a day.
 set -eu
 flavour=${1:-cloud}
 case $flavour in
@@ -16,8 +16,9 @@ cache=${VIREO_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/vireo}
 mkdir -p "$cache" 2>/dev/null && [ -w "$cache" ] ||
 	cache=$(cd "$(dirname "$0")/.." && pwd)/build/cache
 dir=$cache/kernel-$flavour
+list=$(dirname "$0")/modules.list
 whole() {
-	[ -f "$dir/modules" ] || [ -n "$(find "$dir/tried" -mmin -1440 2>/dev/null)" ]
+	[ -z "$(sort "$list" | comm -23 - "$dir/modules" 2>&1)" ] || [ -n "$(find "$dir/tried" -mmin -1440 2>/dev/null)" ]
 }
 if [ -f "$dir/vmlinuz" ] && whole; then
 	echo "$dir/vmlinuz"
@@ -57,11 +58,14 @@ fi
 echo "getting $package" >&2
 (cd "$work" && apt-get $lists -o APT::Sandbox::User= -qq download "$package" >&2)
 dpkg-deb --fsys-tarfile "$work/$package"_*.deb |
-	tar -x -C "$work" --wildcards ./boot '*/drivers/misc/pvpanic/pvpanic*.ko'
+	tar -x -C "$work" --wildcards ./boot '*.ko'
 mkdir -p "$dir"
-# The driver by which a guest says that it panicked, where the package has it.
-find "$work/lib" -name 'pvpanic*.ko' -exec mv {} "$dir/" \; 2>/dev/null || true
-(cd "$dir" && ls | grep '\.ko$' >modules) || true
+# What was asked for, here or by another version of this script, whether it is there or not.
+cat "$list" "$dir/modules" 2>/dev/null | sed 's/\.ko$//' | sort -u >"$work/asked"
+while read -r name; do
+	find "$work/lib" -name "$name.ko" -exec mv {} "$dir/" \;
+done <"$work/asked"
+mv "$work/asked" "$dir/modules"
 echo "$package" >"$dir/package"
 mv "$work"/boot/config-* "$dir/config"
 mv "$work"/boot/vmlinuz-* "$dir/vmlinuz"

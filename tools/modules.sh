@@ -4,7 +4,6 @@
 # tools/kernel.sh: tools/modules.sh KERNEL.  The guest's init loads what it finds.
 dir=$(dirname "$1")
 echo "dir /lib 755"
-for name in pvpanic pvpanic-mmio; do
-	[ -f "$dir/$name.ko" ] && echo "file /lib/$name.ko $dir/$name.ko 644"
-done
-exit 0
+while read -r name; do
+	[ ! -f "$dir/$name.ko" ] || echo "file /lib/$name.ko $dir/$name.ko 644"
+done <"$(dirname "$0")/modules.list"
