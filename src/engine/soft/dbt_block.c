@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 /* The interpreter executes the present instruction, then the block goes on. */
-static void emit_step(struct tr *t)
+void emit_step(struct tr *t)
 {
 	struct emit *e = &t->e;
 

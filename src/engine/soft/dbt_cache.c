@@ -368,6 +368,7 @@ int dbt_vcpu_init(struct dbt *d, struct vcpu *v, struct err *e)
 	hot->not_ac = ~RFLAGS_AC;
 	hot->not_df = ~RFLAGS_DF;
 	hot->jump_mask = JUMP_CACHE - 1;
+	hot->sign_mask = 0xffffULL << 48;
 	for (unsigned int i = 0; i < 256; i++)
 		hot->in_chunk[i] = 1;
 	for (unsigned int i = 0; i < GUEST_PAGE_SIZE; i++)

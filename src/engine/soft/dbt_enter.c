@@ -56,6 +56,12 @@ static void *emit_exit(struct emit *e, void *leave, enum dbt_reason why, bool ta
 	return here;
 }
 
+static void emit_branch_id(struct emit *e, uint32_t branch)
+{
+	if (branch != BRANCH_NONE)
+		e_store32_imm(e, GS_HOT(branch), branch);
+}
+
 /*
  * To the translation of guest address r14, by the jump cache:
  *
@@ -76,9 +82,10 @@ static void *emit_exit(struct emit *e, void *leave, enum dbt_reason why, bool ta
  *	jmp	gs:jump[rcx * 8].code
  *
  * @half says which half of the address space is looked for: code jumps within its own, and
- * the rare other jump misses.  HALF_EITHER asks the address.
+ * the rare other jump misses.  HALF_EITHER asks the address.  @branch goes to hot.branch on
+ * the ways out.
  */
-void emit_probe(struct dbt *d, struct emit *e, enum probe_half half)
+void emit_probe(struct dbt *d, struct emit *e, enum probe_half half, uint32_t branch)
 {
 	struct host_mem key = GS_HOT(jump[0].minus_key), code = GS_HOT(jump[0].code);
 	struct host_mem id = GS_HOT(id[0]);
@@ -103,8 +110,10 @@ void emit_probe(struct dbt *d, struct emit *e, enum probe_half half)
 	e_load(e, H_TMP, key);
 	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
 	hit = e_jrcxz(e);
+	emit_branch_id(e, branch);
 	e_jmp(e, d->exit_indirect);
 	e_bind8(e, poll);
+	emit_branch_id(e, branch);
 	e_jmp(e, d->exit_poll);
 	e_bind8(e, hit);
 	e_pext(e, H_TMP, H_ADDR, GS_HOT(jump_mask));
@@ -133,7 +142,7 @@ void dbt_emit_fixed(struct dbt *d)
 	d->exit_indirect = emit_exit(&e, leave, REASON_INDIRECT, false);
 	d->exit_poll = emit_exit(&e, leave, REASON_POLL, true);
 	d->indirect = emit_here(&e);
-	emit_probe(d, &e, HALF_EITHER);
+	emit_probe(d, &e, HALF_EITHER, BRANCH_NONE);
 	emit_ret_miss(d, &e);
 	d->first = d->next = e.p;
 }

@@ -10,6 +10,11 @@
  * the guest's returns.  The private stack is only a hint: it may be emptied at any time
  * (its bottom is the address of ret_miss), and a guard page below it turns an overflow
  * into a signal that empties it.
+ *
+ * A target that is not canonical is the branch's own fault.  Of direct branches it is known;
+ * an indirect CALL looks before it pushes.  An indirect JMP or a RET is found out when no
+ * translation is found: nothing but RIP and, by 8, RSP has changed then, and dbt_run.c takes
+ * that back (hot.branch says from where).
  */
 #include "engine/soft/dbt_priv.h"
 #include "x86/regs.h"
@@ -183,7 +188,7 @@ static void emit_slot_stub(struct tr *t, uint8_t *rel32, gva_t target)
 	if (!same_page(t, target)) {
 		probe = here;
 		e_mov_imm(e, H_ADDR, target);
-		emit_probe(t->d, e, half_of(t));
+		emit_probe(t->d, e, half_of(t), BRANCH_NONE);
 		here = emit_here(e);
 	}
 	if (!probe || kernel_target(t, target)) {
@@ -323,13 +328,36 @@ void emit_call_probes(struct tr *t)
 {
 	for (unsigned int k = 0; k < t->probe_calls; k++) {
 		emit_patch32(t->probe_call[k], t->e.to_exec, emit_here(&t->e));
-		emit_probe(t->d, &t->e, half_of(t));
+		emit_probe(t->d, &t->e, half_of(t), BRANCH_NONE);
 	}
+}
+
+/*
+ * To the interpreter unless host register @target, which may be rcx, is canonical:
+ *
+ *	mov	r14, 1 << 47
+ *	lea	rcx, [r14 + target]
+ *	pext	rcx, rcx, gs:sign_mask
+ *	jrcxz	canonical
+ *	jmp	step
+ */
+static void emit_check_canonical(struct tr *t, unsigned int target)
+{
+	struct emit *e = &t->e;
+	uint8_t *canonical;
+
+	e_mov_imm(e, H_ADDR, BIT(47));
+	e_lea(e, H_TMP, AT_INDEX(H_ADDR, target));
+	e_pext(e, H_TMP, H_TMP, GS_HOT(sign_mask));
+	canonical = e_jrcxz(e);
+	emit_step(t);
+	e_bind8(e, canonical);
 }
 
 static bool emit_call(struct tr *t, const struct insn *i)
 {
 	struct emit *e = &t->e;
+	unsigned int target;
 
 	switch (i->op[0].kind) {
 	case OPND_REL:
@@ -340,7 +368,9 @@ static bool emit_call(struct tr *t, const struct insn *i)
 	case OPND_GPR:
 		if (i->opsize != 8)
 			return false;
-		e_store(e, GS_HOT(target), value_of(t, i->op[0].reg, H_TMP));
+		target = value_of(t, i->op[0].reg, H_TMP);
+		e_store(e, GS_HOT(target), target);
+		emit_check_canonical(t, target);
 		emit_push_imm(t, t->next);
 		emit_indirect_call(t);
 		break;
@@ -349,6 +379,7 @@ static bool emit_call(struct tr *t, const struct insn *i)
 			return false;
 		emit_load_operand(t, i);
 		e_store(e, GS_HOT(target), H_TMP);
+		emit_check_canonical(t, H_TMP);
 		emit_islands(t, true);
 		emit_push_imm(t, t->next);
 		emit_indirect_call(t);
@@ -360,14 +391,21 @@ static bool emit_call(struct tr *t, const struct insn *i)
 	return true;
 }
 
+/* The rest of a RET to r14. */
+void emit_host_ret(struct tr *t)
+{
+	e_store32_imm(&t->e, GS_HOT(branch), branch_id(t) | BRANCH_RET);
+	e8(&t->e, 0xc3);
+}
+
 static bool emit_ret(struct tr *t, const struct insn *i)
 {
-	struct emit *e = &t->e;
-
+	if (!is_plain_ret(i))
+		return false;
 	emit_pop_lookup(t);
-	e_load(e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
-	emit_adjust_stack(t, 8 + (i->op_count && i->op[0].kind == OPND_IMM ? (uint16_t)i->imm : 0));
-	e8(e, 0xc3);
+	e_load(&t->e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
+	emit_adjust_stack(t, 8);
+	emit_host_ret(t);
 	return true;
 }
 
@@ -384,7 +422,7 @@ static bool emit_jmp(struct tr *t, const struct insn *i)
 		if (i->opsize != 8)
 			return false;
 		e_mov_rr(e, H_ADDR, value_of(t, i->op[0].reg, H_TMP));
-		emit_probe(t->d, e, half_of(t));
+		emit_probe(t->d, e, half_of(t), branch_id(t));
 		return true;
 	case OPND_MEM:
 		if (i->opsize != 8)
@@ -392,7 +430,7 @@ static bool emit_jmp(struct tr *t, const struct insn *i)
 		emit_load_operand(t, i);
 		e_mov_rr(e, H_ADDR, H_TMP);
 		emit_islands(t, true);
-		emit_probe(t->d, e, half_of(t));
+		emit_probe(t->d, e, half_of(t), branch_id(t));
 		return true;
 	default:
 		return false;
@@ -401,6 +439,8 @@ static bool emit_jmp(struct tr *t, const struct insn *i)
 
 bool emit_flow(struct tr *t, const struct insn *i, bool *ends)
 {
+	if (i->op_count && i->op[0].kind == OPND_REL && !gva_canonical(target_of(t, i)))
+		return false;
 	switch (i->info->id) {
 	case INSN_ID_PUSH:
 		return emit_push(t, i);

@@ -135,7 +135,7 @@ static bool find_stack(struct tr *t, unsigned int n, struct group *g)
 
 	while (k < limit && (push ? pushes(&t->insn[k]) : pops(&t->insn[k])))
 		k++;
-	if (!push && k < limit && t->insn[k].info->id == INSN_ID_RET)
+	if (!push && k < limit && is_plain_ret(&t->insn[k]))
 		k++;
 	*g = (struct group){
 		.kind = push ? GROUP_PUSH : GROUP_POP, .first = n, .last = k - 1,
@@ -200,14 +200,13 @@ static void emit_group_pop(struct tr *t, const struct group *g, const struct ins
 }
 
 /* RET behind POPs: its address is the group's last value. */
-static void emit_group_ret(struct tr *t, const struct group *g, const struct insn *i)
+static void emit_group_ret(struct tr *t, const struct group *g)
 {
-	unsigned int more = i->op_count && i->op[0].kind == OPND_IMM ? (uint16_t)i->imm : 0;
 	struct emit *e = &t->e;
 
 	e_load(e, H_ADDR, AT_DISP(H_ADDR, 8 * (int)(t->n - g->first)));
-	e_lea(e, H_GRSP, AT_DISP(H_GRSP, g->range + more));
-	e8(e, 0xc3);
+	e_lea(e, H_GRSP, AT_DISP(H_GRSP, g->range));
+	emit_host_ret(t);
 }
 
 /* The present instruction as part of t->in_group; true if nothing runs on behind it. */
@@ -223,7 +222,7 @@ bool emit_group_member(struct tr *t, const struct insn *i)
 		break;
 	case GROUP_POP:
 		if (i->info->id == INSN_ID_RET) {
-			emit_group_ret(t, g, i);
+			emit_group_ret(t, g);
 			return true;
 		}
 		emit_group_pop(t, g, i);

@@ -61,6 +61,7 @@ struct dbt_hot {
 	uint64_t not_if, not_ac, not_df;
 	struct tlb_view *view_ac, *view_no_ac;	/* supervisor views after STAC, CLAC */
 	uint64_t jump_mask;
+	uint64_t sign_mask;	/* bits 48-63 */
 	/*
 	 * What a lower [0] and an upper [1] address means depends on: an id of address space
 	 * and mode; for global pages of the upper half of tlb.upper_tag and mode.  [2], [3]:
@@ -77,6 +78,7 @@ struct dbt_hot {
 	uint64_t scratch;
 	uint64_t fault_pc;
 	uint32_t reason, arg;
+	uint32_t branch;	/* where translated code went astray from, see BRANCH_RET */
 	uint64_t seen_upper;	/* tlb.upper_tag, */
 	uint64_t seen_tag;	/* tlb.fetch_tag and ... */
 	uint32_t seen_changed;	/* ... dbt.changed when the private stack was last valid */
@@ -285,11 +287,32 @@ void emit_continue(struct tr *t, gva_t rip);
 
 void emit_push_scratch(struct tr *t);
 
+/*
+ * hot.branch when an indirect jump or a RET may have gone to an address that is not
+ * canonical: as hot.arg, and whether it was a RET.
+ */
+#define BRANCH_RET	0x80u
+#define BRANCH_NONE	UINT32_MAX	/* it cannot have */
+_Static_assert(TBLOCK_INSNS <= BRANCH_RET, "no room for the flag");
+
+static inline uint32_t branch_id(const struct tr *t)
+{
+	return t->d->block_count << 8 | t->n;
+}
+void emit_host_ret(struct tr *t);
+
+/* Without an immediate. */
+static inline bool is_plain_ret(const struct insn *i)
+{
+	return i->info->id == INSN_ID_RET && !(i->op_count && i->op[0].kind == OPND_IMM);
+}
+
 /* dbt_system.c: false if @i is not a sensitive instruction that is done in line. */
 bool emit_system(struct tr *t, const struct insn *i);
 void emit_load_tables(struct emit *e);
 
 /* dbt_block.c */
+void emit_step(struct tr *t);
 struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa);
 
 /* dbt_perf.c: the translations' names for perf(1); dbt_perf_open fails with -errno. */
@@ -318,7 +341,7 @@ bool lockstep_after(struct dbt *d, struct vcpu *v, gva_t rip, bool begun);
 
 /* dbt_enter.c */
 enum probe_half { HALF_LOWER, HALF_UPPER, HALF_EITHER };
-void emit_probe(struct dbt *d, struct emit *e, enum probe_half half);
+void emit_probe(struct dbt *d, struct emit *e, enum probe_half half, uint32_t branch);
 void dbt_trap_init(struct dbt *d);
 void dbt_emit_fixed(struct dbt *d);
 void dbt_enter(struct dbt *d, struct vcpu *v, void *code);

@@ -269,6 +269,23 @@ static enum exec_status handle(struct dbt *d, struct vcpu *v, void **code)
 	return EXEC_OK;
 }
 
+/*
+ * A jump or RET to no canonical address has not happened: translated code has left for the
+ * interpreter at it.
+ */
+static void undo_branch(struct vcpu *v)
+{
+	struct dbt_hot *hot = dbt_hot(v);
+
+	if (likely((hot->reason != REASON_INDIRECT && hot->reason != REASON_POLL) ||
+		   gva_canonical(hot->target)))
+		return;
+	if (hot->branch & BRANCH_RET)
+		v->gpr[REG_RSP] -= 8;
+	hot->arg = hot->branch & ~BRANCH_RET;
+	hot->reason = REASON_STEP;
+}
+
 /* The guest address that translated code has left before. */
 static gva_t left_at(struct dbt *d, struct vcpu *v, bool *begun)
 {
@@ -321,6 +338,7 @@ static bool enter_in_lockstep(struct dbt *d, struct vcpu *v, void *code, bool *r
 	fpu_get(v);
 	dbt_enter(d, v, code);
 	flags_out(v, dbt_hot(v));
+	undo_branch(v);
 	rip = left_at(d, v, &begun);
 	return lockstep_after(d, v, rip, begun);
 }
@@ -350,6 +368,7 @@ enum exec_status dbt_run(struct dbt *d, struct vcpu *v, const struct dbt_ref *re
 		fpu_get(v);
 		dbt_enter(d, v, code);
 		flags_out(v, hot);
+		undo_branch(v);
 		st = handle(d, v, &code);
 	}
 	return st;
