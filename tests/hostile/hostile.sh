@@ -95,7 +95,7 @@ end_in_time() {
 		n=$((n + 1))
 	done
 	n=0
-	while kill -0 "$1" 2>/dev/null && ((n < 20 * seconds + 50)); do
+	while kill -0 "$1" 2>/dev/null && ((n < 30 * seconds + 60)); do
 		sleep 0.1
 		n=$((n + 1))
 	done
