@@ -93,23 +93,25 @@ static enum exec_status type_byte_update(struct vcpu *v, struct descriptor *d, u
 {
 	uint8_t byte = ((uint8_t)(d->low >> 40) & and) | or;
 	uint8_t cpl = v->cpl;
+	struct mem_pin pin;
 	enum mem_result r;
-	void *hva;
 
 	/* mem_pin_write() goes by the CPL, and this is a supervisor's access at any. */
 	v->cpl = 0;
 	tlb_select_view(v);
-	r = mem_pin_write(v, d->at + TYPE_BYTE, 1, &hva);
+	r = mem_pin_write(v, d->at + TYPE_BYTE, 1, &pin);
 	v->cpl = cpl;
 	tlb_select_view(v);
-	if (r == MEM_OK && !hva)
+	if (r == MEM_OK && !pin.hva)
 		r = mem_write(v, d->at + TYPE_BYTE, &byte, 1, ACC_WRITE | ACC_SUPER);
 	if (r != MEM_OK)
 		return mem_status(r);
-	if (hva && or)
-		__atomic_fetch_or((uint8_t *)hva, or, __ATOMIC_SEQ_CST);
-	if (hva && and != 0xff)
-		__atomic_fetch_and((uint8_t *)hva, and, __ATOMIC_SEQ_CST);
+	if (pin.hva && or)
+		__atomic_fetch_or((uint8_t *)pin.hva, or, __ATOMIC_SEQ_CST);
+	if (pin.hva && and != 0xff)
+		__atomic_fetch_and((uint8_t *)pin.hva, and, __ATOMIC_SEQ_CST);
+	if (pin.code)
+		mem_unpin(v, &pin);
 	d->low = (d->low & ~(0xffULL << 40)) | (uint64_t)byte << 40;
 	d->seg.attr = (d->seg.attr & ~0xffU) | byte;
 	return EXEC_OK;

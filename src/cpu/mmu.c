@@ -4,7 +4,7 @@
  * mmu.h; walk.c walks, tlb.c keeps the tables.
  *
  * Built without SIMD registers: the guest's may be live.  Devices are called only after
- * they were put away.  gpa_space.code_write is called with them live.
+ * they were put away.  gpa_space.code_written is called with them live.
  *
  * Source: Intel SDM volume 3, "Paging", "Debug Registers" and, for #AC, "Exception and
  * Interrupt Reference".
@@ -15,6 +15,8 @@
 #include "cpu/fpu.h"
 #include "cpu/tlb_priv.h"
 #include "cpu/walk.h"
+
+#include <sys/mman.h>
 
 #define ACCESS_MAX	65536U
 #define PIECES_MAX	(ACCESS_MAX / GUEST_PAGE_SIZE + 1)
@@ -345,10 +347,14 @@ static void target_read(struct vcpu *v, const struct target *t, uint8_t *buf)
 		device_read(v, t->gpa, buf, t->len);
 }
 
-static void drop_code(struct vcpu *v, const struct target *t)
+/*
+ * After a store that went by no write table.  A page that becomes code just now is watched
+ * by the engine until this vCPU has said that it is past such a store.
+ */
+static void tell_code(struct vcpu *v, gpa_t gpa, unsigned int len)
 {
-	if (unlikely(is_code(t->extent, t->gpa)) && v->space->code_write)
-		v->space->code_write(v->space->code_write_arg, t->gpa, t->len);
+	if (v->space->code_written)
+		v->space->code_written(v->space->code_written_arg, v, gpa, len);
 }
 
 static void target_write(struct vcpu *v, const struct target *t, const uint8_t *buf)
@@ -356,8 +362,9 @@ static void target_write(struct vcpu *v, const struct target *t, const uint8_t *
 	if (!t->hva) {
 		device_write(v, t->gpa, buf, t->len);
 	} else if (!t->extent->readonly) {
-		drop_code(v, t);
 		copy(t->hva, buf, t->len);
+		if (unlikely(is_code(t->extent, t->gpa)))
+			tell_code(v, t->gpa, t->len);
 	}
 }
 
@@ -474,26 +481,67 @@ enum mem_result mem_probe_write(struct vcpu *v, gva_t gva, unsigned int size,
 	return translate_all(v, gva, size, access, t, &count);
 }
 
-enum mem_result mem_pin_write(struct vcpu *v, gva_t gva, unsigned int size, void **hva)
+/*
+ * Two pages of RAM side by side, so that the host's locked instructions work across their
+ * boundary.  NULL: the host refuses.
+ */
+static void *join(struct vcpu *v, const struct target *t)
 {
-	struct target t;
+	uint8_t *window = v->tlb.window;
 
-	*hva = quick(v, gva, size, ACC_WRITE);
-	if (*hva)
+	if (t[1].hva == t[0].hva + t[0].len && t[0].extent == t[1].extent)
+		return t[0].hva;
+	if (!window) {
+		window = tlb_reserve(2 * GUEST_PAGE_SIZE, PROT_NONE);
+		v->tlb.window = window;
+	}
+	for (unsigned int i = 0; window && i < 2; i++) {
+		uint64_t off = ALIGN_DOWN(t[i].gpa, GUEST_PAGE_SIZE) - t[i].extent->base;
+
+		if (mmap(window + i * GUEST_PAGE_SIZE, GUEST_PAGE_SIZE, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_FIXED, t[i].extent->fd, off) == MAP_FAILED)
+			return NULL;
+	}
+	return window ? window + GUEST_PAGE_SIZE - t[0].len : NULL;
+}
+
+enum mem_result mem_pin_write(struct vcpu *v, gva_t gva, unsigned int size, struct mem_pin *pin)
+{
+	struct target t[PIECES_MAX];
+	unsigned int count;
+
+	pin->code = false;
+	pin->len[1] = 0;
+	pin->hva = quick(v, gva, size, ACC_WRITE);
+	if (pin->hva)
 		return MEM_OK;
-	if (check_alignment(v, gva, size, ACC_WRITE))
+	if (check_alignment(v, gva, size, ACC_WRITE) ||
+	    translate_all(v, gva, size, ACC_WRITE, t, &count))
 		return MEM_FAULT;
-	if (crosses_page(gva, size))
+	for (unsigned int i = 0; i < count; i++)
+		if (!t[i].hva || t[i].extent->readonly)
+			return MEM_OK;
+	pin->hva = count > 1 ? join(v, t) : t[0].hva;
+	if (!pin->hva)
 		return MEM_OK;
-	if (translate(v, gva, ACC_WRITE, &t))
-		return MEM_FAULT;
-	if (!t.hva || t.extent->readonly)
-		return MEM_OK;
-	t.len = size;
-	drop_code(v, &t);
-	note_breakpoints(v, gva, size, ACC_WRITE);
-	*hva = t.hva;
+	/* It may have become code since, or become so before the write: mem_unpin() looks. */
+	pin->code = true;
+	for (unsigned int i = 0; i < count; i++) {
+		pin->gpa[i] = t[i].gpa;
+		pin->len[i] = t[i].len;
+		note_breakpoints(v, t[i].gva, t[i].len, ACC_WRITE);
+	}
 	return MEM_OK;
+}
+
+void mem_unpin(struct vcpu *v, const struct mem_pin *pin)
+{
+	for (unsigned int i = 0; i < 2 && pin->len[i]; i++) {
+		const struct ram_extent *x = gpa_to_extent(v->space, pin->gpa[i]);
+
+		if (is_code(x, pin->gpa[i]))
+			tell_code(v, pin->gpa[i], pin->len[i]);
+	}
 }
 
 /* --- instruction bytes --- */

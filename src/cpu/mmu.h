@@ -54,13 +54,23 @@ enum mem_result mem_write(struct vcpu *v, gva_t gva, const void *buf, unsigned i
 enum mem_result mem_probe_write(struct vcpu *v, gva_t gva, unsigned int size,
 				unsigned int access);
 
+/* RAM that an instruction reads and writes in place. */
+struct mem_pin {
+	void *hva;
+	gpa_t gpa[2];		/* of the two pages' parts ... */
+	unsigned int len[2];	/* ... and their lengths; the second may be 0 */
+	bool code;		/* mem_unpin() has to tell of the write */
+};
+
 /*
- * Locked read-modify-write and other in-place use: a host pointer for [gva, gva+size)
- * with write permission (A and D set), contiguous; NULL with MEM_OK if it crosses pages
- * or is a device: the caller then reads and writes (and the access is not atomic with
- * regard to other vCPUs).  Code pages are given too, after their code was dropped.
+ * Locked read-modify-write and other in-place use: a host pointer for [gva, gva+size),
+ * at most 64 bytes, with write permission (A and D set), contiguous even where it crosses
+ * pages; hva NULL with MEM_OK if it is not all RAM: the caller then reads and writes (and the
+ * access is not atomic with regard to other vCPUs).  Valid until the next call.
+ * After the write: mem_unpin(), if pin.code.
  */
-enum mem_result mem_pin_write(struct vcpu *v, gva_t gva, unsigned int size, void **hva);
+enum mem_result mem_pin_write(struct vcpu *v, gva_t gva, unsigned int size, struct mem_pin *pin);
+void mem_unpin(struct vcpu *v, const struct mem_pin *pin);
 
 /* Bytes for the decoder: up to @max bytes at linear @gva, without crossing into a page
  * that would fault unless nothing precedes it.  *got >= 1 on MEM_OK. */
@@ -111,6 +121,8 @@ void tlb_switch_space(struct vcpu *v, bool keep);
  * (Entries for a page are found by a scan of recorded fills or a flush: rare.)
  */
 void tlb_protect_code_page(struct vcpu *v, gpa_t gpa);
+/* The same without the flag, which another vCPU has set. */
+void tlb_drop_page_writes(struct vcpu *v, gpa_t gpa);
 /* The present address space's tables of one kind. */
 struct tlb_view *tlb_view_of(struct vcpu *v, enum tlb_view_kind kind);
 /* Selects v->view from CPL, AC, SMAP; part of vcpu_update_mode. */

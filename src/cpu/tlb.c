@@ -7,12 +7,14 @@
  *
  * Source: Intel SDM volume 3, "Caching Translation Information".
  */
+#include "cpu/cpuid.h"
 #include "cpu/mmu.h"
 #include "cpu/tlb_priv.h"
 
 #include <errno.h>
 #include <sys/mman.h>
 
+#define HOST_TIB	120	/* of a process's 128 TiB, for tables */
 #define UNALIGNED_MISSES 4096	/* then the memory behind the empty table is given back */
 
 /* --- filling --- */
@@ -260,7 +262,7 @@ static struct tlb_space *take_space(struct vcpu *v, uint16_t pcid)
 {
 	struct tlb_space *oldest = v->tlb.space[0];
 
-	for (int i = 0; i < TLB_SPACES; i++) {
+	for (unsigned int i = 0; i < v->tlb.spaces_max; i++) {
 		struct tlb_space *s = v->tlb.space[i];
 
 		if (!s)
@@ -336,6 +338,14 @@ void tlb_select_view(struct vcpu *v)
 
 /* --- life --- */
 
+/* How many spaces of 3 TiB each of @cpus may have, half a TiB of other tables apart. */
+static unsigned int spaces_that_fit(unsigned int cpus)
+{
+	unsigned int tib = HOST_TIB / cpus, spaces = tib ? (tib - 1) / 3 : 0;
+
+	return MIN(MAX(spaces, 1U), (unsigned int)TLB_SPACES);
+}
+
 int tlb_init(struct vcpu *v, struct err *e)
 {
 	struct tlb *t = &v->tlb;
@@ -343,6 +353,7 @@ int tlb_init(struct vcpu *v, struct err *e)
 
 	zero_entries(t, sizeof(*t) / 8);
 	t->next_tag = 1;
+	t->spaces_max = spaces_that_fit(v->model->cpus);
 	t->unaligned = (struct tlb_view){ .table = { empty, empty } };
 	t->kernel = tlb_reserve(sizeof(*t->kernel), PROT_READ | PROT_WRITE);
 	if (!empty || !t->kernel)
@@ -380,6 +391,7 @@ void tlb_destroy(struct vcpu *v)
 		tlb_release(t->kernel, sizeof(*t->kernel));
 	}
 	tlb_frames_free(v);
+	tlb_release(t->window, 2 * GUEST_PAGE_SIZE);
 	tlb_release(t->unaligned.table[TLB_READ], TABLE_BYTES);
 	zero_entries(t, sizeof(*t) / 8);
 }

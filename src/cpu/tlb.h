@@ -30,7 +30,7 @@
 #include "base/types.h"
 
 #define TLB_INDEX_BITS	36
-#define TLB_SPACES	8	/* address spaces kept */
+#define TLB_SPACES	8	/* address spaces kept, at most */
 
 enum tlb_view_kind { VIEW_USER, VIEW_SUPER, VIEW_SUPER_AC, VIEW_COUNT };
 enum tlb_access { TLB_READ, TLB_WRITE };
@@ -43,11 +43,13 @@ struct tlb_space;		/* one address space: its views and what they hold; tlb_priv.
 
 struct tlb {
 	struct tlb_space *space[TLB_SPACES];
+	unsigned int spaces_max;	/* so many fit into the host's address space */
 	struct tlb_space *current;
 	struct tlb_kernel_half *kernel;	/* shared upper half; tlb_priv.h */
 	struct tlb_frames *frames;	/* which addresses write to a RAM page; tlb_frames.c */
 	struct tlb_view unaligned;	/* always misses: for #AC checks by the slow path */
 	unsigned int unaligned_misses;
+	uint8_t *window;		/* two pages of RAM side by side: mmu.c; or NULL */
 	uint64_t mode;			/* control bits that the entries were made under */
 	gpa_t apic_page;		/* intc_ops->mmio_base() as of the last flush ... */
 	bool apic_known;		/* ... and whether it was asked since */

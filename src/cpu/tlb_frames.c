@@ -8,8 +8,8 @@
  * one whose entries are gone; if both are in use the page is marked, and taking it out
  * scans everything that is in use.
  *
- * These are the entries of one vCPU.  With several, whoever caches code asks each vCPU
- * (ATTN_FLUSH) and waits for it.
+ * These are the entries of one vCPU.  With several, whoever caches code asks each of them
+ * (ATTN_ENGINE), and does not trust the page before all have answered.
  */
 #include "cpu/mmu.h"
 #include "cpu/tlb_priv.h"
@@ -78,13 +78,22 @@ bool tlb_frames_note(struct vcpu *v, struct ram_extent *x, gpa_t gpa, uint64_t i
 void tlb_protect_code_page(struct vcpu *v, gpa_t gpa)
 {
 	struct ram_extent *x = gpa_to_extent(v->space, gpa);
-	struct frame *frame;
 
 	if (!x)
 		return;
 	/* Before the entries go, so that a fill that comes later sees it. */
 	__atomic_fetch_or(&x->page_flags[(gpa - x->base) >> GUEST_PAGE_SHIFT], PAGE_CODE,
 			  __ATOMIC_SEQ_CST);
+	tlb_drop_page_writes(v, gpa);
+}
+
+void tlb_drop_page_writes(struct vcpu *v, gpa_t gpa)
+{
+	struct ram_extent *x = gpa_to_extent(v->space, gpa);
+	struct frame *frame;
+
+	if (!x)
+		return;
 	frame = find_frame(v, x, gpa);
 	if (!frame)	/* then no page of the extent was ever entered for writing */
 		return;

@@ -4,9 +4,8 @@
  * them, and giving host memory back.  See tlb_priv.h; tlb.c decides what and when.
  *
  * Address space: one address space of the guest takes 3 TiB of ours (6 tables of 512 GiB),
- * and a vCPU keeps up to TLB_SPACES of them and half a TiB besides.  All vCPUs share the
- * 128 TiB of a 47-bit process: with five or more, the later spaces are refused by the host
- * and fewer are kept.
+ * and a vCPU keeps up to TLB_SPACES of them and a TiB besides.  All vCPUs share the 128 TiB
+ * of a 47-bit process: with many, each keeps fewer spaces (tlb.c, spaces_that_fit).
  *
  * Host memory: a region (2 MiB of guest addresses) takes up to a page a table once it was
  * looked up.  What a hostile guest can make us take is bounded: beyond a limit, a set of

@@ -102,6 +102,7 @@ struct vcpu_intc_ops {
 #define ATTN_STOP	BIT(5)	/* (a) leave vcpu_run with VCPU_EXIT_STOP */
 #define ATTN_FLUSH	BIT(6)	/* (a) flush the whole TLB (another vCPU or the VMM asks) */
 #define ATTN_STEP	BIT(7)	/* RFLAGS.TF is set, or a debugger single-steps */
+#define ATTN_ENGINE	BIT(9)	/* (a) the engine's own: other vCPUs want something of it */
 #define ATTN_SHADOW	BIT(8)	/* the last instruction was STI, MOV SS or POP SS */
 
 /* Why vcpu_run came back. */

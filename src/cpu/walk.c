@@ -80,19 +80,22 @@ static bool set_bits(struct vcpu *v, struct step *s, unsigned int size, uint64_t
 {
 	struct ram_extent *x;
 	uint32_t old32 = s->value;
+	bool done;
 
 	if ((s->value & bits) == bits || !s->hva)
 		return true;
-	x = gpa_to_extent(v->space, s->gpa);
-	if (unlikely(x->page_flags[(s->gpa - x->base) >> GUEST_PAGE_SHIFT] & PAGE_CODE) &&
-	    v->space->code_write)
-		v->space->code_write(v->space->code_write_arg, s->gpa, size);
 	if (size == 8)
-		return __atomic_compare_exchange_n((uint64_t *)s->hva, &s->value,
+		done = __atomic_compare_exchange_n((uint64_t *)s->hva, &s->value,
 						   s->value | bits, false, __ATOMIC_SEQ_CST,
 						   __ATOMIC_RELAXED);
-	return __atomic_compare_exchange_n((uint32_t *)s->hva, &old32, old32 | bits, false,
-					   __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+	else
+		done = __atomic_compare_exchange_n((uint32_t *)s->hva, &old32, old32 | bits, false,
+						   __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+	x = gpa_to_extent(v->space, s->gpa);
+	if (unlikely(x->page_flags[(s->gpa - x->base) >> GUEST_PAGE_SHIFT] & PAGE_CODE) &&
+	    v->space->code_written)
+		v->space->code_written(v->space->code_written_arg, v, s->gpa, size);
+	return done;
 }
 
 /* Bits that must be zero in an 8-byte entry which maps or points at level @shift. */

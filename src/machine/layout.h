@@ -76,6 +76,5 @@ static inline unsigned int pci_gsi(unsigned int slot, unsigned int pin)
 
 #define GSI_PCI_SHARED		20	/* this one and those behind also carry the HPET's */
 
-#define VCPUS_MAX		64	/* with their APIC IDs below 255 */
 
 #endif

@@ -215,8 +215,8 @@ int vcpus_create(struct vm *vm, struct err *e)
 	unsigned int count = MAX(vm->config.vcpus, 1U);
 	int rc;
 
-	if (count > VCPUS_MAX)
-		return err_set(e, EINVAL, "a PC of ours has at most %d processors", VCPUS_MAX);
+	if (count > VM_CPUS_MAX)
+		return err_set(e, EINVAL, "a PC of ours has at most %d processors", VM_CPUS_MAX);
 	vm->vcpus = calloc(count, sizeof(*vm->vcpus));
 	if (!vm->vcpus)
 		return err_set(e, ENOMEM, "out of memory for the processors");

@@ -25,6 +25,7 @@ struct gpa_space;
 struct virtio_device;
 
 #define VM_SERIALS 2
+#define VM_CPUS_MAX 64
 
 enum vm_triple_fault {
 	TRIPLE_FAULT_END,	/* vm_run() returns VM_EXIT_TRIPLE_FAULT */
@@ -34,7 +35,7 @@ enum vm_triple_fault {
 struct vm_config {
 	uint64_t memory;		/* bytes, a multiple of 1 MiB, at least 1 MiB */
 	unsigned int vcpus;		/* 0: 1 */
-	const struct cpu_model *model;	/* borrowed */
+	const struct cpu_model *model;	/* borrowed; its cpus is the same number */
 	const struct engine_ops *engine;
 	const struct engine_config *engine_config; /* borrowed by vm_create(); NULL: all default */
 	struct log *log;		/* borrowed; may be NULL */

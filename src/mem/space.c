@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -225,15 +226,23 @@ enum mem_result gpa_read(struct gpa_space *s, gpa_t gpa, void *buf, uint64_t len
 	return MEM_OK;
 }
 
-static bool holds_code(const struct ram_extent *x, gpa_t gpa, uint64_t len)
+void gpa_written(struct gpa_space *s, gpa_t gpa, uint64_t len)
 {
-	uint64_t first = (gpa - x->base) >> GUEST_PAGE_SHIFT;
-	uint64_t last = (gpa - x->base + len - 1) >> GUEST_PAGE_SHIFT;
+	const struct ram_extent *x = gpa_to_extent(s, gpa);
+	gpa_t end, next;
 
-	for (uint64_t i = first; i <= last; i++)
-		if (x->page_flags[i] & PAGE_CODE)
-			return true;
-	return false;
+	if (!x || !len || !s->code_written)
+		return;
+	end = gpa + MIN(len, x->size - (gpa - x->base));
+	/* Whoever marks a page as code reads it after that: one of us two sees the other. */
+	atomic_thread_fence(memory_order_seq_cst);
+	for (; gpa < end; gpa = next) {
+		const uint8_t *flags = &x->page_flags[(gpa - x->base) >> GUEST_PAGE_SHIFT];
+
+		next = MIN(end, ALIGN_DOWN(gpa, GUEST_PAGE_SIZE) + GUEST_PAGE_SIZE);
+		if (__atomic_load_n(flags, __ATOMIC_RELAXED) & PAGE_CODE)
+			s->code_written(s->code_written_arg, NULL, gpa, next - gpa);
+	}
 }
 
 enum mem_result gpa_write(struct gpa_space *s, gpa_t gpa, const void *buf, uint64_t len)
@@ -245,9 +254,8 @@ enum mem_result gpa_write(struct gpa_space *s, gpa_t gpa, const void *buf, uint6
 		return MEM_FAULT;
 	if (!len)
 		return MEM_OK;
-	if (s->code_write && holds_code(x, gpa, len))
-		s->code_write(s->code_write_arg, gpa, len);
 	memcpy(p, buf, len);
+	gpa_written(s, gpa, len);
 	return MEM_OK;
 }
 

@@ -5,8 +5,9 @@
  * later changes (BARs that move) take the write side of the region lock.
  *
  * RAM accesses by the VMM and its devices go through gpa_read/gpa_write, which
- * know nothing of guest-virtual addresses.  A write to a page that holds
- * translated or cached guest code tells the engine (code_write) first.
+ * know nothing of guest-virtual addresses.  After a write to a page that holds
+ * translated or cached guest code the engine is told (code_written); who writes
+ * through a host pointer calls gpa_written().
  */
 #ifndef VIREO_MEM_SPACE_H
 #define VIREO_MEM_SPACE_H
@@ -54,6 +55,7 @@ struct ram_extent {
 };
 
 #define PAGE_CODE	BIT(0)	/* the engine cached or translated code from it */
+#define PAGE_SETTLED	BIT(1)	/* ... and since then every store to it was told */
 
 struct gpa_space {
 	struct ram_extent ram[RAM_EXTENTS_MAX];
@@ -63,9 +65,9 @@ struct gpa_space {
 	unsigned int mmio_count;
 	struct io_region *pio;		/* (r) the same for ports, 0-0xffff */
 	unsigned int pio_count;
-	/* Called before VMM or device code writes to a PAGE_CODE page. */
-	void (*code_write)(void *arg, gpa_t gpa, uint64_t len);
-	void *code_write_arg;
+	/* Called after a write to a PAGE_CODE page; @writer: the vCPU, NULL: somebody else. */
+	void (*code_written)(void *arg, void *writer, gpa_t gpa, uint64_t len);
+	void *code_written_arg;
 };
 
 int gpa_space_init(struct gpa_space *s, struct err *e);
@@ -93,6 +95,9 @@ void *gpa_to_hva(struct gpa_space *s, gpa_t gpa, uint64_t len);
 /* Copies; a range that is not all RAM is MEM_FAULT and nothing is copied. */
 enum mem_result gpa_read(struct gpa_space *s, gpa_t gpa, void *buf, uint64_t len);
 enum mem_result gpa_write(struct gpa_space *s, gpa_t gpa, const void *buf, uint64_t len);
+
+/* [@gpa, @gpa+@len) was just written through a host pointer, not by a vCPU. */
+void gpa_written(struct gpa_space *s, gpa_t gpa, uint64_t len);
 
 /*
  * Device accesses by a vCPU.  @size 1, 2, 4, 8; an access that no region

@@ -75,7 +75,7 @@ static int make_vm(struct run *r, struct err *e)
 		.perf_map = r->options.perf_map,
 	};
 	const struct vm_config c = {
-		.memory = r->options.memory, .model = &r->model, .engine = r->engine,
+		.memory = r->options.memory, .vcpus = r->options.cpus, .model = &r->model, .engine = r->engine,
 		.engine_config = &engine,
 		.log = &r->log, .no_reboot = r->options.no_reboot,
 		.debug_exit = r->options.debug_exit, .load = load, .load_arg = r,
@@ -165,8 +165,9 @@ static void say_how_it_starts(struct run *r)
 	char key[8];
 
 	log_info(&r->log, "%s", r->why_engine);
-	log_info(&r->log, "%llu MiB, 1 processor %s; %s: %s",
-		 (unsigned long long)r->options.memory >> 20, r->model.name, r->options.kernel,
+	log_info(&r->log, "%llu MiB, %u processor%s %s; %s: %s",
+		 (unsigned long long)r->options.memory >> 20, r->options.cpus,
+		 r->options.cpus == 1 ? "" : "s", r->model.name, r->options.kernel,
 		 boot_plan_format(r->plan));
 	if (isatty(STDIN_FILENO) && r->options.escape_key != ESCAPE_NONE) {
 		escape_key_name(r->options.escape_key, key);
@@ -203,6 +204,7 @@ static int prepare(struct run *r, struct err *e)
 		rc = engine_choose(&r->engine, &r->why_engine, r->options.engine, e);
 	if (!rc)
 		rc = cpu_model_init(&r->model, r->options.cpu, e);
+	r->model.cpus = r->options.cpus;
 	if (!rc)
 		rc = read_images(r, e);
 	return rc ? STATUS_USAGE : 0;

@@ -2,6 +2,7 @@
 /* The options of `vireo run`: their values and their help. */
 #include "mgmt/run_options.h"
 #include "mgmt/escape.h"
+#include "machine/vm.h"
 #include "mgmt/host.h"
 #include "mgmt/run_priv.h"
 
@@ -15,7 +16,7 @@
 void run_options_init(struct run_options *o)
 {
 	*o = (struct run_options){
-		.cpu = "vireo-v1", .memory = DEFAULT_MEMORY, .engine = ENGINE_AUTO,
+		.cpu = "vireo-v1", .cpus = 1, .memory = DEFAULT_MEMORY, .engine = ENGINE_AUTO,
 		.translate = TRANSLATOR_AUTO,
 		.log_level = LOG_INFO, .escape_key = ESCAPE_DEFAULT,
 	};
@@ -86,6 +87,20 @@ static int set_cpu(void *dest, const char *value, struct err *e)
 static int set_memory(void *dest, const char *value, struct err *e)
 {
 	return parse_memory(&((struct run_options *)dest)->memory, value, e);
+}
+
+static int set_cpus(void *dest, const char *value, struct err *e)
+{
+	unsigned long n;
+	char *end;
+
+	errno = 0;
+	n = strtoul(value, &end, 10);
+	if (value[0] < '0' || value[0] > '9' || *end || errno || !n || n > VM_CPUS_MAX)
+		return err_set(e, EINVAL, "a VM cannot have '%s' processors: give a number from 1 to %d",
+			       value, VM_CPUS_MAX);
+	((struct run_options *)dest)->cpus = n;
+	return 0;
 }
 
 /* The place of @value among @names, for enums that count from 0. */
@@ -190,6 +205,8 @@ static const struct option_def option_defs[] = {
 	  set_cmdline },
 	{ "memory", "SIZE", "guest memory: 512M, 2G, or a number of MiB (default 512M)",
 	  set_memory },
+	{ "cpus", "N", "number of processors, 1 (default) to 64; each is a thread of the host",
+	  set_cpus },
 	{ "cpu", "MODEL", "processor: vireo-v1 (default; the same on every host) or host\n"
 	  "(with every instruction set that this host can run)", set_cpu },
 	{ "engine", "NAME", "auto (default), soft (no help from hardware) or kvm (not there yet)",
@@ -237,6 +254,8 @@ int run_options_check(const struct run_options *o, struct err *e)
 	if (!o->kernel)
 		return err_set(e, EINVAL, "no kernel is named: vireo run --kernel FILE "
 			       "('vireo run --help' shows an example)");
+	if (o->cpus > 1 && o->lockstep)
+		return err_set(e, EINVAL, "--translator lockstep compares what one processor does: use it with --cpus 1");
 	if (o->perf_map && !o->translate)
 		return err_set(e, EINVAL, "--perf-map names translated code: use it without --translator off");
 	host_memory_read(&host);

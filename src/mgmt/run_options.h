@@ -16,6 +16,7 @@ struct run_options {
 	const char *cmdline;		/* NULL: none */
 	const char *cpu;
 	uint64_t memory;		/* bytes */
+	unsigned int cpus;
 	enum engine_choice engine;
 	enum translator_choice translate;
 	bool lockstep;			/* ... compared with the interpreter */

@@ -18,28 +18,10 @@ bool virtq_has(const struct virtq *q, unsigned int feature)
 	return atomic_load_explicit(&q->core->features, memory_order_relaxed) & BIT(feature);
 }
 
-/*
- * Data was written to guest memory behind the engine's back.  The engine marks a page before it
- * reads code from it, we look at the mark after we wrote: one of the two sees the other.
- */
+/* Data was written to guest memory behind the engine's back. */
 void guest_written(struct virtio_core *core, gpa_t gpa, uint64_t len)
 {
-	struct gpa_space *s = core->space;
-	struct ram_extent *x = gpa_to_extent(s, gpa);
-	uint64_t first, last;
-
-	if (!x || !len || !s->code_write)
-		return;
-	atomic_thread_fence(memory_order_seq_cst);
-	first = (gpa - x->base) >> GUEST_PAGE_SHIFT;
-	last = (gpa - x->base + len - 1) >> GUEST_PAGE_SHIFT;
-	for (uint64_t i = first; i <= last; i++) {
-		gpa_t page = x->base + (i << GUEST_PAGE_SHIFT);
-		gpa_t from = MAX(page, gpa), to = MIN(page + GUEST_PAGE_SIZE, gpa + len);
-
-		if (__atomic_load_n(&x->page_flags[i], __ATOMIC_RELAXED) & PAGE_CODE)
-			s->code_write(s->code_write_arg, from, to - from);
-	}
+	gpa_written(core->space, gpa, len);
 }
 
 /* --- registers --- */

@@ -376,8 +376,15 @@ static bool ends_block(const struct insn *i, const ZydisDecodedInstruction *z)
 	default:
 		break;
 	}
-	if (i->info->id == INSN_ID_MOV_SEG)	/* reading one changes nothing */
+	switch (i->info->id) {
+	case INSN_ID_MOV_SEG:	/* reading one changes nothing */
 		return i->op[0].kind == OPND_SEG;
+	case INSN_ID_CPUID:	/* behind them the engine has seen what others did to code */
+	case INSN_ID_SERIALIZE:
+		return true;
+	default:
+		break;
+	}
 	return i->info->insn_class & (CLASS_PRIVILEGED | CLASS_CONTROL);
 }
 

@@ -37,6 +37,12 @@ expect 2 "'x' is no escape key" run --kernel good --console-escape x
 expect 2 "vireo-v1" run --kernel good --cpu pentium
 expect 2 "'doctor' does not know|no option|does not know what to do with 'x'" doctor x
 
+expect 2 "a number from 1 to 64" run --kernel good --cpus 0
+expect 2 "a number from 1 to 64" run --kernel good --cpus 65
+expect 2 "a number from 1 to 64" run --kernel good --cpus 2x
+expect 2 "a number from 1 to 64" run --kernel good --cpus -1
+expect 2 "use it with --cpus 1" run --kernel good --cpus 2 --translator lockstep
+
 # --- memory ---
 expect 2 "whole MiB, at least one" run --kernel good --memory 0
 expect 2 "whole MiB, at least one" run --kernel good --memory 0M

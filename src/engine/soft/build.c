@@ -16,18 +16,6 @@ static int exec_too_long(struct vcpu *v, const struct insn *i)
 	return raise_gp(v, 0);
 }
 
-void soft_mark_page(struct soft_vcpu *sv, gpa_t gpa)
-{
-	struct ram_extent *x = gpa_to_extent(sv->engine->space, gpa);
-	uint8_t *flags = &x->page_flags[(gpa - x->base) >> GUEST_PAGE_SHIFT];
-
-	if (__atomic_load_n(flags, __ATOMIC_SEQ_CST) & PAGE_CODE)
-		return;
-	/* First the flag, then the tables: a fill in between would see the flag. */
-	__atomic_or_fetch(flags, PAGE_CODE, __ATOMIC_SEQ_CST);
-	tlb_protect_code_page(sv->v, ALIGN_DOWN(gpa, GUEST_PAGE_SIZE));
-}
-
 static bool supported(const struct soft_vcpu *sv, const struct insn *i)
 {
 	return sv->isa_ok[i->isa / 8] >> (i->isa % 8) & 1;
@@ -74,14 +62,14 @@ static void fetch_copy(struct fetch *f, const uint8_t *from, unsigned int n)
 		f->bytes[f->avail++] = *from++;
 }
 
-/* Adds bytes from the next page. */
-static enum exec_status fetch_second(struct soft_vcpu *sv, gva_t linear, bool keep,
+/* Adds bytes from the next page; *keep is cleared if no block may depend on that. */
+static enum exec_status fetch_second(struct soft_vcpu *sv, gva_t linear, bool *keep,
 				     struct fetch *f)
 {
 	struct vcpu *v = sv->v;
 	gva_t next = ALIGN_UP(linear + 1, GUEST_PAGE_SIZE);
 	enum mem_result r;
-	const uint8_t *p;
+	const uint8_t *p, *opened;
 
 	if (v->code_size != CODE_64)
 		next = (uint32_t)next;
@@ -89,10 +77,13 @@ static enum exec_status fetch_second(struct soft_vcpu *sv, gva_t linear, bool ke
 	if (r != MEM_OK)
 		return mem_status(r);
 	p = gpa_to_hva(sv->engine->space, f->second, INSN_MAX_LEN);
-	if (!p)		/* a device: what it answers to fetches is all ones */
+	if (!p) {	/* a device: what it answers to fetches is all ones */
 		p = (const uint8_t *)"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff";
-	else if (keep)
-		soft_mark_page(sv, f->second);
+	} else if (*keep) {
+		opened = code_open(sv, f->second);
+		*keep = opened != NULL;
+		p = opened ? opened : p;
+	}
 	fetch_copy(f, p, INSN_MAX_LEN - f->avail);
 	return EXEC_OK;
 }
@@ -102,7 +93,7 @@ static enum exec_status fetch_second(struct soft_vcpu *sv, gva_t linear, bool ke
  * second page is only for the first instruction of a block; @more tells of the others.
  */
 static enum exec_status decode_one(struct soft_vcpu *sv, gva_t linear, const uint8_t *p,
-				   unsigned int avail, bool keep, bool first, struct insn *out,
+				   unsigned int avail, bool *keep, bool first, struct insn *out,
 				   struct fetch *f, bool *more)
 {
 	unsigned int code_size = sv->v->code_size;
@@ -133,11 +124,11 @@ static unsigned int insn_extent(const struct insn *i, const struct fetch *f)
 
 /* Decodes up to the end of the page or of the block into sv->scratch. */
 static enum exec_status decode_block(struct soft_vcpu *sv, gva_t linear, const uint8_t *p,
-				     bool keep, unsigned int *count, unsigned int *len,
+				     bool *keep, unsigned int *count, unsigned int *len,
 				     gpa_t *second)
 {
 	unsigned int room = GUEST_PAGE_SIZE - (linear & GUEST_PAGE_MASK);
-	unsigned int limit = keep ? BLOCK_INSNS : 1;
+	unsigned int limit = *keep ? BLOCK_INSNS : 1;
 	enum exec_status st;
 	struct fetch f;
 	bool more;
@@ -215,23 +206,27 @@ static enum exec_status block_make(struct soft_vcpu *sv, gva_t linear, gpa_t gpa
 	unsigned int count, len;
 	enum exec_status st;
 	gpa_t second = GPA_NONE;
+	const uint8_t *opened;
 
-	if (snippets_full(sv->engine)) {
-		fpu_put(sv->v);
-		snippets_flush(sv->engine);
+	if (snippets_full(sv))
+		snippets_flush(sv);
+	if (keep) {
+		opened = code_open(sv, ALIGN_DOWN(gpa, GUEST_PAGE_SIZE));
+		keep = opened != NULL;
+		p = opened ? opened + (gpa & GUEST_PAGE_MASK) : p;
 	}
-	if (keep)
-		soft_mark_page(sv, gpa);
 	if (p) {
-		st = decode_block(sv, linear, p, keep, &count, &len, &second);
+		st = decode_block(sv, linear, p, &keep, &count, &len, &second);
 	} else {	/* code in a device's registers: FF FF, which is #UD */
 		sv->scratch[0] = (struct insn){ .exec = exec_ud,
 						.flags = INSN_BRANCH };
 		count = len = 1;
 		st = EXEC_OK;
 	}
-	if (st != EXEC_OK)
+	if (st != EXEC_OK) {
+		code_close(sv);
 		return st;
+	}
 	find_dead_flags(sv->scratch, count);
 	for (unsigned int i = 0; i < count; i++)
 		bind(sv, &sv->scratch[i]);
@@ -240,6 +235,7 @@ static enum exec_status block_make(struct soft_vcpu *sv, gva_t linear, gpa_t gpa
 		if (*out)
 			return EXEC_OK;
 	}
+	code_close(sv);
 	sv->once->count = 1;
 	sv->once->len = len;
 	sv->once->insn[0] = sv->scratch[0];
@@ -257,7 +253,7 @@ enum exec_status block_get(struct soft_vcpu *sv, gva_t linear, struct block **ou
 	r = gva_to_gpa(v, linear, ACC_FETCH, &gpa);
 	if (r != MEM_OK)
 		return mem_status(r);
-	b = block_find(sv->engine, gpa, v->code_size);
+	b = block_find(sv, gpa, v->code_size);
 	if (b && b->second != GPA_NONE) {
 		/* The second page may be another one here, or not be there. */
 		r = gva_to_gpa(v, ALIGN_UP(linear + 1, GUEST_PAGE_SIZE), ACC_FETCH, &second);

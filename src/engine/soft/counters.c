@@ -58,11 +58,12 @@ static void tell_translator(const struct dbt_stats *s, counter_fn *tell, void *a
 
 void soft_counters(struct engine *en, const struct vcpu *v, counter_fn *tell, void *arg)
 {
-	const struct soft *s = (const struct soft *)en;
+	const struct soft_vcpu *sv = v->engine;
 
+	(void)en;
 	tell(arg, "instructions interpreted", v->stats.insns);
 	tell(arg, "blocks decoded", v->stats.blocks_decoded);
 	tell(arg, "blocks invalidated", v->stats.blocks_invalidated);
-	if (s->dbt)
-		tell_translator(dbt_get_stats(s->dbt), tell, arg);
+	if (sv->dbt)
+		tell_translator(dbt_get_stats(sv->dbt), tell, arg);
 }

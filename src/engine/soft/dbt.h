@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The translator: hot 64-bit guest code, x86-64 to x86-64, run in place of the
+ * The translator of one vCPU: hot 64-bit guest code, x86-64 to x86-64, run in place of the
  * interpreter.  Guest registers live in host registers, flags in flags, SIMD state is
  * the host's; memory operands go through the TLB's tables; whatever is sensitive, and
  * every case that the fast path does not decide, is handed to the interpreter one
@@ -12,6 +12,8 @@
 #include "cpu/except.h"
 #include "x86/decode.h"
 
+#include <stdio.h>
+
 struct dbt;
 struct dbt_ref;
 struct tblock;
@@ -19,7 +21,7 @@ struct trap_region;
 
 struct dbt_config {
 	uint64_t cache_bytes;
-	bool perf_map;			/* name translations in /tmp/perf-PID.map */
+	FILE *perf_map;			/* write the names of translations there; NULL: not */
 	bool lockstep;			/* compare with the interpreter */
 	/* Interprets the one instruction at v->rip, delivering its fault if it has one. */
 	enum exec_status (*step)(void *arg, struct vcpu *v);
@@ -32,8 +34,18 @@ struct dbt_config {
 				     const uint8_t *bytes, unsigned int avail);
 	/* May the guest's CPU model execute @i?  (Else it stays with the interpreter.) */
 	bool (*allowed)(void *arg, const struct vcpu *v, const struct insn *i);
-	/* Called for a page before code of it is translated: stores must be caught from now on. */
-	void (*protect)(void *arg, struct vcpu *v, gpa_t page);
+	/*
+	 * Called for a page before code of it is translated: its bytes, whose changes are noticed
+	 * from now on; NULL: do not translate it now.
+	 */
+	const uint8_t *(*open)(void *arg, struct vcpu *v, gpa_t page);
+	/*
+	 * Called after that for each block, of @len bytes at @gpa, those beyond the page in the
+	 * page at @second; @made false: none came of it.  False: the bytes were changed
+	 * meanwhile.
+	 */
+	bool (*keep)(void *arg, struct vcpu *v, bool made, gpa_t gpa, gpa_t second,
+		     unsigned int len);
 	void *arg;
 };
 
@@ -83,13 +95,19 @@ bool dbt_get(struct dbt *d, struct vcpu *v, gpa_t gpa, struct dbt_ref *ref);
  */
 enum exec_status dbt_run(struct dbt *d, struct vcpu *v, const struct dbt_ref *ref);
 
-/* Guest code in [gpa, gpa+len) is about to change. */
+/* Guest code in [gpa, gpa+len) has changed. */
 void dbt_invalidate(struct dbt *d, gpa_t gpa, uint64_t len);
 
-/* Are there translations of the page at @gpa? */
-bool dbt_holds(const struct dbt *d, gpa_t gpa);
+/* Sets the bits of the bytes (64 a word) of the page that translations were made from. */
+void dbt_cover(const struct dbt *d, gpa_t page, uint64_t bytes[GUEST_PAGE_SIZE / 64]);
 
-/* Drops every translation; no vCPU is in translated code. */
+/* @on: dbt_run comes back after each instruction that is not translated. */
+void dbt_watch(struct vcpu *v, bool on);
+
+/* The names of translations for perf(1): opens /tmp/perf-PID.map, -errno. */
+int dbt_perf_open(FILE **f, struct err *e);
+
+/* Drops every translation; the vCPU is not in translated code. */
 void dbt_flush(struct dbt *d);
 
 /* dbt_config.step ran instruction @i, or tried to. */

@@ -259,10 +259,12 @@ static bool decode_crossing(struct tr *t, struct insn *i, const uint8_t *bytes, 
 
 	if (gva_to_gpa(t->v, next, ACC_FETCH, &gpa) != MEM_OK)
 		return false;
-	p = gpa_to_hva(t->d->space, gpa, INSN_MAX_LEN);
-	if (!p || (next >> 63 && !gva_is_global(t->v, next)))
+	if (!gpa_to_hva(t->d->space, gpa, INSN_MAX_LEN) ||
+	    (next >> 63 && !gva_is_global(t->v, next)))
 		return false;
-	t->d->cfg.protect(t->d->cfg.arg, t->v, gpa);
+	p = t->d->cfg.open(t->d->cfg.arg, t->v, gpa);
+	if (!p)
+		return false;
 	for (unsigned int k = 0; k < INSN_MAX_LEN; k++)
 		both[k] = k < room ? bytes[k] : p[k - room];
 	if (decode(t, i, both, INSN_MAX_LEN) != DECODE_OK || i->len <= room)
@@ -407,13 +409,14 @@ static bool keep_steps(struct tr *t)
 
 struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa)
 {
-	const uint8_t *page = gpa_to_hva(d->space, ALIGN_DOWN(gpa, GUEST_PAGE_SIZE), GUEST_PAGE_SIZE);
+	gpa_t base = ALIGN_DOWN(gpa, GUEST_PAGE_SIZE);
+	const uint8_t *page;
 	struct tr *t = NULL;
 	struct tblock *b = NULL;
 	uint32_t generation;
 
 	fpu_put(v);
-	if (!page)
+	if (!gpa_to_hva(d->space, base, GUEST_PAGE_SIZE))
 		return NULL;
 	dbt_make_room(d);
 	generation = d->generation;
@@ -422,8 +425,7 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 	if (!t || !b)
 		goto fail;
 	dbt_refresh(d, v);
-	/* From here on no store to the page goes unseen. */
-	d->cfg.protect(d->cfg.arg, v, ALIGN_DOWN(gpa, GUEST_PAGE_SIZE));
+	page = d->cfg.open(d->cfg.arg, v, base);
 	t->d = d;
 	t->v = v;
 	t->b = b;
@@ -433,13 +435,14 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 	b->mode = dbt_mode(v);
 	b->code = emit_here(&t->e);
 	b->second = GPA_NONE;
-	t->count = decode_block(t, page);
+	t->count = page ? decode_block(t, page) : 0;
 	if (!t->count)
 		goto fail;
 	emit_block(t);
 	assert(b->end - b->code < BLOCK_ROOM);	/* and so host_off holds every offset */
 	/* Choosing handlers may have emptied the caches. */
-	if (!keep_steps(t) || d->generation != generation)
+	if (!keep_steps(t) || d->generation != generation ||
+	    !d->cfg.keep(d->cfg.arg, v, true, gpa, b->second, b->size))
 		goto fail;
 	d->stats.bytes += t->e.p - d->next;
 	d->next = t->e.p;
@@ -450,6 +453,7 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 	free(t);
 	return b;
 fail:
+	d->cfg.keep(d->cfg.arg, v, false, gpa, GPA_NONE, 0);
 	free(t);
 	if (b)
 		free(b->steps);

@@ -15,7 +15,6 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define CACHE_DEFAULT	(64ULL << 20)
 #define CACHE_MIN	(1ULL << 20)
 #define HWCAP2_FSGSBASE	BIT(1)
 #define BYTES_A_BLOCK	256	/* the least a block takes, stubs included, on average */
@@ -60,7 +59,7 @@ int dbt_create(struct dbt **out, struct gpa_space *s, const struct dbt_config *c
 	d->space = s;
 	d->fd = -1;
 	d->rw = d->rx = MAP_FAILED;
-	d->size = ALIGN_UP(MAX(c->cache_bytes ? c->cache_bytes : CACHE_DEFAULT, CACHE_MIN), 4096);
+	d->size = ALIGN_UP(MAX(c->cache_bytes, CACHE_MIN), 4096);
 	d->block_max = d->size / BYTES_A_BLOCK;
 	d->slot_max = d->block_max * 4;
 	d->blocks = calloc(d->block_max, sizeof(*d->blocks));
@@ -75,11 +74,7 @@ int dbt_create(struct dbt **out, struct gpa_space *s, const struct dbt_config *c
 	}
 	dbt_emit_fixed(d);
 	dbt_trap_init(d);
-	rc = c->perf_map ? dbt_perf_open(d, e) : 0;
-	if (rc) {
-		dbt_destroy(d);
-		return rc;
-	}
+	dbt_perf_fixed(d);
 	*out = d;
 	return 0;
 }
@@ -97,7 +92,6 @@ void dbt_destroy(struct dbt *d)
 {
 	if (!d)
 		return;
-	dbt_perf_close(d);
 	if (d->blocks)
 		free_blocks(d);
 	if (d->rw != MAP_FAILED)
@@ -284,14 +278,26 @@ void dbt_invalidate(struct dbt *d, gpa_t gpa, uint64_t len)
 	}
 }
 
-bool dbt_holds(const struct dbt *d, gpa_t gpa)
+void dbt_cover(const struct dbt *d, gpa_t page, uint64_t bytes[GUEST_PAGE_SIZE / 64])
 {
-	gpa_t page = ALIGN_DOWN(gpa, GUEST_PAGE_SIZE);
+	for (const struct page_link *l = d->page[page_hash(page)]; l; l = l->next) {
+		const struct tblock *b = l->block;
+		unsigned int first = b->gpa & GUEST_PAGE_MASK, end = first + b->size;
 
-	for (const struct page_link *l = d->page[page_hash(page)]; l; l = l->next)
-		if (l->page == page)
-			return true;
-	return false;
+		if (l->page != page)
+			continue;
+		if (l == &b->page[1]) {
+			first = 0;
+			end -= GUEST_PAGE_SIZE;
+		}
+		for (unsigned int i = first; i < MIN(end, GUEST_PAGE_SIZE); i++)
+			bytes[i / 64] |= BIT(i % 64);
+	}
+}
+
+void dbt_watch(struct vcpu *v, bool on)
+{
+	dbt_hot(v)->watch = on;
 }
 
 /* What the present state makes a translation depend on. */

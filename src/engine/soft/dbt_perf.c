@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 /* Others may write in /tmp too: the file is made new, and only this user reads it. */
-int dbt_perf_open(struct dbt *d, struct err *e)
+int dbt_perf_open(FILE **f, struct err *e)
 {
 	char path[32];
 	int fd;
@@ -25,30 +25,28 @@ int dbt_perf_open(struct dbt *d, struct err *e)
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_errno(e, errno, "could not make %s for --perf-map", path);
-	d->perf_map = fdopen(fd, "w");
-	if (!d->perf_map) {
+	*f = fdopen(fd, "w");
+	if (!*f) {
 		close(fd);
 		return err_set(e, ENOMEM, "out of memory for the translator");
 	}
 	/* perf may read while the guest runs. */
-	setvbuf(d->perf_map, NULL, _IOLBF, 0);
-	fprintf(d->perf_map, "%" PRIxPTR " %" PRIxPTR " vireo_translator\n", (uintptr_t)d->rx,
-		(uintptr_t)(d->first - d->rw));
+	setvbuf(*f, NULL, _IOLBF, 0);
 	return 0;
 }
 
-void dbt_perf_close(struct dbt *d)
+void dbt_perf_fixed(struct dbt *d)
 {
-	if (d->perf_map)
-		fclose(d->perf_map);
-	d->perf_map = NULL;
+	if (d->cfg.perf_map)
+		fprintf(d->cfg.perf_map, "%" PRIxPTR " %" PRIxPTR " vireo_translator\n",
+			(uintptr_t)d->rx, (uintptr_t)(d->first - d->rw));
 }
 
 /* The guest's SIMD state is not in the host's registers here. */
 void dbt_perf_block(struct dbt *d, const struct tblock *b)
 {
-	if (!d->perf_map)
+	if (!d->cfg.perf_map)
 		return;
-	fprintf(d->perf_map, "%" PRIxPTR " %zx %sguest_%" PRIx64 "\n", (uintptr_t)b->code,
+	fprintf(d->cfg.perf_map, "%" PRIxPTR " %zx %sguest_%" PRIx64 "\n", (uintptr_t)b->code,
 		(size_t)(b->end - b->code), b->mode & MODE_USER ? "user_" : "", b->gva);
 }

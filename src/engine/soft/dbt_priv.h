@@ -84,6 +84,7 @@ struct dbt_hot {
 	uint32_t seen_changed;	/* ... dbt.changed when the private stack was last valid */
 	struct { uint64_t tag; uint64_t id; } ids[TAG_IDS];	/* ids of late */
 	uint64_t next_id;
+	bool watch;		/* see dbt_watch */
 	uint64_t flags;		/* as LAHF and SETO AL leave them in AX */
 	uint8_t in_chunk[256 + 64];		/* 1 for offsets 0-255, 0 beyond */
 	uint8_t in_page[GUEST_PAGE_SIZE + GROUP_RANGE];	/* 1 for offsets 0-4095, 0 beyond */
@@ -182,7 +183,6 @@ struct dbt {
 	uint32_t generation;		/* counts flushes: older blocks are gone */
 	struct trap_region trap;
 	uint32_t changed;		/* counts invalidations: private stacks are void */
-	FILE *perf_map;			/* or NULL */
 	struct dbt_stats stats;
 	struct lockstep *lockstep;	/* NULL without */
 };
@@ -315,9 +315,8 @@ void emit_load_tables(struct emit *e);
 void emit_step(struct tr *t);
 struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa);
 
-/* dbt_perf.c: the translations' names for perf(1); dbt_perf_open fails with -errno. */
-int dbt_perf_open(struct dbt *d, struct err *e);
-void dbt_perf_close(struct dbt *d);
+/* dbt_perf.c: the names of the fixed code and of a block for perf(1). */
+void dbt_perf_fixed(struct dbt *d);
 void dbt_perf_block(struct dbt *d, const struct tblock *b);
 
 /* dbt_cache.c */

@@ -167,7 +167,7 @@ static enum exec_status step(struct dbt *d, struct vcpu *v, struct tblock *b, un
 	do {
 		next = b->gva + b->guest_off[n + 1];
 		st = interpret(d, v, b, n++);
-		if (st == EXEC_EXIT || !runnable(v))
+		if (st == EXEC_EXIT || !runnable(v) || dbt_hot(v)->watch)
 			return st;
 		/* 'changed' counts flushes too, after which @b is gone. */
 		if (v->rip != next || d->changed != changed || v->tlb.fetch_tag != tag ||

@@ -139,21 +139,27 @@ int rmw_open_slow(struct vcpu *v, struct rmw *m, unsigned int access, bool locke
 
 	if (unlikely(!gva_canonical(m->gva)))
 		return raise_err(v, access & ACC_STACK ? EXC_SS : EXC_GP, 0);
-	if (locked)
-		r = mem_pin_write(v, m->gva, m->size, &m->p);
-	else
+	if (locked) {
+		r = mem_pin_write(v, m->gva, m->size, &m->pin);
+		m->p = m->pin.hva;
+		m->how = m->pin.code ? RMW_PINNED : RMW_PLAIN;
+	} else {
 		r = mem_fill(v, m->gva, m->size, access, &m->p);
+	}
 	if (r != MEM_OK || m->p)
 		return mem_status(r);
 	r = mem_probe_write(v, m->gva, m->size, access);
 	if (r == MEM_OK)
 		r = mem_read(v, m->gva, m->copy, m->size, access & ~ACC_WRITE);
 	m->p = m->copy;
-	m->copied = true;
+	m->how = RMW_COPIED;
 	return mem_status(r);
 }
 
 int rmw_close_slow(struct vcpu *v, struct rmw *m)
 {
-	return mem_status(mem_write(v, m->gva, m->copy, m->size, ACC_WRITE));
+	if (m->how == RMW_COPIED)
+		return mem_status(mem_write(v, m->gva, m->copy, m->size, ACC_WRITE));
+	mem_unpin(v, &m->pin);
+	return EXEC_OK;
 }

@@ -245,7 +245,8 @@ struct rmw {
 	void *p;
 	gva_t gva;
 	unsigned int size;
-	bool copied;
+	enum { RMW_PLAIN, RMW_COPIED, RMW_PINNED } how;
+	struct mem_pin pin;
 	uint8_t copy[16] __attribute__((aligned(16)));
 };
 
@@ -257,7 +258,7 @@ FAST int rmw_open_at(struct vcpu *v, gva_t gva, unsigned int seg, unsigned int s
 {
 	m->gva = gva;
 	m->size = size;
-	m->copied = false;
+	m->how = RMW_PLAIN;
 	m->p = tlb_lookup(v->view, gva, size, TLB_WRITE);
 	if (likely(m->p != NULL))
 		return EXEC_OK;
@@ -275,7 +276,7 @@ FAST int rmw_open(struct vcpu *v, const struct insn *i, unsigned int size, bool 
 
 static inline int rmw_close(struct vcpu *v, struct rmw *m)
 {
-	return likely(!m->copied) ? EXEC_OK : rmw_close_slow(v, m);
+	return likely(m->how == RMW_PLAIN) ? EXEC_OK : rmw_close_slow(v, m);
 }
 
 /* --- the stack --- */

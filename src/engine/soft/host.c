@@ -362,7 +362,7 @@ exec_fn host_select(struct soft_vcpu *sv, struct insn *i)
 	if (i->mem.size > HOST_OPERAND_MAX)
 		return exec_ud;
 	len = snippet_make(i, code);
-	i->host = len ? snippet_store(sv->engine, code, len) : NULL;
+	i->host = len ? snippet_store(sv, code, len) : NULL;
 	if (!i->host)
 		return exec_ud;
 	return handler_for(kind_of(i), i->flags & INSN_HAS_MEM && !i->mem.is_address);

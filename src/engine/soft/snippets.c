@@ -9,22 +9,22 @@
 
 #define CACHE_SIZE	(2UL << 20)
 
-int snippets_init(struct soft *s, struct err *e)
+int snippets_init(struct soft_vcpu *sv, struct err *e)
 {
-	int rc = code_cache_init(&s->snippets, CACHE_SIZE, e);
+	int rc = code_cache_init(&sv->snippets, CACHE_SIZE, e);
 
 	if (rc)
 		return rc;
-	s->region = (struct trap_region){
-		.start = (uintptr_t)s->snippets.rx, .size = s->snippets.size,
+	sv->region = (struct trap_region){
+		.start = (uintptr_t)sv->snippets.rx, .size = sv->snippets.size,
 		.redirect = host_redirect,
 	};
 	return 0;
 }
 
-void snippets_destroy(struct soft *s)
+void snippets_destroy(struct soft_vcpu *sv)
 {
-	code_cache_destroy(&s->snippets);
+	code_cache_destroy(&sv->snippets);
 }
 
 static uint32_t hash_bytes(const uint8_t *p, unsigned int len)
@@ -47,22 +47,22 @@ static bool same(const struct snippet_slot *slot, uint32_t hash, const uint8_t *
 	return true;
 }
 
-void *snippet_store(struct soft *s, const uint8_t *code, unsigned int len)
+void *snippet_store(struct soft_vcpu *sv, const uint8_t *code, unsigned int len)
 {
 	uint32_t hash = hash_bytes(code, len);
 	struct snippet_slot *slot;
 	void *entry;
 
-	for (unsigned int i = 0; i < ARRAY_SIZE(s->snippet_slot); i++) {
-		slot = &s->snippet_slot[(hash + i) % ARRAY_SIZE(s->snippet_slot)];
+	for (unsigned int i = 0; i < ARRAY_SIZE(sv->snippet_slot); i++) {
+		slot = &sv->snippet_slot[(hash + i) % ARRAY_SIZE(sv->snippet_slot)];
 		if (slot->len && !same(slot, hash, code, len))
 			continue;
 		if (slot->len)
 			return (void *)slot->code;
-		entry = code_cache_add(&s->snippets, code, len);
+		entry = code_cache_add(&sv->snippets, code, len);
 		if (entry) {
 			*slot = (struct snippet_slot){ .hash = hash, .len = len, .code = entry };
-			s->snippet_count++;
+			sv->snippet_count++;
 		}
 		return entry;
 	}
@@ -70,17 +70,17 @@ void *snippet_store(struct soft *s, const uint8_t *code, unsigned int len)
 }
 
 /* A quarter of the table stays free, so that searches stay short. */
-bool snippets_full(const struct soft *s)
+bool snippets_full(const struct soft_vcpu *sv)
 {
-	return s->snippet_count + BLOCK_INSNS > ARRAY_SIZE(s->snippet_slot) * 3 / 4 ||
-	       code_cache_room(&s->snippets) < BLOCK_INSNS * (SNIPPET_MAX + 16);
+	return sv->snippet_count + BLOCK_INSNS > ARRAY_SIZE(sv->snippet_slot) * 3 / 4 ||
+	       code_cache_room(&sv->snippets) < BLOCK_INSNS * (SNIPPET_MAX + 16);
 }
 
-void snippets_flush(struct soft *s)
+void snippets_flush(struct soft_vcpu *sv)
 {
-	blocks_flush(s);
-	s->snippets.used = 0;
-	s->snippet_count = 0;
-	for (unsigned int i = 0; i < ARRAY_SIZE(s->snippet_slot); i++)
-		s->snippet_slot[i].len = 0;
+	blocks_flush(sv);
+	sv->snippets.used = 0;
+	sv->snippet_count = 0;
+	for (unsigned int i = 0; i < ARRAY_SIZE(sv->snippet_slot); i++)
+		sv->snippet_slot[i].len = 0;
 }

@@ -19,6 +19,8 @@
 
 #define DR7_ENABLES	0xffULL
 #define TRANSLATE_AT	16	/* runs of a block before it is translated */
+#define CACHE_DEFAULT	(64ULL << 20)	/* for all vCPUs together ... */
+#define CACHE_LEAST	(4ULL << 20)	/* ... but so much for each */
 
 static int soft_probe(struct err *e)
 {
@@ -40,15 +42,12 @@ static void soft_destroy(struct engine *en)
 
 	if (!s)
 		return;
-	if (s->space->code_write_arg == s)
-		s->space->code_write = NULL;
-	blocks_destroy(s);
-	snippets_destroy(s);
-	dbt_destroy(s->dbt);
+	if (s->space->code_written_arg == s)
+		s->space->code_written = NULL;
+	if (s->perf_map)
+		fclose(s->perf_map);
 	munmap(s, sizeof(*s));
 }
-
-static int translator_create(struct soft *s, struct err *e);
 
 static int soft_create(struct engine **out, struct gpa_space *space,
 		       const struct engine_config *c, struct log *log, struct err *e)
@@ -62,71 +61,20 @@ static int soft_create(struct engine **out, struct gpa_space *space,
 	s->config = *c;
 	if (!s->config.translate_at)
 		s->config.translate_at = TRANSLATE_AT;
+	if (!s->config.cache_bytes)
+		s->config.cache_bytes = CACHE_DEFAULT;
 	s->space = space;
 	s->log = log;
 	rc = trap_init(e);
-	if (!rc)
-		rc = blocks_init(s, e);
-	if (!rc)
-		rc = snippets_init(s, e);
-	if (!rc && (c->translate != TRANSLATOR_OFF || c->lockstep))
-		rc = translator_create(s, e);
-	if (rc == -ENOTSUP && c->translate == TRANSLATOR_AUTO) {
-		log_info(log, "only interpreting: %s", e ? e->text : "no translator here");
-		rc = 0;
-	}
+	if (!rc && c->perf_map)
+		rc = dbt_perf_open(&s->perf_map, e);
 	if (rc) {
 		soft_destroy((struct engine *)s);
 		return rc;
 	}
-	space->code_write = blocks_code_write;
-	space->code_write_arg = s;
+	space->code_written = code_written;
+	space->code_written_arg = s;
 	*out = (struct engine *)s;
-	return 0;
-}
-
-static void soft_vcpu_remove(struct engine *en, struct vcpu *v)
-{
-	struct soft *s = (struct soft *)en;
-	struct soft_vcpu *sv = v->engine;
-
-	if (!sv)
-		return;
-	blocks_flush(s);
-	if (s->dbt)
-		dbt_vcpu_destroy(s->dbt, v);
-	s->vcpu = NULL;
-	v->engine = NULL;
-	free(sv->once);
-	munmap(sv, sizeof(*sv));
-}
-
-static int soft_vcpu_add(struct engine *en, struct vcpu *v, struct err *e)
-{
-	struct soft *s = (struct soft *)en;
-	struct soft_vcpu *sv;
-
-	if (s->vcpu)
-		return err_set(e, ENOTSUP, "the software engine runs one processor: use --cpus 1");
-	sv = zalloc(sizeof(*sv));
-	if (!sv)
-		return err_set(e, ENOMEM, "out of memory for processor %u", v->index);
-	sv->once = aligned_alloc(64, sizeof(struct block) + sizeof(struct insn));
-	if (!sv->once) {
-		munmap(sv, sizeof(*sv));
-		return err_set(e, ENOMEM, "out of memory for processor %u", v->index);
-	}
-	__builtin_memset(sv->once, 0, sizeof(struct block) + sizeof(struct insn));
-	sv->engine = s;
-	sv->v = v;
-	soft_features(sv);
-	if (s->dbt && dbt_vcpu_init(s->dbt, v, e)) {
-		free(sv->once);
-		munmap(sv, sizeof(*sv));
-		return e ? e->code : -ENOMEM;
-	}
-	s->vcpu = sv;
-	v->engine = sv;
 	return 0;
 }
 
@@ -235,7 +183,7 @@ static bool needs_care(const struct vcpu *v)
 /* Is @b, at v->rip, translated?  It is once it has run often enough. */
 static bool translated(struct soft_vcpu *sv, struct block *b)
 {
-	struct dbt *d = sv->engine->dbt;
+	struct dbt *d = sv->dbt;
 	struct vcpu *v = sv->v;
 
 	if (dbt_valid(d, v, &b->translation))
@@ -243,7 +191,7 @@ static bool translated(struct soft_vcpu *sv, struct block *b)
 	if (b == sv->once || b->dead || ++b->heat < sv->engine->config.translate_at)
 		return false;
 	b->heat = 0;
-	block_paid(sv->engine, b->gpa);
+	block_paid(sv, b->gpa);
 	return dbt_get(d, v, b->gpa, &b->translation);
 }
 
@@ -270,7 +218,7 @@ static enum exec_status dbt_step_cb(void *arg, struct vcpu *v)
 	do {
 		st = find_block(sv, &b);
 		if (st == EXEC_OK) {
-			dbt_count_step(sv->engine->dbt, &b->insn[0]);
+			dbt_count_step(sv->dbt, &b->insn[0]);
 			st = b->insn[0].exec(v, &b->insn[0]);
 		}
 		if (st == EXEC_STALE)
@@ -301,30 +249,42 @@ static bool dbt_allowed_cb(void *arg, const struct vcpu *v, const struct insn *i
 	return sv->isa_ok[i->isa / 8] >> (i->isa % 8) & 1;
 }
 
-static void dbt_protect_cb(void *arg, struct vcpu *v, gpa_t page)
+static const uint8_t *dbt_open_cb(void *arg, struct vcpu *v, gpa_t page)
 {
 	(void)arg;
-	soft_mark_page(v->engine, page);
+	return code_open(v->engine, page);
 }
 
-static int translator_create(struct soft *s, struct err *e)
+static bool dbt_keep_cb(void *arg, struct vcpu *v, bool made, gpa_t gpa, gpa_t second,
+			unsigned int len)
+{
+	(void)arg;
+	if (made)
+		return block_cover(v->engine, gpa, second, len);
+	code_close(v->engine);
+	return false;
+}
+
+static int translator_create(struct soft_vcpu *sv, uint64_t cache_bytes, struct err *e)
 {
 	const struct dbt_config c = {
-		.cache_bytes = s->config.cache_bytes,
-		.perf_map = s->config.perf_map,
-		.lockstep = s->config.lockstep,
+		.cache_bytes = cache_bytes,
+		.perf_map = sv->engine->perf_map,
+		.lockstep = sv->engine->config.lockstep,
 		.step = dbt_step_cb,
 		.bind = dbt_bind_cb,
 		.decode = dbt_decode_cb,
 		.find = dbt_find_cb,
 		.allowed = dbt_allowed_cb,
-		.protect = dbt_protect_cb,
+		.open = dbt_open_cb,
+		.keep = dbt_keep_cb,
 	};
-
-	int rc = dbt_create(&s->dbt, s->space, &c, e);
+	int rc = dbt_create(&sv->dbt, sv->engine->space, &c, e);
 
 	if (!rc)
-		dbt_trap_region(s->dbt)->next = &s->region;
+		rc = dbt_vcpu_init(sv->dbt, sv->v, e);
+	if (!rc)
+		dbt_trap_region(sv->dbt)->next = &sv->region;
 	return rc;
 }
 
@@ -338,8 +298,8 @@ static int run(struct soft_vcpu *sv, bool *stepped)
 	st = find_block(sv, &b);
 	if (unlikely(st != EXEC_OK))
 		return st;
-	if (sv->engine->dbt && v->code_size == CODE_64 && !needs_care(v) && translated(sv, b))
-		return dbt_run(sv->engine->dbt, v, &b->translation);
+	if (sv->dbt && v->code_size == CODE_64 && !needs_care(v) && translated(sv, b))
+		return dbt_run(sv->dbt, v, &b->translation);
 	if (unlikely(v->code_size != CODE_64)) {
 		st = check_limit(v, b, &whole);
 		if (st != EXEC_OK)
@@ -373,17 +333,21 @@ static enum vcpu_exit soft_run(struct engine *en, struct vcpu *v)
 	int st;
 
 	(void)en;
-	trap_enter(sv->engine->dbt ? dbt_trap_region(sv->engine->dbt) : &sv->engine->region,
-		   sv->trap_stack);
+	trap_enter(sv->dbt ? dbt_trap_region(sv->dbt) : &sv->region, sv->trap_stack);
+	code_enter(sv);
 	for (;;) {
 		if (unlikely(v->attention || stepped || look)) {
+			if (v->attention & ATTN_ENGINE)
+				code_attend(sv);
+			if (sv->news.unsettled_count)
+				code_settle(sv);
 			st = vcpu_attend(v, stepped, &why);
 			stepped = look = false;
 			if (st != EXEC_OK)
 				break;
 		}
 		st = run(sv, &stepped);
-		look = v->db_pending != 0;
+		look = (v->db_pending | sv->news.unsettled_count) != 0;
 		if (unlikely(st == EXEC_FAULT))
 			st = vcpu_deliver(v);
 		if (unlikely(st != EXEC_OK)) {
@@ -392,8 +356,96 @@ static enum vcpu_exit soft_run(struct engine *en, struct vcpu *v)
 		}
 	}
 	fpu_put(v);
+	code_leave(sv);
 	trap_leave(sv->trap_stack);
 	return why;
+}
+
+/* --- vCPUs --- */
+
+static void vcpu_free(struct soft_vcpu *sv)
+{
+	if (sv->dbt) {
+		dbt_vcpu_destroy(sv->dbt, sv->v);
+		dbt_destroy(sv->dbt);
+	}
+	snippets_destroy(sv);
+	blocks_destroy(sv);
+	code_destroy(sv);
+	free(sv->once);
+	munmap(sv, sizeof(*sv));
+}
+
+/* Its share of the memory for code. */
+static uint64_t cache_share(const struct soft *s, const struct vcpu *v)
+{
+	return MAX(s->config.cache_bytes / v->model->cpus, MIN(s->config.cache_bytes, CACHE_LEAST));
+}
+
+static int vcpu_make(struct soft_vcpu *sv, struct err *e)
+{
+	const struct engine_config *c = &sv->engine->config;
+	uint64_t cache = cache_share(sv->engine, sv->v);
+	int rc;
+
+	sv->once = aligned_alloc(64, sizeof(struct block) + sizeof(struct insn));
+	if (!sv->once)
+		return err_set(e, ENOMEM, "out of memory for processor %u", sv->v->index);
+	__builtin_memset(sv->once, 0, sizeof(struct block) + sizeof(struct insn));
+	rc = code_init(sv, e);
+	if (!rc)
+		rc = blocks_init(sv, cache, e);
+	if (!rc)
+		rc = snippets_init(sv, e);
+	if (!rc && (c->translate != TRANSLATOR_OFF || c->lockstep))
+		rc = translator_create(sv, cache, e);
+	if (rc == -ENOTSUP && c->translate == TRANSLATOR_AUTO) {
+		if (!sv->v->index)
+			log_info(sv->engine->log, "only interpreting: %s",
+				 e ? e->text : "no translator here");
+		rc = 0;
+	}
+	return rc;
+}
+
+static void soft_vcpu_remove(struct engine *en, struct vcpu *v)
+{
+	struct soft *s = (struct soft *)en;
+	struct soft_vcpu *sv = v->engine;
+
+	if (!sv)
+		return;
+	s->vcpu[v->index] = NULL;
+	s->vcpu_count--;
+	v->engine = NULL;
+	vcpu_free(sv);
+}
+
+static int soft_vcpu_add(struct engine *en, struct vcpu *v, struct err *e)
+{
+	struct soft *s = (struct soft *)en;
+	struct soft_vcpu *sv;
+	int rc;
+
+	if (v->index >= SOFT_VCPUS || s->vcpu[v->index])
+		return err_set(e, EINVAL, "the software engine has no place for processor %u", v->index);
+	if (s->vcpu_count && s->config.lockstep)
+		return err_set(e, ENOTSUP, "--translator lockstep compares one processor: use --cpus 1");
+	sv = zalloc(sizeof(*sv));
+	if (!sv)
+		return err_set(e, ENOMEM, "out of memory for processor %u", v->index);
+	sv->engine = s;
+	sv->v = v;
+	soft_features(sv);
+	rc = vcpu_make(sv, e);
+	if (rc) {
+		vcpu_free(sv);
+		return rc;
+	}
+	s->vcpu[v->index] = sv;
+	s->vcpu_count++;
+	v->engine = sv;
+	return 0;
 }
 
 static void soft_vcpu_kick(struct engine *en, struct vcpu *v)

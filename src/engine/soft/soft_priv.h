@@ -5,6 +5,10 @@
  * guest-physical address and code size; each vCPU has a table in front of that, keyed
  * by linear address and TLB tag.
  *
+ * Each vCPU has blocks, translations and snippets of its own: nothing on a hot path is
+ * shared, and nothing is patched under a vCPU that runs.  What crosses vCPUs is the news
+ * that code has changed: code.c.
+ *
  * Memory for blocks is one arena, filled from the bottom and dropped whole when it is
  * full.  An invalidated block stays where it is until then, its instructions replaced by
  * one that says so: whoever runs it, its own last instruction included, stops in time.
@@ -19,13 +23,20 @@
 #include "engine/soft/exec.h"
 #include "engine/soft/trap.h"
 
+#include <sched.h>
 #include <stdatomic.h>
+#include <stdio.h>
 
 #define BLOCK_INSNS	64	/* at most, in a block */
 #define LOOKUP_BITS	14
 #define HASH_BITS	16
 #define PAGE_HASH_BITS	14
 #define SNIPPET_HASH_BITS 14
+#define SOFT_VCPUS	64	/* as many as struct unsettled has bits for */
+#define PAGE_LOCKS	64
+#define UNSETTLED_MAX	32
+#define PROTECT_MAX	64
+#define LOCK_SPINS	256
 
 /* exec_status of the engine alone: the block was invalidated, this instruction not run. */
 #define EXEC_STALE	3
@@ -44,10 +55,13 @@ struct block {
 	struct insn insn[] __attribute__((aligned(64)));
 };
 
-/* A RAM page that blocks were made from. */
+/* A RAM page that blocks or translations were made from. */
 struct code_page {
 	gpa_t base;
-	uint64_t map;		/* bit n: bytes 64n..64n+63 belong to a block (or did) */
+	uint64_t chunks;	/* bit n: some of bytes 64n..64n+63 are code */
+	uint64_t bytes[64];	/* bit m of word n: byte 64n + m is, or was lately */
+	uint64_t asked;		/* chunks that others have changed: to be dropped */
+	struct code_page *asked_next;
 	struct block *blocks;
 	unsigned int drops;	/* writes that hit a block, lately */
 	unsigned int uncached;	/* instructions run from it without a block since */
@@ -71,10 +85,55 @@ struct decode_memo {
 	struct insn insn;
 };
 
+/* A page that blocks are made from while others may still be writing to it: see code.c. */
+struct unsettled {
+	gpa_t page;
+	const uint64_t *hva;
+	uint64_t waiting;		/* bit n: vCPU n has not answered yet ... */
+	uint32_t ticket[SOFT_VCPUS];	/* ... to its request of this number */
+	uint64_t copy[GUEST_PAGE_SIZE / 8]; /* what the blocks were made from */
+};
+
+/*
+ * What vCPUs tell each other about code: code.c.  (b) Its owner changes it and others look
+ * at it, or the other way round, under soft_vcpu.lock.
+ */
+struct code_news {
+	struct code_page *asked;	/* (b) pages with code that others have changed */
+	gpa_t reading[2];		/* (b) pages whose bytes are being decoded ... */
+	unsigned int reading_count;	/* (b) */
+	bool read_hit;			/* (b) ... and were written meanwhile */
+	gpa_t protect[PROTECT_MAX];	/* (b) pages to go from the write tables */
+	unsigned int protect_count;	/* (b) PROTECT_MAX + 1: all */
+	uint32_t requests;		/* (b) to do that */
+	_Atomic uint32_t answered;	/* of them */
+	_Atomic bool running;		/* in the guest; who is not, answers before it is */
+	unsigned int unsettled_count;	/* (b) */
+	struct unsettled *unsettled;	/* UNSETTLED_MAX; the addresses of pages: (b) */
+};
+
+/*
+ * (b) Under 'lock': the owner takes it to change them, others to look.  The rest is the
+ * owner's, the vCPU's thread.
+ */
 struct soft_vcpu {
 	struct lookup lookup[BIT(LOOKUP_BITS)];
 	struct soft *engine;
 	struct vcpu *v;
+	struct dbt *dbt;		/* the translator, NULL without */
+	_Atomic bool lock;
+	uint8_t *arena;
+	uint64_t arena_size, arena_used; /* bytes */
+	struct block *hash[BIT(HASH_BITS)];
+	struct code_page *pages[BIT(PAGE_HASH_BITS)];	/* (b) */
+	struct code_news news;
+	struct code_cache snippets;
+	struct trap_region region;	/* of snippets */
+	struct snippet_slot {		/* snippets by content, open addressing */
+		uint32_t hash, len;	/* len 0: free */
+		const uint8_t *code;
+	} snippet_slot[BIT(SNIPPET_HASH_BITS)];
+	unsigned int snippet_count;	/* slots taken */
 	struct insn scratch[BLOCK_INSNS];	/* a block being made */
 	uint8_t isa_ok[256 / 8];	/* bit ZYDIS_ISA_SET_*: the model has it */
 	unsigned int decode_mode;	/* DECODE_* for the model */
@@ -88,32 +147,25 @@ struct soft {
 	struct engine_config config;
 	struct gpa_space *space;
 	struct log *log;
-	struct soft_vcpu *vcpu;		/* one for now */
-	struct dbt *dbt;		/* the translator, NULL without */
-	_Atomic bool lock;		/* (b) blocks: vCPUs, and devices that write to code */
-	uint8_t *arena;			/* (b) */
-	uint64_t arena_size, arena_used; /* (b) bytes */
-	struct block *hash[BIT(HASH_BITS)];		/* (b) */
-	struct code_page *pages[BIT(PAGE_HASH_BITS)];	/* (b) */
-	struct code_cache snippets;
-	struct trap_region region;	/* of snippets */
-	struct snippet_slot {		/* snippets by content, open addressing */
-		uint32_t hash, len;	/* len 0: free */
-		const uint8_t *code;
-	} snippet_slot[BIT(SNIPPET_HASH_BITS)];
-	unsigned int snippet_count;	/* slots taken */
+	FILE *perf_map;			/* or NULL */
+	struct soft_vcpu *vcpu[SOFT_VCPUS];	/* all there before one runs */
+	unsigned int vcpu_count;
+	_Atomic bool page_lock[PAGE_LOCKS];	/* by page; taken before a vCPU's lock */
 };
 
-static inline void soft_lock(struct soft *s)
+static inline void soft_lock(_Atomic bool *lock)
 {
-	/* Acquire: what the last holder did to the blocks is seen. */
-	while (atomic_exchange_explicit(&s->lock, true, memory_order_acquire))
+	/* Acquire: what the last holder did is seen. */
+	for (unsigned int n = 1; atomic_exchange_explicit(lock, true, memory_order_acquire); n++) {
 		__builtin_ia32_pause();
+		if (n % LOCK_SPINS == 0)	/* its thread may wait for this core */
+			sched_yield();
+	}
 }
 
-static inline void soft_unlock(struct soft *s)
+static inline void soft_unlock(_Atomic bool *lock)
 {
-	atomic_store_explicit(&s->lock, false, memory_order_release);	/* pairs with soft_lock */
+	atomic_store_explicit(lock, false, memory_order_release);	/* pairs with soft_lock */
 }
 
 /* memo.c: insn_decode() for the CPU model; puts SIMD state away where it must. */
@@ -122,9 +174,6 @@ enum decode_result memo_decode(struct soft_vcpu *sv, struct insn *out, const uin
 
 /* build.c: gives the decoded @i its handler; false: that of #UD. */
 bool insn_bind(struct soft_vcpu *sv, struct insn *i);
-/* build.c: stores to the page of RAM at @gpa are seen from now on. */
-void soft_mark_page(struct soft_vcpu *sv, gpa_t gpa);
-
 /* features.c: what @v's model has, as a set of Zydis's instruction sets. */
 void soft_features(struct soft_vcpu *sv);
 
@@ -132,28 +181,64 @@ void soft_features(struct soft_vcpu *sv);
 void soft_counters(struct engine *en, const struct vcpu *v, counter_fn *tell, void *arg);
 
 /* block.c */
-int blocks_init(struct soft *s, struct err *e);
-void blocks_destroy(struct soft *s);
-void blocks_flush(struct soft *s);
-struct block *block_find(struct soft *s, gpa_t gpa, unsigned int code_size);
-/* A copy of @sv->scratch[0..count) as a block, or NULL: not to be kept. */
+int blocks_init(struct soft_vcpu *sv, uint64_t bytes, struct err *e);
+void blocks_destroy(struct soft_vcpu *sv);
+void blocks_flush(struct soft_vcpu *sv);
+struct block *block_find(struct soft_vcpu *sv, gpa_t gpa, unsigned int code_size);
+/*
+ * A copy of @sv->scratch[0..count) as a block, or NULL: not to be kept.  Ends what
+ * code_open() began.
+ */
 struct block *block_insert(struct soft_vcpu *sv, gpa_t gpa, gpa_t second, unsigned int len,
 			   unsigned int count);
 /* False: code in this page changes so often that a block would not pay. */
 bool block_worthwhile(struct soft_vcpu *sv, gpa_t gpa);
 /* A block at @gpa ran often since it was made: what was dropped in its page is forgiven. */
-void block_paid(struct soft *s, gpa_t gpa);
-/* gpa_space.code_write: [gpa, gpa+len) is about to be written. */
-void blocks_code_write(void *arg, gpa_t gpa, uint64_t len);
+void block_paid(struct soft_vcpu *sv, gpa_t gpa);
+/*
+ * Notes that [gpa, gpa+len), of which what is beyond the page is in the one at @second, was
+ * translated; false: it was written meanwhile, or there is no room.  Ends code_open().
+ */
+bool block_cover(struct soft_vcpu *sv, gpa_t gpa, gpa_t second, unsigned int len);
+/* Under the lock: what is known of code in the page at @base; NULL: nothing. */
+struct code_page *page_find_locked(const struct soft_vcpu *sv, gpa_t base);
+/* Under the lock: is there code in bytes @first to @last of the page? */
+bool page_covers(const struct code_page *p, unsigned int first, unsigned int last);
+/* Under the lock, by its owner: drops the code there. */
+void page_drop_locked(struct soft_vcpu *sv, struct code_page *p, unsigned int first,
+		      unsigned int last);
+/* The chunks of bytes @first to @last. */
+uint64_t chunk_mask(unsigned int first, unsigned int last);
+
+/* code.c */
+int code_init(struct soft_vcpu *sv, struct err *e);
+void code_destroy(struct soft_vcpu *sv);
+/*
+ * From now on no store to the RAM page at @page goes unseen; its bytes, to make a block
+ * from.  NULL: not now, and nothing of it can be kept.  At most two pages, until
+ * block_insert() or block_cover().
+ */
+const uint8_t *code_open(struct soft_vcpu *sv, gpa_t page);
+/* No block comes of it after all. */
+void code_close(struct soft_vcpu *sv);
+/* gpa_space.code_written */
+void code_written(void *arg, void *writer, gpa_t gpa, uint64_t len);
+/* ATTN_ENGINE: does what others ask. */
+void code_attend(struct soft_vcpu *sv);
+/* While news.unsettled_count: compares, and sees who has answered. */
+void code_settle(struct soft_vcpu *sv);
+/* The vCPU begins and ends to run. */
+void code_enter(struct soft_vcpu *sv);
+void code_leave(struct soft_vcpu *sv);
 
 /* snippets.c: one copy of each snippet; NULL: full, see snippets_full(). */
-int snippets_init(struct soft *s, struct err *e);
-void snippets_destroy(struct soft *s);
-void *snippet_store(struct soft *s, const uint8_t *code, unsigned int len);
+int snippets_init(struct soft_vcpu *sv, struct err *e);
+void snippets_destroy(struct soft_vcpu *sv);
+void *snippet_store(struct soft_vcpu *sv, const uint8_t *code, unsigned int len);
 /* True: there might not be room for a block's snippets. */
-bool snippets_full(const struct soft *s);
+bool snippets_full(const struct soft_vcpu *sv);
 /* Forgets them all, with the blocks that use them. */
-void snippets_flush(struct soft *s);
+void snippets_flush(struct soft_vcpu *sv);
 
 /*
  * build.c: the block at linear address @linear, found or made.  EXEC_FAULT: the fetch

@@ -50,10 +50,11 @@ struct fixture {
 	unsigned int code_writes;
 };
 
-static void note_code_write(void *arg, gpa_t gpa, uint64_t len)
+static void note_code_write(void *arg, void *writer, gpa_t gpa, uint64_t len)
 {
 	struct fixture *f = arg;
 
+	assert_ptr_equal(writer, f->g->v);
 	f->code_gpa = gpa;
 	f->code_len = len;
 	f->code_writes++;
@@ -69,8 +70,8 @@ static int setup(void **state)
 	if (gpa_space_add_mmio(&f->g->space, &r, NULL) ||
 	    gpa_space_add_rom(&f->g->space, ROM, 0x1000, NULL))
 		abort();
-	f->g->space.code_write = note_code_write;
-	f->g->space.code_write_arg = f;
+	f->g->space.code_written = note_code_write;
+	f->g->space.code_written_arg = f;
 	guest_long_mode(f->g);
 	pt_map(f->g, GVA, PAGE, 12, PWU);
 	pt_map(f->g, GVA + 0x1000, PAGE + 0x1000, 12, PTE_P | PTE_U);
@@ -225,8 +226,8 @@ static void test_rom(void **state)
 {
 	struct fixture *f = *state;
 	struct vcpu *v = f->g->v;
+	struct mem_pin pin;
 	uint64_t value;
-	void *hva;
 
 	memset(ram(f, ROM), 0xc3, 16);
 	assert_int_equal(mem_read64(v, GVA + 0x4000, &value), MEM_OK);
@@ -234,14 +235,15 @@ static void test_rom(void **state)
 	assert_int_equal(ram(f, ROM)[0], 0xc3);
 	assert_null(tlb_lookup(v->view, GVA + 0x4000, 8, TLB_WRITE));
 	assert_non_null(tlb_lookup(v->view, GVA + 0x4000, 8, TLB_READ));
-	assert_int_equal(mem_pin_write(v, GVA + 0x4000, 8, &hva), MEM_OK);
-	assert_null(hva);
+	assert_int_equal(mem_pin_write(v, GVA + 0x4000, 8, &pin), MEM_OK);
+	assert_null(pin.hva);
 }
 
 static void test_code_page(void **state)
 {
 	struct fixture *f = *state;
 	struct vcpu *v = f->g->v;
+	struct mem_pin pin;
 	void *hva;
 
 	assert_int_equal(mem_write64(v, GVA, 1), MEM_OK);
@@ -257,8 +259,11 @@ static void test_code_page(void **state)
 	assert_null(tlb_lookup(v->view, GVA, 8, TLB_WRITE));
 	assert_int_equal(mem_fill(v, GVA, 8, ACC_WRITE, &hva), MEM_OK);
 	assert_null(hva);
-	assert_int_equal(mem_pin_write(v, GVA, 8, &hva), MEM_OK);
-	assert_ptr_equal(hva, ram(f, PAGE));
+	assert_int_equal(mem_pin_write(v, GVA, 8, &pin), MEM_OK);
+	assert_ptr_equal(pin.hva, ram(f, PAGE));
+	assert_true(pin.code);
+	assert_int_equal(f->code_writes, 1);
+	mem_unpin(v, &pin);
 	assert_int_equal(f->code_writes, 2);
 }
 
@@ -266,16 +271,39 @@ static void test_pin(void **state)
 {
 	struct fixture *f = *state;
 	struct vcpu *v = f->g->v;
-	void *hva;
+	struct mem_pin pin;
 
-	assert_int_equal(mem_pin_write(v, GVA + 8, 8, &hva), MEM_OK);
-	assert_ptr_equal(hva, ram(f, PAGE + 8));
+	assert_int_equal(mem_pin_write(v, GVA + 8, 8, &pin), MEM_OK);
+	assert_ptr_equal(pin.hva, ram(f, PAGE + 8));
 	assert_true(*pt_entry64(f->g, GVA, 12) & PTE_D);
-	assert_int_equal(mem_pin_write(v, GVA + 0x5ffc, 8, &hva), MEM_OK);
-	assert_null(hva);
-	assert_int_equal(mem_pin_write(v, GVA + 0x3000, 8, &hva), MEM_OK);
-	assert_null(hva);
-	assert_int_equal(mem_pin_write(v, GVA + 0x1000, 8, &hva), MEM_FAULT);
+	assert_int_equal(mem_pin_write(v, GVA + 0x3000, 8, &pin), MEM_OK);
+	assert_null(pin.hva);
+	assert_int_equal(mem_pin_write(v, GVA + 0x1000, 8, &pin), MEM_FAULT);
+	assert_int_equal(mem_pin_write(v, GVA + 0xffc, 8, &pin), MEM_FAULT);
+}
+
+/* Two pages that are not side by side in RAM, in one operand. */
+static void test_pin_across(void **state)
+{
+	struct fixture *f = *state;
+	struct vcpu *v = f->g->v;
+	struct mem_pin pin;
+
+	pt_map(f->g, GVA + 0x10000, PAGE + 0x5000, 12, PWU);
+	pt_map(f->g, GVA + 0x11000, PAGE, 12, PWU);
+	for (unsigned int at = 0xff9; at < 0x1000; at++) {
+		assert_int_equal(mem_pin_write(v, GVA + 0x10000 + at, 8, &pin), MEM_OK);
+		assert_non_null(pin.hva);
+		__atomic_store_n((uint64_t *)pin.hva, 0x1122334455667788, __ATOMIC_SEQ_CST);
+		for (unsigned int i = 0; i < 8; i++)
+			assert_int_equal(*ram(f, (at + i < 0x1000 ? PAGE + 0x5000 : PAGE - 0x1000) +
+						 at + i), 0x88 - 0x11 * i);
+	}
+	/* The second page is a device. */
+	pt_map(f->g, GVA + 0x11000, DEVICE, 12, PWU);
+	tlb_flush_all(v);
+	assert_int_equal(mem_pin_write(v, GVA + 0x10ffc, 8, &pin), MEM_OK);
+	assert_null(pin.hva);
 }
 
 static void test_fetch(void **state)
@@ -395,6 +423,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_fill_then_fast), T(test_neighbours), T(test_crossing_write_is_whole),
 		T(test_bulk), T(test_device_pieces), T(test_rom), T(test_code_page), T(test_pin),
+		T(test_bulk), T(test_device_pieces), T(test_rom), T(test_code_page), T(test_pin_across),
 		T(test_fetch), T(test_data_breakpoint), T(test_alignment_check),
 		T(test_wrap_at_4_gib), T(test_end_of_canonical_half),
 	};

@@ -7,6 +7,7 @@
 #include "dev/hpet.h"
 #include "machine/acpi.h"
 #include "machine/layout.h"
+#include "machine/vm.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -217,7 +218,7 @@ static void test_sizes(void **state)
 	struct acpi_image many;
 
 	(void)state;
-	assert_int_equal(acpi_build(&many, VCPUS_MAX, NULL), 0);
+	assert_int_equal(acpi_build(&many, VM_CPUS_MAX, NULL), 0);
 	assert_true(many.size <= LAYOUT_ACPI_END - LAYOUT_ACPI);
 	acpi_image_free(&many);
 }

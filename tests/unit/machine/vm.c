@@ -611,7 +611,7 @@ static void test_refused(void **state)
 		refuse(&b, -EINVAL);
 	}
 	bench_init(&b, guest_off);
-	b.config.vcpus = VCPUS_MAX + 1;
+	b.config.vcpus = VM_CPUS_MAX + 1;
 	refuse(&b, -EINVAL);
 	bench_init(&b, guest_off);
 	b.engine.unusable = "no such thing here";
