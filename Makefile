@@ -80,7 +80,9 @@ $(ORACLE): $(ORACLESRC) $(wildcard tests/insn/*.h tests/insn/*.def) $(BUILD)/lib
 # Everything in tests/ that runs by itself: cmocka programs, scripts.
 SCRIPTS  = $(sort $(filter-out tests/lib/%,$(wildcard tests/*/*.sh tests/*/*.py)))
 export BUILD CC SAN
-check: all unit $(ORACLE) $(TOOLS)
+check:
+	$(Q)tools/packages.sh check
+	$(Q)$(MAKE) --no-print-directory all unit $(ORACLE) $(TOOLS)
 	$(Q)tests/run $(UNITBIN) $(SCRIPTS)
 
 # LONG=1 tells the tests to take their time.

@@ -19,6 +19,11 @@ list() {
 	END
 }
 
+command -v dpkg-query >/dev/null || {
+	echo "not a Debian system: make sure of these yourself:" >&2
+	list "${1:-run}" | sed 's/^[a-z]* /  /' >&2
+	exit 0
+}
 missing=$(list "${1:-run}" | while read -r _ package why; do
 	state=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
 	[ "$state" = installed ] || { echo "missing: $package ($why)" >&2; echo "$package"; }

@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 export BUILD="${BUILD:-build}"
 tools/packages.sh run
-make -s --no-print-directory "$BUILD/vireo" "$BUILD/mkinitramfs"
+make -s --no-print-directory -j"$(nproc)" "$BUILD/vireo" "$BUILD/mkinitramfs"
 kernel=$(tools/kernel.sh cloud)
 initramfs=$BUILD/initramfs.cpio
 modules=$BUILD/modules.list

@@ -19,7 +19,8 @@
 
 #define OUT_SIZE	16384
 #define OUT_PIECE	1024		/* POLLOUT of a pipe promises PIPE_BUF, 4096 */
-#define IN_SIZE		4096
+#define IN_SIZE		(256 * 1024)	/* a large paste, to a guest that is slow */
+#define READ_SIZE	4096		/* at once, so that the loop's others get their turn */
 #define GATHER_NS	1000000		/* how long output may wait for company */
 #define LAST_WORDS_MS	1000		/* how long destroy waits for a slow reader */
 
@@ -34,7 +35,7 @@ struct char_fd {
 	bool in_always;			/* a regular file: cannot be watched, is always ready */
 	struct loop_work flush_work, input_work;
 	uint8_t in[IN_SIZE];		/* read, filtered, not yet taken by the front end */
-	size_t in_count;
+	size_t in_at, in_count;		/* first byte, bytes held */
 	pthread_mutex_t lock;
 	uint8_t out[OUT_SIZE];		/* (o) ring */
 	size_t out_at, out_count;	/* (o) first byte, bytes held */
@@ -156,9 +157,13 @@ static bool feed(struct char_fd *c)
 	size_t n = c->in_count;
 
 	if (n && c->backend.front)
-		n = c->backend.front->receive(c->backend.front_dev, c->in, n);
+		n = c->backend.front->receive(c->backend.front_dev, c->in + c->in_at, n);
 	c->in_count -= n;
-	memmove(c->in, c->in + n, c->in_count);
+	c->in_at = c->in_count ? c->in_at + n : 0;
+	if (c->in_at >= IN_SIZE / 2) {
+		memmove(c->in, c->in + c->in_at, c->in_count);
+		c->in_at = 0;
+	}
 	return !c->in_count;
 }
 
@@ -178,27 +183,41 @@ static void in_end(struct char_fd *c)
 		c->config.closed(c->config.arg);
 }
 
+/* Reads to @buf and filters; less than 0: nothing now, or nothing more. */
+static ssize_t in_read(struct char_fd *c, uint8_t *buf, size_t size)
+{
+	ssize_t n = read(c->in_fd, buf, size);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return -1;
+	if (n <= 0) {
+		in_end(c);
+		return -1;
+	}
+	return c->config.filter ? (ssize_t)c->config.filter(c->config.arg, buf, n) : n;
+}
+
 static void in_ready(void *arg, uint32_t events)
 {
 	struct char_fd *c = arg;
+	size_t end = c->in_at + c->in_count, room = MIN(IN_SIZE - end, READ_SIZE);
+	uint8_t lost[256];
 	ssize_t n;
 
 	(void)events;
-	/* What the front end refuses stays here; reading on lets the filter see its key. */
-	n = read(c->in_fd, c->in + c->in_count, IN_SIZE - c->in_count);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n <= 0) {
-		in_end(c);
+	/* Only with a filter: its key must be seen, whatever becomes of the rest. */
+	if (!room) {
+		in_read(c, lost, sizeof(lost));
 		return;
 	}
-	if (c->config.filter)
-		n = c->config.filter(c->config.arg, c->in + c->in_count, n);
+	n = in_read(c, c->in + end, room);
+	if (n < 0)
+		return;
 	c->in_count += n;
 	if (feed(c)) {
 		if (c->in_always)
 			loop_post(c->loop, &c->input_work);
-	} else if (c->in_count == IN_SIZE) {
+	} else if (c->in_at + c->in_count == IN_SIZE && !c->config.filter) {
 		in_stop(c);
 	}
 }

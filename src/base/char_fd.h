@@ -4,7 +4,9 @@
  *
  * Output is gathered in a buffer and leaves when it is half full or about a
  * millisecond old, so a guest that prints byte by byte costs few system calls.
- * Input is read only as far as the front end takes it.
+ * Input is read only as far as the front end takes it, but for a buffer's worth; with a
+ * filter it is read on, so that the filter sees all of it, and what there is no room for is
+ * dropped, as terminals do.
  */
 #ifndef VIREO_BASE_CHAR_FD_H
 #define VIREO_BASE_CHAR_FD_H

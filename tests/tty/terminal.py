@@ -21,9 +21,10 @@ TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 VIREO = os.path.realpath(os.path.join(TOP, os.environ.get("BUILD", "build"), "vireo"))
 LIMIT = 60
 
-# Waits for a byte on the first serial port and sends it back, for ever:
-# poll: mov dx,0x3fd; in al,dx; test al,1; jz poll; mov dl,0xf8; in al,dx; out dx,al; jmp poll
-ECHO = bytes.fromhex("66bafd03eca80174f7b2f8eceeebf1")
+# Waits for a byte on the first serial port and sends it back, until a Z, after which it reads
+# no more: poll: mov dx,0x3fd; in al,dx; test al,1; jz poll; mov dl,0xf8; in al,dx; out dx,al;
+# cmp al,'Z'; jne poll; deaf: jmp deaf
+ECHO = bytes.fromhex("66bafd03eca80174f7b2f8ecee3c5a75efebfe")
 
 
 def multiboot(code):
@@ -126,6 +127,25 @@ def test_escape_split_by_time(s):
     assert s.wait_end() == 10
 
 
+def test_escape_from_deaf_guest(s):
+    """The escape key is seen however much the guest has not read."""
+    s.started()
+    s.send(b"Z")
+    s.wait_for(rb"Z$")
+    os.set_blocking(s.master, False)
+    left, end = 400000, time.monotonic() + LIMIT
+    while left:
+        assert time.monotonic() < end, f"{left} bytes are not taken"
+        try:
+            left -= os.write(s.master, b"y" * min(left, 1000))
+        except BlockingIOError:
+            time.sleep(0.01)
+    os.set_blocking(s.master, True)
+    s.send(b"\x1d.")
+    assert s.wait_end() == 10
+    s.assert_restored()
+
+
 def test_control_characters_reach_guest(s):
     s.started()
     for key in b"\x03\x1a\x1c\x04\x11\x13\x16":
@@ -211,6 +231,7 @@ CASES = [
     (test_escape_twice_is_sent, []),
     (test_escape_help, []),
     (test_escape_split_by_time, []),
+    (test_escape_from_deaf_guest, []),
     (test_control_characters_reach_guest, []),
     (test_no_echo_of_our_own, []),
     (ends_by(signal.SIGKILL), []),
@@ -223,7 +244,7 @@ CASES = [
     (test_other_key, ["--console-escape", "^A"]),
     (test_key_none, ["--console-escape", "none"]),
 ]
-NAMES = {6: "SIGKILL", 7: "SIGSEGV", 8: "SIGABRT"}
+NAMES = {7: "SIGKILL", 8: "SIGSEGV", 9: "SIGABRT"}
 
 
 def main():
