@@ -5,7 +5,7 @@
  * The host's CPUID is read only when a model is made: the instruction traps where we run
  * as a guest ourselves.  A model never asks the engine.
  *
- * vireo-v1 calls itself an Intel processor of a fixed signature.  With what
+ * A model calls itself an Intel processor of a fixed signature.  With what
  * ARCH_CAPABILITIES says (msr.c) it asks for no page-table isolation, retpolines or
  * buffer clearing.
  *
@@ -30,7 +30,7 @@
 #define OSXSAVE_BIT	BIT(27)
 #define HTT_BIT		BIT(28)
 
-enum { KIND_V1, KIND_USER };
+enum { KIND_V0, KIND_V1, KIND_USER };
 enum { EAX, EBX, ECX, EDX };
 
 struct feature_row {
@@ -46,6 +46,7 @@ static const struct feature_row rows[FEAT_COUNT] = {
 };
 
 const struct cpu_model_name cpu_model_names[] = {
+	{ "vireo-v0", "x86-64-v1, the least that systems run on and any KVM can give a guest" },
 	{ "vireo-v1", "x86-64-v2 and what is emulated; the same on every host" },
 	{ "host", "vireo-v1 and every instruction set that this host's user mode can run" },
 	{ NULL, NULL },
@@ -129,19 +130,25 @@ static void add_host_features(struct cpu_model *m)
 
 int cpu_model_init(struct cpu_model *m, const char *name, struct err *e)
 {
-	bool host = text_equal(name, "host");
+	static const char *const brands[] = {
+		"Vireo Virtual Processor v0", "Vireo Virtual Processor v1",
+		"Vireo Virtual Processor, host instructions",
+	};
+	unsigned int which = 0;
 
-	if (!host && !text_equal(name, "vireo-v1"))
-		return err_set(e, ENOENT, "there is no CPU model '%s'; known are vireo-v1 and host",
-			       name);
+	while (cpu_model_names[which].name && !text_equal(name, cpu_model_names[which].name))
+		which++;
+	if (!cpu_model_names[which].name)
+		return err_set(e, ENOENT, "there is no CPU model '%s'; known are vireo-v0, vireo-v1 and "
+			       "host", name);
 	*m = (struct cpu_model){ .cpus = 1, .xcr0_max = XCR0_X87 | XCR0_SSE };
-	m->name = host ? cpu_model_names[1].name : cpu_model_names[0].name;
-	text_copy(m->brand, host ? "Vireo Virtual Processor, host instructions"
-				 : "Vireo Virtual Processor v1", sizeof(m->brand));
+	m->name = cpu_model_names[which].name;
+	text_copy(m->brand, brands[which], sizeof(m->brand));
+	/* The models' order is that of the kinds: each has what those before it have. */
 	for (enum feature f = 1; f < FEAT_COUNT; f++)
-		if (rows[f].kind == KIND_V1)
+		if (rows[f].kind <= which && rows[f].kind != KIND_USER)
 			set_feature(m, f);
-	if (host)
+	if (which == KIND_USER)
 		add_host_features(m);
 	m->tsc_khz = (host_tsc_hz() + 500) / 1000;
 	return 0;
@@ -217,6 +224,8 @@ static uint32_t xsave_bytes(const struct cpu_model *m, uint64_t xcr0)
 
 static void leaf_d(const struct cpu_model *m, uint32_t subleaf, uint64_t xcr0, uint32_t out[4])
 {
+	if (!model_has(m, FEAT_XSAVE))
+		return;
 	if (subleaf == 0)
 		out_set(out, m->xcr0_max, xsave_bytes(m, xcr0), xsave_bytes(m, m->xcr0_max),
 			m->xcr0_max >> 32);

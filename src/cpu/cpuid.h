@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Named CPU models.  A model is a fixed, versioned table of CPUID answers, never
- * dependent on the engine.  "vireo-v1" is x86-64-v2 and what is emulated; "host"
- * is vireo-v1 and every instruction set that the host's user mode can run.
+ * dependent on the engine.  "vireo-v1" is x86-64-v2 and what is emulated; "vireo-v0" is
+ * x86-64-v1 and no more than any KVM can give a guest; "host" is vireo-v1 and every
+ * instruction set that the host's user mode can run.
  */
 #ifndef VIREO_CPU_CPUID_H
 #define VIREO_CPU_CPUID_H
@@ -48,7 +49,7 @@ struct cpu_model_name {
 };
 extern const struct cpu_model_name cpu_model_names[];
 
-/* Fills @m for the model called @name ("vireo-v1", "host"); -ENOENT names those known. */
+/* Fills @m for the model called @name (cpu_model_names); -ENOENT names those known. */
 int cpu_model_init(struct cpu_model *m, const char *name, struct err *e);
 
 /* The CPUID answer; @cr4, @xcr0 and @apic_id are the dynamic inputs. */

@@ -367,7 +367,7 @@ static void hpet_write(void *dev, uint64_t off, unsigned int size, uint64_t valu
 	pthread_mutex_unlock(&h->lock);
 }
 
-static const struct io_ops hpet_io = { hpet_read, hpet_write };
+static const struct io_ops hpet_io = { .read = hpet_read, .write = hpet_write };
 
 /* --- The wires that pass through --- */
 

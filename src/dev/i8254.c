@@ -502,8 +502,8 @@ static void port61_write(void *dev, uint64_t off, unsigned int size, uint64_t va
 	pthread_mutex_unlock(&p->lock);
 }
 
-static const struct io_ops pit_io = { pit_read, pit_write };
-static const struct io_ops port61_io = { port61_read, port61_write };
+static const struct io_ops pit_io = { .read = pit_read, .write = pit_write };
+static const struct io_ops port61_io = { .read = port61_read, .write = port61_write };
 
 static void pit_reset(struct device *d)
 {

@@ -367,9 +367,9 @@ static void elcr_write(void *dev, uint64_t off, unsigned int size, uint64_t valu
 	pthread_mutex_unlock(&p->lock);
 }
 
-static const struct io_ops first_ops = { first_read, first_write };
-static const struct io_ops second_ops = { second_read, second_write };
-static const struct io_ops elcr_ops = { elcr_read, elcr_write };
+static const struct io_ops first_ops = { .read = first_read, .write = first_write };
+static const struct io_ops second_ops = { .read = second_read, .write = second_write };
+static const struct io_ops elcr_ops = { .read = elcr_read, .write = elcr_write };
 
 static const struct io_region pic_ports[] = {
 	{ .name = "i8259 (IRQ 0-7)", .base = 0x20, .size = 2, .ops = &first_ops },

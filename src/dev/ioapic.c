@@ -200,7 +200,7 @@ static void ioapic_write(void *dev, uint64_t off, unsigned int size, uint64_t va
 	pthread_mutex_unlock(&io->lock);
 }
 
-static const struct io_ops ioapic_io = { ioapic_read, ioapic_write };
+static const struct io_ops ioapic_io = { .read = ioapic_read, .write = ioapic_write };
 
 /* The inputs keep their levels: they are the other devices' state. */
 static void ioapic_reset(struct device *d)

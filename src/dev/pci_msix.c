@@ -140,7 +140,7 @@ static void msix_write(void *dev, uint64_t off, unsigned int size, uint64_t valu
 	pthread_mutex_unlock(&f->lock);
 }
 
-static const struct io_ops msix_io = { msix_read, msix_write };
+static const struct io_ops msix_io = { .read = msix_read, .write = msix_write };
 
 /* --- life --- */
 

@@ -84,7 +84,9 @@ static void post_write(void *dev, uint64_t off, unsigned int size, uint64_t valu
 }
 
 static const struct io_ops control_io = { .read = control_read, .write = control_write };
-static const struct io_ops post_io = { .read = post_read, .write = post_write };
+static const struct io_ops post_io = {
+	.read = post_read, .write = post_write, .posted = true,
+};
 
 static void control_reset(struct device *d)
 {

@@ -8,12 +8,17 @@
 /* AUTO: where the host has what the translator needs; ON: that or an error. */
 enum translator_choice { TRANSLATOR_OFF, TRANSLATOR_ON, TRANSLATOR_AUTO };
 
+struct kvm_sys;
+
 struct engine_config {
 	uint64_t cache_bytes;		/* code cache, 0: the default (64 MiB) */
 	enum translator_choice translate; /* soft: translate hot code? */
 	unsigned int translate_at;	/* ... for blocks that ran so often, 0: the default (16) */
 	bool perf_map;			/* soft: name translated code in /tmp/perf-PID.map */
 	bool lockstep;			/* soft: compare interpreter and translator */
+	const char *kvm_device;		/* kvm: NULL: /dev/kvm */
+	const struct kvm_sys *kvm_sys;	/* kvm: another way to the kernel (engine/kvm/sys.h), or NULL */
+	bool dirty_ring;		/* kvm: watch writes with rings instead of bitmaps */
 };
 
 #endif

@@ -27,6 +27,21 @@ struct engine_ops {
 	enum vcpu_exit (*vcpu_run)(struct engine *en, struct vcpu *v);
 	/* Makes a vcpu_run in progress look at v->attention soon; any thread. */
 	void (*vcpu_kick)(struct engine *en, struct vcpu *v);
+	/*
+	 * Executes the one instruction at v->rip without keeping anything of its code, delivers
+	 * the fault it may raise, takes no interrupt; leaves v->err filled if the host fails.
+	 * NULL: cannot.
+	 */
+	void (*vcpu_step)(struct engine *en, struct vcpu *v);
+	/*
+	 * Which RAM pages the vCPUs write: from dirty_start on, each collect tells those written
+	 * since the last one.  What devices write through gpa_write() is not among them.  Any
+	 * thread, one at a time.  NULL: the engine cannot.
+	 */
+	int (*dirty_start)(struct engine *en, struct err *e);
+	int (*dirty_collect)(struct engine *en, void (*tell)(void *arg, gpa_t gpa, uint64_t len),
+			     void *arg, struct err *e);
+	void (*dirty_stop)(struct engine *en);
 	/* Tells @tell every counter of its own about @v, which does not run; NULL: it has none. */
 	void (*counters)(struct engine *en, const struct vcpu *v, counter_fn *tell, void *arg);
 };

@@ -35,6 +35,7 @@ enum mem_result {
 struct io_ops {
 	uint64_t (*read)(void *dev, uint64_t off, unsigned int size);
 	void (*write)(void *dev, uint64_t off, unsigned int size, uint64_t value);
+	bool posted;	/* writes may come late, but before the vCPU's next access elsewhere */
 };
 
 struct io_region {

@@ -59,6 +59,20 @@ static void doctor_hardware(void)
 	    "switch VT-x or AMD-V on in the firmware's settings");
 }
 
+static void doctor_kvm_engine(const struct kvm_probe *p)
+{
+	struct err e;
+
+	if (p->state != KVM_SLOW && p->state != KVM_WORKS)
+		say("no", "engine kvm", "needs a /dev/kvm that runs guests");
+	else if (engine_kvm.probe(&e))
+		say("no", "engine kvm", e.text);
+	else if (p->state == KVM_SLOW)
+		say("-", "engine kvm", "works here with --engine kvm, but the soft engine is faster");
+	else
+		say("yes", "engine kvm", "runs guests with the hardware's help");
+}
+
 static void doctor_kvm(void)
 {
 	struct kvm_probe p;
@@ -89,7 +103,7 @@ static void doctor_kvm(void)
 		say("yes", "/dev/kvm", text);
 		break;
 	}
-	say("no", "engine kvm", "is not there yet in this version of vireo");
+	doctor_kvm_engine(&p);
 }
 
 /* --- what the soft engine stands on --- */
@@ -208,15 +222,14 @@ static void doctor_huge_pages(void)
 
 static void doctor_models(void)
 {
-	static const char *const names[] = { "vireo-v1", "host" };
 	struct cpu_model m;
 	struct err e;
 
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		if (cpu_model_init(&m, names[i], &e))
-			say("no", names[i], e.text);
+	for (const struct cpu_model_name *n = cpu_model_names; n->name; n++) {
+		if (cpu_model_init(&m, n->name, &e))
+			say("no", n->name, e.text);
 		else
-			say("yes", names[i], m.brand);
+			say("yes", n->name, m.brand);
 	}
 }
 
@@ -246,7 +259,7 @@ static int doctor_main(const struct command *c, int argc, char **argv)
 	doctor_huge_pages();
 	printf("Processor models (--cpu):\n");
 	doctor_models();
-	printf("%s\n", soft ? "Guests can run here, on the soft engine." :
+	printf("%s\n", soft ? "Guests can run here." :
 	       "No guest can run here; see the lines marked no.");
 	return soft ? STATUS_OK : STATUS_HOST;
 }

@@ -84,6 +84,17 @@ static int make_vm(struct run *r, struct err *e)
 	return vm_create(&r->vm, &c, e);
 }
 
+/* KVM may refuse what the other engine can do, a processor model for one. */
+static int make_some_vm(struct run *r, struct err *e)
+{
+	int rc = make_vm(r, e);
+
+	if (rc != -ENOTSUP || !engine_fall_back(&r->engine, &r->why_engine, r->options.engine))
+		return rc;
+	log_warn(&r->log, "%s", e->text);
+	return make_vm(r, e);
+}
+
 /* --- the console --- */
 
 static void stop(struct run *r, const char *by)
@@ -214,7 +225,7 @@ static int start(struct run *r, struct err *e)
 {
 	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
 
-	if (make_vm(r, e))
+	if (make_some_vm(r, e))
 		return STATUS_HOST;
 	if (plan_boot(r, e))
 		return STATUS_USAGE;

@@ -1,22 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Which engine runs a VM; see run_priv.h. */
+/*
+ * Which engine runs a VM; see run_priv.h.  KVM is taken by itself only where it was seen to
+ * run a guest at the processor's speed: a /dev/kvm that emulates is slower than our own
+ * engine, and is had only by name.
+ */
 #include "engine/engine.h"
+#include "mgmt/kvm_probe.h"
 #include "mgmt/run_priv.h"
 
 #include <errno.h>
 
+static const char *const why_automatic[] = {
+	[KVM_ABSENT] = "engine soft: chosen automatically, since there is no /dev/kvm",
+	[KVM_DENIED] = "engine soft: chosen automatically, since this user may not open /dev/kvm",
+	[KVM_BROKEN] = "engine soft: chosen automatically, since /dev/kvm does not run guests",
+	[KVM_SLOW] = "engine soft: chosen automatically, since /dev/kvm emulates guests slowly",
+	[KVM_WORKS] = "engine kvm: chosen automatically, since /dev/kvm runs guests at full speed",
+};
+
 int engine_choose(const struct engine_ops **out, const char **why, enum engine_choice choice,
 		  struct err *e)
 {
-	int rc;
+	struct kvm_probe probe;
 
-	if (choice == ENGINE_KVM)
-		return err_set(e, EINVAL, "the kvm engine is not there yet; use --engine soft");
-	rc = engine_soft.probe(e);
-	if (rc)
-		return rc;
 	*out = &engine_soft;
-	*why = choice == ENGINE_SOFT ? "engine soft: chosen with --engine soft" :
-	       "engine soft: chosen automatically, since the kvm engine is not there yet";
-	return 0;
+	switch (choice) {
+	case ENGINE_KVM:
+		*out = &engine_kvm;
+		*why = "engine kvm: chosen with --engine kvm";
+		break;
+	case ENGINE_SOFT:
+		*why = "engine soft: chosen with --engine soft";
+		break;
+	case ENGINE_AUTO:
+		kvm_probe(&probe);
+		if (probe.state == KVM_WORKS)
+			*out = &engine_kvm;
+		*why = why_automatic[probe.state];
+		break;
+	}
+	return (*out)->probe(e);
+}
+
+bool engine_fall_back(const struct engine_ops **engine, const char **why,
+		      enum engine_choice choice)
+{
+	if (*engine != &engine_kvm || choice != ENGINE_AUTO)
+		return false;
+	*engine = &engine_soft;
+	*why = "engine soft: chosen automatically, since KVM refuses";
+	return true;
 }

@@ -207,9 +207,9 @@ static const struct option_def option_defs[] = {
 	  set_memory },
 	{ "cpus", "N", "number of processors, 1 (default) to 64; each is a thread of the host",
 	  set_cpus },
-	{ "cpu", "MODEL", "processor: vireo-v1 (default; the same on every host) or host\n"
-	  "(with every instruction set that this host can run)", set_cpu },
-	{ "engine", "NAME", "auto (default), soft (no help from hardware) or kvm (not there yet)",
+	{ "cpu", "MODEL", "processor: vireo-v1 (default; the same on every host), vireo-v0\n"
+	  "(the least) or host (with every instruction set that this host can run)", set_cpu },
+	{ "engine", "NAME", "auto (default), soft (no help from hardware) or kvm",
 	  set_engine },
 	{ "translator", "CHOICE", "auto, on or off: translate hot 64-bit code instead of only interpreting;\n"
 	  "auto (default) does where this host's processor has what that needs.\n"

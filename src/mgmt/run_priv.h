@@ -18,4 +18,8 @@ int run_main(const struct command *c, int argc, char **argv);
 int engine_choose(const struct engine_ops **out, const char **why, enum engine_choice choice,
 		  struct err *e);
 
+/* KVM cannot make this VM: true, with another engine, where it was not asked for by name. */
+bool engine_fall_back(const struct engine_ops **engine, const char **why,
+		      enum engine_choice choice);
+
 #endif

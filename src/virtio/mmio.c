@@ -230,7 +230,7 @@ static void mmio_regs_write(void *dev, uint64_t off, unsigned int size, uint64_t
 		write_register(m, off, value);
 }
 
-static const struct io_ops mmio_io = { mmio_regs_read, mmio_regs_write };
+static const struct io_ops mmio_io = { .read = mmio_regs_read, .write = mmio_regs_write };
 
 /* --- life --- */
 

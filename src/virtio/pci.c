@@ -323,7 +323,7 @@ static void regs_write(void *dev, uint64_t off, unsigned int size, uint64_t valu
 	}
 }
 
-static const struct io_ops regs_io = { regs_read, regs_write };
+static const struct io_ops regs_io = { .read = regs_read, .write = regs_write };
 
 /* --- capabilities --- */
 

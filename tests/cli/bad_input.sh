@@ -32,7 +32,7 @@ expect 2 "'loud' is no value for --log-level; it takes one of error" run --kerne
 expect 2 "'qemu' is no value for --engine" run --kernel good --engine qemu
 expect 2 "'yes' is no value for --translator" run --kernel good --translator yes
 expect 2 "whole MiB, at least one" run --kernel good --code-cache 0
-expect 2 "kvm engine is not there yet" run --kernel good --engine kvm
+[ -e /dev/kvm ] || expect 2 "load the module kvm_intel or kvm_amd" run --kernel good --engine kvm
 expect 2 "'x' is no escape key" run --kernel good --console-escape x
 expect 2 "vireo-v1" run --kernel good --cpu pentium
 expect 2 "'doctor' does not know|no option|does not know what to do with 'x'" doctor x

@@ -202,7 +202,7 @@ static enum exec_status block_make(struct soft_vcpu *sv, gva_t linear, gpa_t gpa
 {
 	const uint8_t *p = gpa_to_hva(sv->engine->space, gpa,
 				      GUEST_PAGE_SIZE - (gpa & GUEST_PAGE_MASK));
-	bool keep = p && block_worthwhile(sv, gpa);
+	bool keep = p && !sv->stepping && block_worthwhile(sv, gpa);
 	unsigned int count, len;
 	enum exec_status st;
 	gpa_t second = GPA_NONE;
@@ -253,7 +253,7 @@ enum exec_status block_get(struct soft_vcpu *sv, gva_t linear, struct block **ou
 	r = gva_to_gpa(v, linear, ACC_FETCH, &gpa);
 	if (r != MEM_OK)
 		return mem_status(r);
-	b = block_find(sv, gpa, v->code_size);
+	b = sv->stepping ? NULL : block_find(sv, gpa, v->code_size);
 	if (b && b->second != GPA_NONE) {
 		/* The second page may be another one here, or not be there. */
 		r = gva_to_gpa(v, ALIGN_UP(linear + 1, GUEST_PAGE_SIZE), ACC_FETCH, &second);

@@ -361,6 +361,44 @@ static enum vcpu_exit soft_run(struct engine *en, struct vcpu *v)
 	return why;
 }
 
+static int step_one(struct soft_vcpu *sv)
+{
+	struct vcpu *v = sv->v;
+	bool whole, stepped = false;
+	enum vcpu_exit why;
+	struct block *b;
+	int st;
+
+	st = block_get(sv, code_address(v), &b);
+	if (st == EXEC_OK && v->code_size != CODE_64)
+		st = check_limit(v, b, &whole);
+	if (st == EXEC_OK)
+		st = run_one(v, b, &stepped);
+	if (v->code_size != CODE_64)
+		v->rip = (uint32_t)v->rip;
+	if (st == EXEC_FAULT)
+		return vcpu_deliver(v);
+	/* The traps of an instruction that is done, and nothing else. */
+	if (st == EXEC_OK && (stepped || v->db_pending))
+		return vcpu_attend(v, stepped, &why);
+	return st;
+}
+
+static void soft_vcpu_step(struct engine *en, struct vcpu *v)
+{
+	struct soft_vcpu *sv = v->engine;
+
+	(void)en;
+	trap_enter(&sv->region, sv->trap_stack);
+	code_enter(sv);
+	sv->stepping = true;
+	step_one(sv);
+	sv->stepping = false;
+	fpu_put(v);
+	code_leave(sv);
+	trap_leave(sv->trap_stack);
+}
+
 /* --- vCPUs --- */
 
 static void vcpu_free(struct soft_vcpu *sv)
@@ -464,5 +502,6 @@ const struct engine_ops engine_soft = {
 	.vcpu_remove = soft_vcpu_remove,
 	.vcpu_run = soft_run,
 	.vcpu_kick = soft_vcpu_kick,
+	.vcpu_step = soft_vcpu_step,
 	.counters = soft_counters,
 };

@@ -138,6 +138,7 @@ struct soft_vcpu {
 	uint8_t isa_ok[256 / 8];	/* bit ZYDIS_ISA_SET_*: the model has it */
 	unsigned int decode_mode;	/* DECODE_* for the model */
 	struct decode_memo memo[BIT(MEMO_BITS)];
+	bool stepping;			/* keep nothing: memory changes unseen (vcpu_step) */
 	/* A block of one instruction for code that is not worth keeping. */
 	struct block *once;
 	uint8_t trap_stack[TRAP_STACK_SIZE] __attribute__((aligned(64)));

@@ -45,7 +45,7 @@ static void test_names(void **state)
 		assert_int_equal(cpu_model_init(&m, n->name, NULL), 0);
 		assert_string_equal(m.name, n->name);
 	}
-	assert_int_equal(count, 2);
+	assert_int_equal(count, 3);
 }
 
 /* The model is a promise: these words may not change under the name vireo-v1. */
@@ -153,15 +153,31 @@ static void test_tsc_leaf(void **state)
 	free(m);
 }
 
-static void test_host_is_superset(void **state)
+static void test_v0_is_fixed(void **state)
 {
-	struct cpu_model *v1 = model("vireo-v1"), *host = model("host");
+	struct cpu_model *m = model("vireo-v0");
+
+	(void)state;
+	assert_int_equal(reg(m, 1, 0, C), 0x81202000);
+	assert_int_equal(reg(m, 1, 0, D), 0x0789fbfd);
+	assert_int_equal(reg(m, 7, 0, B), 2);
+	assert_int_equal(reg(m, 7, 0, C), 4);
+	assert_int_equal(reg(m, 7, 0, D), 0x20000000);
+	assert_int_equal(reg(m, 0xd, 0, A), 0);
+	assert_int_equal(reg(m, 0x80000001, 0, C), 1);
+	assert_int_equal(reg(m, 0x80000001, 0, D), 0x20100800);
+	free(m);
+}
+
+static void test_models_are_supersets(void **state)
+{
+	struct cpu_model *v0 = model("vireo-v0"), *v1 = model("vireo-v1"), *host = model("host");
 	uint32_t a, b, c, d;
 
 	(void)state;
 	for (enum feature f = 1; f < FEAT_COUNT; f++)
-		if (model_has(v1, f))
-			assert_true(model_has(host, f));
+		assert_true(model_has(v0, f) <= model_has(v1, f) &&
+			    model_has(v1, f) <= model_has(host, f));
 	assert_int_equal(v1->xcr0_max & ~host->xcr0_max, 0);
 	assert_int_equal(model_has(host, FEAT_AVX), (host->xcr0_max & XCR0_AVX) != 0);
 	assert_int_equal(model_has(host, FEAT_AVX512F), (host->xcr0_max & XCR0_AVX512) != 0);
@@ -177,6 +193,7 @@ static void test_host_is_superset(void **state)
 	assert_int_equal(reg(host, 7, 0, B) & (BIT(4) | BIT(11) | BIT(14)), 0);
 	assert_int_equal(reg(host, 7, 0, C) & (BIT(3) | BIT(7)), 0);
 	assert_int_equal(reg(host, 7, 0, D) & (BIT(20) | BIT(22) | BIT(24) | BIT(25)), 0);
+	free(v0);
 	free(v1);
 	free(host);
 }
@@ -202,7 +219,7 @@ int main(void)
 		cmocka_unit_test(test_names), cmocka_unit_test(test_v1_is_fixed),
 		cmocka_unit_test(test_dynamic_bits), cmocka_unit_test(test_hypervisor_leaves),
 		cmocka_unit_test(test_brand), cmocka_unit_test(test_tsc_leaf),
-		cmocka_unit_test(test_host_is_superset),
+		cmocka_unit_test(test_models_are_supersets), cmocka_unit_test(test_v0_is_fixed),
 		cmocka_unit_test(test_xsave_size_follows_xcr0),
 	};
 

@@ -40,7 +40,7 @@ static void recorder_write(void *dev, uint64_t off, unsigned int size, uint64_t 
 	r->log[r->count++ % 64] = (struct access){ off, value, size, true };
 }
 
-static const struct io_ops recorder_ops = { recorder_read, recorder_write };
+static const struct io_ops recorder_ops = { .read = recorder_read, .write = recorder_write };
 
 struct fixture {
 	struct guest *g;
