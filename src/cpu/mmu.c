@@ -487,22 +487,22 @@ enum mem_result mem_probe_write(struct vcpu *v, gva_t gva, unsigned int size,
  */
 static void *join(struct vcpu *v, const struct target *t)
 {
-	uint8_t *window = v->tlb.window;
+	uint8_t *pair = v->tlb.pair;
 
 	if (t[1].hva == t[0].hva + t[0].len && t[0].extent == t[1].extent)
 		return t[0].hva;
-	if (!window) {
-		window = tlb_reserve(2 * GUEST_PAGE_SIZE, PROT_NONE);
-		v->tlb.window = window;
+	if (!pair) {
+		pair = tlb_reserve(2 * GUEST_PAGE_SIZE, PROT_NONE);
+		v->tlb.pair = pair;
 	}
-	for (unsigned int i = 0; window && i < 2; i++) {
+	for (unsigned int i = 0; pair && i < 2; i++) {
 		uint64_t off = ALIGN_DOWN(t[i].gpa, GUEST_PAGE_SIZE) - t[i].extent->base;
 
-		if (mmap(window + i * GUEST_PAGE_SIZE, GUEST_PAGE_SIZE, PROT_READ | PROT_WRITE,
+		if (mmap(pair + i * GUEST_PAGE_SIZE, GUEST_PAGE_SIZE, PROT_READ | PROT_WRITE,
 			 MAP_SHARED | MAP_FIXED, t[i].extent->fd, off) == MAP_FAILED)
 			return NULL;
 	}
-	return window ? window + GUEST_PAGE_SIZE - t[0].len : NULL;
+	return pair ? pair + GUEST_PAGE_SIZE - t[0].len : NULL;
 }
 
 enum mem_result mem_pin_write(struct vcpu *v, gva_t gva, unsigned int size, struct mem_pin *pin)

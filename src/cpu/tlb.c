@@ -93,8 +93,11 @@ static void drop_writes_to(struct tlb_record *r, struct tlb_view *view, unsigned
 			if (!(r->flags[r->used[i]] & REGION_TABLE(kind, TLB_WRITE)))
 				continue;
 			for (unsigned int j = 0; j < REGION_PAGES; j++)
-				if (entry[j] && tlb_index_gva(first + j) + entry[j] == (uintptr_t)hva)
+				if (entry[j] && tlb_index_gva(first + j) + entry[j] == (uintptr_t)hva) {
 					entry[j] = 0;
+					if (r->window)
+						window_drop_page(r->window, first + j);
+				}
 		}
 }
 
@@ -139,6 +142,8 @@ void tlb_drop_writes(struct vcpu *v, uint64_t index)
 		if (entry)
 			*entry = 0;
 	}
+	if (v->tlb.window.owner)
+		window_drop_page(&v->tlb.window, index);
 }
 
 bool tlb_writes_to(struct vcpu *v, uint64_t index, const uint8_t *hva)
@@ -320,6 +325,7 @@ void tlb_select_view(struct vcpu *v)
 	uint64_t mode = entry_mode(v);
 	enum tlb_view_kind kind = VIEW_SUPER_AC;
 
+	t->window.active = false;
 	if (unlikely(mode != t->mode)) {
 		t->mode = mode;
 		tlb_flush_all(v);
@@ -330,6 +336,7 @@ void tlb_select_view(struct vcpu *v)
 			return;
 		}
 		kind = VIEW_USER;
+		t->window.active = t->window.owner == t->current;
 	} else if ((v->cr4 & CR4_SMAP) && !(v->rflags & RFLAGS_AC)) {
 		kind = VIEW_SUPER;
 	}
@@ -372,6 +379,7 @@ int tlb_init(struct vcpu *v, struct err *e)
 	t->current->tag = t->next_tag++;
 	update_tag(v);
 	tlb_select_view(v);
+	window_init(v);
 	return 0;
 fail:
 	tlb_destroy(v);
@@ -383,6 +391,7 @@ void tlb_destroy(struct vcpu *v)
 {
 	struct tlb *t = &v->tlb;
 
+	window_destroy(v);
 	for (int i = 0; i < TLB_SPACES; i++)
 		if (t->space[i])
 			tlb_space_free(t->space[i]);
@@ -391,7 +400,7 @@ void tlb_destroy(struct vcpu *v)
 		tlb_release(t->kernel, sizeof(*t->kernel));
 	}
 	tlb_frames_free(v);
-	tlb_release(t->window, 2 * GUEST_PAGE_SIZE);
+	tlb_release(t->pair, 2 * GUEST_PAGE_SIZE);
 	tlb_release(t->unaligned.table[TLB_READ], TABLE_BYTES);
 	zero_entries(t, sizeof(*t) / 8);
 }

@@ -28,6 +28,7 @@
 
 #include "base/err.h"
 #include "base/types.h"
+#include "cpu/window.h"
 
 #define TLB_INDEX_BITS	36
 #define TLB_SPACES	8	/* address spaces kept, at most */
@@ -46,10 +47,11 @@ struct tlb {
 	unsigned int spaces_max;	/* so many fit into the host's address space */
 	struct tlb_space *current;
 	struct tlb_kernel_half *kernel;	/* shared upper half; tlb_priv.h */
+	struct tlb_window window;	/* the host's page tables in place of the user view's */
 	struct tlb_frames *frames;	/* which addresses write to a RAM page; tlb_frames.c */
 	struct tlb_view unaligned;	/* always misses: for #AC checks by the slow path */
 	unsigned int unaligned_misses;
-	uint8_t *window;		/* two pages of RAM side by side: mmu.c; or NULL */
+	uint8_t *pair;		/* two pages of RAM side by side: mmu.c; or NULL */
 	uint64_t mode;			/* control bits that the entries were made under */
 	gpa_t apic_page;		/* intc_ops->mmio_base() as of the last flush ... */
 	bool apic_known;		/* ... and whether it was asked since */

@@ -71,6 +71,8 @@ static void region_clear(struct tlb_record *r, struct tlb_view *view, uint64_t r
 {
 	unsigned int tables = r->flags[region] & REGION_TABLES;
 
+	if (unlikely(r->window != NULL))
+		window_drop_region(r->window, region);
 	while (tables) {
 		unsigned int bit = __builtin_ctz(tables);
 
@@ -90,8 +92,14 @@ static void record_clear_huge(struct tlb_record *r)
 
 void tlb_record_flush(struct tlb_record *r, struct tlb_view *view)
 {
+	struct tlb_window *window = r->window;
+
+	if (window)
+		window_drop_all(window);
+	r->window = NULL;	/* is empty */
 	for (unsigned int i = 0; i < r->used_count; i++)
 		region_clear(r, view, r->used[i]);
+	r->window = window;
 	r->used_count = 0;
 	record_clear_huge(r);
 }
@@ -124,6 +132,8 @@ void tlb_record_flush_page(struct tlb_record *r, struct tlb_view *view, uint64_t
 
 		view[bit / 2].table[bit % 2][index] = 0;
 	}
+	if (unlikely(r->window != NULL))
+		window_drop_page(r->window, index);
 }
 
 /* Gives the memory behind the record back; its tables' memory is the caller's. */

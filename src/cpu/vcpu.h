@@ -175,6 +175,7 @@ struct vcpu {
 	uint8_t xsave[XSAVE_AREA_SIZE] __attribute__((aligned(64)));
 
 	struct tlb tlb;
+	bool has_slots;			/* it is from vcpu_alloc(): see cpu/window.h */
 	struct vcpu_stats stats;
 
 	/* --- identity and wires, constant after vcpu_init --- */

@@ -10,10 +10,17 @@ enum translator_choice { TRANSLATOR_OFF, TRANSLATOR_ON, TRANSLATOR_AUTO };
 
 struct kvm_sys;
 
+/*
+ * Windows of the host's own page tables (cpu/window.h).  AUTO: for user code that runs long
+ * enough; ALWAYS: for all user code, which shows what they are worth and what they cost.
+ */
+enum window_choice { WINDOWS_AUTO, WINDOWS_OFF, WINDOWS_ALWAYS };
+
 struct engine_config {
 	uint64_t cache_bytes;		/* code cache, 0: the default (64 MiB) */
 	enum translator_choice translate; /* soft: translate hot code? */
 	unsigned int translate_at;	/* ... for blocks that ran so often, 0: the default (16) */
+	enum window_choice windows;	/* soft: user memory through the host's page tables? */
 	bool perf_map;			/* soft: name translated code in /tmp/perf-PID.map */
 	bool lockstep;			/* soft: compare interpreter and translator */
 	const char *kvm_device;		/* kvm: NULL: /dev/kvm */

@@ -183,10 +183,9 @@ static int vcpu_create(struct vm *vm, struct vm_vcpu *c, unsigned int index, str
 	pthread_mutex_init(&c->sleep_lock, NULL);
 	pthread_cond_init(&c->woken, NULL);
 	c->vm = vm;
-	v = aligned_alloc(64, ALIGN_UP(sizeof(*v), 64));
+	v = vcpu_alloc();
 	if (!v)
 		return err_set(e, ENOMEM, "out of memory for processor %u", index);
-	memset(v, 0, sizeof(*v));
 	c->vcpu = v;
 	v->index = index;
 	v->space = &vm->space;
@@ -240,7 +239,7 @@ void vcpus_destroy(struct vm *vm)
 			vm->config.engine->vcpu_remove(vm->engine, c->vcpu);
 			vcpu_destroy(c->vcpu);
 		}
-		free(c->vcpu);
+		vcpu_free(c->vcpu);
 		pthread_cond_destroy(&c->woken);
 		pthread_mutex_destroy(&c->sleep_lock);
 	}

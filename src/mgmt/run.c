@@ -71,7 +71,7 @@ static int make_vm(struct run *r, struct err *e)
 {
 	const struct engine_config engine = {
 		.translate = r->options.translate, .lockstep = r->options.lockstep,
-		.cache_bytes = r->options.cache,
+		.cache_bytes = r->options.cache, .windows = r->options.windows,
 		.perf_map = r->options.perf_map,
 	};
 	const struct vm_config c = {

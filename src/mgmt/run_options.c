@@ -144,6 +144,17 @@ static int set_translator(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_windows(void *dest, const char *value, struct err *e)
+{
+	static const char *const names[] = { "auto", "off", "always" };
+	const int i = parse_choice("windows", value, names, ARRAY_SIZE(names), e);
+
+	if (i < 0)
+		return i;
+	((struct run_options *)dest)->windows = i;
+	return 0;
+}
+
 static int set_cache(void *dest, const char *value, struct err *e)
 {
 	return parse_memory(&((struct run_options *)dest)->cache, value, e);
@@ -214,6 +225,8 @@ static const struct option_def option_defs[] = {
 	{ "translator", "CHOICE", "auto, on or off: translate hot 64-bit code instead of only interpreting;\n"
 	  "auto (default) does where this host's processor has what that needs.\n"
 	  "lockstep: do both, compare, stop where they differ (slow)", set_translator },
+	{ "windows", "CHOICE", "auto (default), off or always: let the host's page tables do what lookups\n"
+	  "do else, for user programs that run long enough, none, or all", set_windows },
 	{ "code-cache", "SIZE", "memory for decoded and for translated code, each (default 64M)",
 	  set_cache },
 	{ "perf-map", NULL, "name translated code for perf(1) in /tmp/perf-PID.map", set_perf_map },

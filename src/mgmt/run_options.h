@@ -21,6 +21,7 @@ struct run_options {
 	enum translator_choice translate;
 	bool lockstep;			/* ... compared with the interpreter */
 	uint64_t cache;			/* its code cache in bytes, 0: the default */
+	enum window_choice windows;
 	bool perf_map;
 	bool stats;			/* counters at the end */
 	bool debug_exit;

@@ -10,6 +10,7 @@
 #define VIREO_ENGINE_SOFT_DBT_H
 
 #include "cpu/except.h"
+#include "engine/config.h"
 #include "x86/decode.h"
 
 #include <stdio.h>
@@ -23,6 +24,7 @@ struct dbt_config {
 	uint64_t cache_bytes;
 	FILE *perf_map;			/* write the names of translations there; NULL: not */
 	bool lockstep;			/* compare with the interpreter */
+	enum window_choice windows;
 	/* Interprets the one instruction at v->rip, delivering its fault if it has one. */
 	enum exec_status (*step)(void *arg, struct vcpu *v);
 	/* Chooses the interpreter's handler for @i, all flags computed; false: it is #UD. */
@@ -84,6 +86,8 @@ struct trap_region *dbt_trap_region(struct dbt *d);
 /* Is @ref a translation of v->rip in the present mode? */
 bool dbt_valid(const struct dbt *d, const struct vcpu *v, const struct dbt_ref *ref);
 
+/* Finds the translation of 64-bit code at v->rip, whose bytes are at @gpa. */
+bool dbt_known(struct dbt *d, struct vcpu *v, gpa_t gpa, struct dbt_ref *ref);
 /* Finds or makes the translation of 64-bit code at v->rip, whose bytes are at @gpa. */
 bool dbt_get(struct dbt *d, struct vcpu *v, gpa_t gpa, struct dbt_ref *ref);
 

@@ -17,7 +17,7 @@ void emit_step(struct tr *t)
 {
 	struct emit *e = &t->e;
 
-	temps_lost(t);
+	regs_lost(t);
 	t->step[t->step_count++] = (struct far_exit){
 		.rel32 = e_jmp(e, emit_here(e)), .n = t->n,
 	};
@@ -148,7 +148,7 @@ static void emit_same_space(struct tr *t)
 	struct emit *e = &t->e;
 	uint8_t *same;
 
-	temps_lost(t);
+	regs_lost(t);
 	t->b->id = hot->id[half];
 	e_mov_imm(e, H_TMP, -t->b->id);
 	e_load(e, H_ADDR, GS_MEM(offsetof(struct vcpu, engine_area) +
@@ -168,6 +168,13 @@ static bool islands_reachable(const struct tr *t)
 	return true;
 }
 
+/* Did it only ever fault where windows cannot help? */
+static bool hopeless_site(const struct tr *t)
+{
+	return t->b->mode & MODE_WINDOW &&
+	       windows_site(t->d, t->b->gpa + t->b->guest_off[t->n]) == SITE_STEP;
+}
+
 /* Emits the present instruction; true if nothing runs on behind it. */
 static bool emit_insn(struct tr *t)
 {
@@ -177,9 +184,12 @@ static bool emit_insn(struct tr *t)
 		return emit_group_member(t, t->i);
 	if (t->b->second != GPA_NONE && t->n + 1 == t->count)
 		emit_same_space(t);
-	if (!emit_in_line(t, t->i, &ends)) {
+	if (hopeless_site(t) || !emit_in_line(t, t->i, &ends)) {
 		t->always_step |= BIT(t->n);
 		emit_step(t);
+		t->known.written = UINT16_MAX;
+	} else {
+		window_after(t, t->i);
 	}
 	return ends;
 }
@@ -208,7 +218,7 @@ static void set_off(struct tr *t)
  */
 static bool emit_insn_reachable(struct tr *t)
 {
-	struct { uint8_t *p; unsigned int near, step, jump, slots, probes; uint8_t held[2], held_by[2]; } mark;
+	struct { uint8_t *p; unsigned int near, step, jump, slots, probes; struct known known; } mark;
 	bool ends;
 
 	if (two_lookups(t->i))	/* puts islands itself, in between */
@@ -220,10 +230,7 @@ static bool emit_insn_reachable(struct tr *t)
 	mark.jump = t->jump_count;
 	mark.slots = t->d->slot_count;
 	mark.probes = t->probe_calls;
-	mark.held[0] = t->held[0];
-	mark.held[1] = t->held[1];
-	mark.held_by[0] = t->held_by[0];
-	mark.held_by[1] = t->held_by[1];
+	mark.known = t->known;
 	ends = emit_insn(t);
 
 	if (!mark.near || (islands_reachable(t) && t->near_count < ARRAY_SIZE(t->near) - 4))
@@ -234,10 +241,7 @@ static bool emit_insn_reachable(struct tr *t)
 	t->jump_count = mark.jump;
 	t->d->slot_count = mark.slots;
 	t->probe_calls = mark.probes;
-	t->held[0] = mark.held[0];
-	t->held[1] = mark.held[1];
-	t->held_by[0] = mark.held_by[0];
-	t->held_by[1] = mark.held_by[1];
+	t->known = mark.known;
 	emit_islands(t, true);
 	set_off(t);
 	return emit_insn(t);
@@ -359,7 +363,7 @@ static void emit_block(struct tr *t)
 	bool ends = false;
 	unsigned int n;
 
-	temps_lost(t);
+	regs_lost(t);
 	for (n = 0; n < t->count; n++)
 		b->guest_off[n + 1] = b->guest_off[n] + t->insn[n].len;
 	for (n = 0; n < t->count && !ends; n++) {

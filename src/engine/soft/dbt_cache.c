@@ -68,6 +68,8 @@ int dbt_create(struct dbt **out, struct gpa_space *s, const struct dbt_config *c
 		d->lockstep = lockstep_create();
 	rc = d->blocks && d->slots && (d->lockstep || !c->lockstep) ? map_cache(d, e)
 				   : err_set(e, ENOMEM, "out of memory for the translator");
+	if (!rc)
+		rc = windows_create(d, c->windows, e);
 	if (rc) {
 		dbt_destroy(d);
 		return rc;
@@ -103,6 +105,7 @@ void dbt_destroy(struct dbt *d)
 	free(d->blocks);
 	free(d->slots);
 	free(d->lockstep);
+	windows_destroy(d);
 	free(d);
 }
 
@@ -316,6 +319,8 @@ uint32_t dbt_mode(const struct vcpu *v)
 		if (mode & MODE_AVX && (v->xcr0 & XCR0_AVX512) == XCR0_AVX512)
 			mode |= MODE_AVX512;
 	}
+	if (v->tlb.window.active)
+		mode |= MODE_WINDOW;
 	return mode;
 }
 
@@ -335,15 +340,25 @@ bool dbt_valid(const struct dbt *d, const struct vcpu *v, const struct dbt_ref *
 	       b->mode == dbt_mode(v);
 }
 
+static bool refer(struct dbt *d, struct dbt_ref *ref, struct tblock *b)
+{
+	ref->block = b;
+	ref->generation = d->generation;
+	return b != NULL;
+}
+
+bool dbt_known(struct dbt *d, struct vcpu *v, gpa_t gpa, struct dbt_ref *ref)
+{
+	struct tblock *b = dbt_find(d, v->rip, gpa, dbt_mode(v));
+
+	return b && refer(d, ref, b);
+}
+
 bool dbt_get(struct dbt *d, struct vcpu *v, gpa_t gpa, struct dbt_ref *ref)
 {
 	struct tblock *b = dbt_find(d, v->rip, gpa, dbt_mode(v));
 
-	if (!b)
-		b = dbt_translate(d, v, v->rip, gpa);
-	ref->block = b;
-	ref->generation = d->generation;
-	return b != NULL;
+	return refer(d, ref, b ? b : dbt_translate(d, v, v->rip, gpa));
 }
 
 void dbt_count_step(struct dbt *d, const struct insn *i)
@@ -356,16 +371,33 @@ const struct dbt_stats *dbt_get_stats(const struct dbt *d)
 	return &d->stats;
 }
 
+/* Its bottom, or 0; guard pages on both sides: overflow and a stray return fault. */
+static uint64_t map_private_stack(void)
+{
+	uint8_t *stack = mmap(NULL, PRIVATE_STACK + 2 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
+			      -1, 0);
+
+	if (stack == MAP_FAILED || mprotect(stack + 4096, PRIVATE_STACK, PROT_READ | PROT_WRITE))
+		return 0;
+	return (uint64_t)stack + 4096 + PRIVATE_STACK - 64;
+}
+
+static void unmap_private_stack(uint64_t base)
+{
+	if (base)
+		munmap((void *)(base + 64 - PRIVATE_STACK - 4096), PRIVATE_STACK + 2 * 4096);
+}
+
 int dbt_vcpu_init(struct dbt *d, struct vcpu *v, struct err *e)
 {
 	struct dbt_hot *hot = dbt_hot(v);
-	uint8_t *stack;
 
-	/* Guard pages on both sides: overflow and a stray return fault. */
-	stack = mmap(NULL, PRIVATE_STACK + 2 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (stack == MAP_FAILED || mprotect(stack + 4096, PRIVATE_STACK, PROT_READ | PROT_WRITE))
-		return err_errno(e, errno, "could not map the translator's stack");
-	hot->private_base = (uint64_t)stack + 4096 + PRIVATE_STACK - 64;
+	hot->private_base = map_private_stack();
+	hot->other_base = map_private_stack();
+	if (!hot->private_base || !hot->other_base) {
+		dbt_vcpu_destroy(d, v);
+		return err_errno(e, ENOMEM, "could not map the translator's stack");
+	}
 	hot->half_mask = BIT(63);
 	hot->offset_mask = GUEST_PAGE_MASK;
 	hot->flags_mask = RFLAGS_ARITH;
@@ -388,7 +420,7 @@ void dbt_vcpu_destroy(struct dbt *d, struct vcpu *v)
 	struct dbt_hot *hot = dbt_hot(v);
 
 	(void)d;
-	if (hot->private_base)
-		munmap((void *)(hot->private_base + 64 - PRIVATE_STACK - 4096), PRIVATE_STACK + 2 * 4096);
-	hot->private_base = 0;
+	unmap_private_stack(hot->private_base);
+	unmap_private_stack(hot->other_base);
+	hot->private_base = hot->other_base = 0;
 }

@@ -280,8 +280,8 @@ static void load_temps(struct tr *t, const struct temps *tp)
 			continue;
 		if (tp->guest[k] == REG_RCX)
 			e_mov_rr(&t->e, temp_host[k], H_GRCX);
-		else if (t->held[k] == tp->guest[k])
-			t->no_entry |= insns_to(t->n) & ~insns_to(t->held_by[k]);
+		else if (t->known.held[k] == tp->guest[k])
+			t->no_entry |= insns_to(t->n) & ~insns_to(t->known.held_by[k]);
 		else
 			e_load(&t->e, temp_host[k], GS_GPR(tp->guest[k]));
 	}
@@ -292,10 +292,10 @@ static void store_temps(struct tr *t, const struct temps *tp)
 	for (unsigned int k = 0; k < 2; k++) {
 		if (!tp->used[k])
 			continue;
-		t->held[k] = tp->guest[k] == REG_RCX ? NO_REG : tp->guest[k];
-		t->held_by[k] = t->n;
-		if (t->held[!k] == t->held[k] && !tp->used[!k])
-			t->held[!k] = NO_REG;
+		t->known.held[k] = tp->guest[k] == REG_RCX ? NO_REG : tp->guest[k];
+		t->known.held_by[k] = t->n;
+		if (t->known.held[!k] == t->known.held[k] && !tp->used[!k])
+			t->known.held[!k] = NO_REG;
 		if (!tp->written[k])
 			continue;
 		if (tp->guest[k] == REG_RCX)
@@ -307,7 +307,7 @@ static void store_temps(struct tr *t, const struct temps *tp)
 
 static struct temps temps_of(const struct tr *t, unsigned int max)
 {
-	return (struct temps){ .max = max, .held = { t->held[0], t->held[1] } };
+	return (struct temps){ .max = max, .held = { t->known.held[0], t->known.held[1] } };
 }
 
 static bool has_high(const struct insn *i)
@@ -336,21 +336,23 @@ static bool must_be_aligned(const struct insn *i)
 static bool copy_memory(struct tr *t, const struct insn *i)
 {
 	struct fields f = { .reg = NO_REG, .rm = NO_REG, .vvvv = NO_REG, .opcode = NO_REG, .mem = true };
-	struct temps tp = { .max = 1, .held = { NO_REG, NO_REG } };
+	bool direct = t->b->mode & MODE_WINDOW && window_direct(t, &i->mem);
+	struct temps tp = { .max = direct ? 2 : 1, .held = { NO_REG, NO_REG } };
 	bool high = has_high(i);
 
 	if (!assign(i, &f, &tp) || (high && tp.count))
 		return false;
-	emit_address(t, i);
-	emit_lookup(t, must_be_aligned(i) ? 1 : i->mem.size, i->flags & INSN_MEM_WRITE);
-	f.m = AT_INDEX(H_ADDR, H_TMP);
+	f.m = emit_operand(t, i, must_be_aligned(i) ? 1 : i->mem.size);
 	if (high) {			/* no REX allowed: the address into rcx */
 		e_lea(&t->e, H_TMP, f.m);
 		f.m = AT(H_TMP);
-	} else if (tp.count) {
+	} else if (tp.count && f.m.index == H_TMP) {
 		e_lea(&t->e, H_ADDR, f.m);
 		f.m = AT(H_ADDR);
+		t->known.held[1] = NO_REG;
 	}
+	tp = temps_of(t, tp.max);	/* now that it is known what they hold */
+	assign(i, &f, &tp);
 	load_temps(t, &tp);
 	emit_fields(t, i, &f);
 	store_temps(t, &tp);

@@ -20,8 +20,8 @@ static void emit_enter(struct dbt *d, struct emit *e)
 	e_load(e, H_RAX, GS_GPR(REG_RAX));
 	for (unsigned int k = 0; k < ARRAY_SIZE(saved); k++)
 		e_load(e, host_reg[saved[k]], GS_GPR(saved[k]));
-	e_load(e, H_READ, GS(view));
-	emit_load_tables(e);
+	e_load(e, H_READ, GS_HOT(base[0]));
+	e_load(e, H_WRITE, GS_HOT(base[1]));
 	e_load(e, H_RSP, GS_HOT(private_sp));
 	e_op_mem(e, 0, 0xff, 4, GS_HOT(entry));		/* jmp */
 }
@@ -147,6 +147,18 @@ void dbt_emit_fixed(struct dbt *d)
 	d->first = d->next = e.p;
 }
 
+/* r15 and r13 for code of the present mode. */
+static void set_bases(const struct vcpu *v, struct dbt_hot *hot)
+{
+	if (v->tlb.window.active) {
+		hot->base[0] = v->tlb.window.high + WINDOW_BIAS;
+		hot->base[1] = v->tlb.window.low + WINDOW_BIAS;
+	} else {
+		hot->base[0] = (uint64_t)v->view->table[TLB_READ] + TABLE_BIAS;
+		hot->base[1] = (uint64_t)v->view->table[TLB_WRITE] + TABLE_BIAS;
+	}
+}
+
 /*
  * Runs at @code until translated code leaves.  Entered and left by jumps: a CALL and RET
  * here would take the return predictor out of step with the guest's calls.
@@ -156,6 +168,7 @@ void dbt_enter(struct dbt *d, struct vcpu *v, void *code)
 	struct dbt_hot *hot = dbt_hot(v);
 	void *enter = d->enter;
 
+	set_bases(v, hot);
 	hot->entry = (uint64_t)code;
 	asm volatile(
 		"sub $128, %%rsp\n\t"		/* the red zone */
@@ -180,4 +193,23 @@ void dbt_empty_private_stack(struct dbt *d, struct vcpu *v)
 
 	*(uint64_t *)hot->private_base = (uint64_t)d->ret_miss;
 	hot->private_sp = hot->private_base;
+	*(uint64_t *)hot->other_base = (uint64_t)d->ret_miss;
+	hot->other_sp = hot->other_base;
+}
+
+static void exchange(uint64_t *a, uint64_t *b)
+{
+	uint64_t was = *a;
+
+	*a = *b;
+	*b = was;
+}
+
+void dbt_use_window_stack(struct dbt_hot *hot, bool window)
+{
+	if (hot->on_window_stack == window)
+		return;
+	exchange(&hot->private_base, &hot->other_base);
+	exchange(&hot->private_sp, &hot->other_sp);
+	hot->on_window_stack = window;
 }

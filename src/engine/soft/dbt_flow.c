@@ -28,63 +28,52 @@ static unsigned int value_of(struct tr *t, unsigned int reg, unsigned int tmp)
 	return tmp;
 }
 
-/* Room for 8 bytes below the guest's stack pointer: r14 + rcx is their host address. */
-static void emit_push_lookup(struct tr *t)
-{
-	e_lea(&t->e, H_ADDR, AT_DISP(H_GRSP, -8));
-	emit_lookup(t, 8, true);
-}
-
-static void emit_pop_lookup(struct tr *t)
-{
-	e_mov_rr(&t->e, H_ADDR, H_GRSP);
-	emit_lookup(t, 8, false);
-}
-
 static void emit_adjust_stack(struct tr *t, int by)
 {
 	e_lea(&t->e, H_GRSP, AT_DISP(H_GRSP, by));
 }
 
+/* Room for 8 bytes below the guest's stack pointer, without the use of r14. */
+static struct host_mem emit_push_place(struct tr *t)
+{
+	struct host_mem m = emit_pointed(t, REG_RSP, -8, true);
+
+	if (m.index == H_TMP) {
+		e_lea(&t->e, H_TMP, m);
+		m = AT(H_TMP);
+	}
+	t->known.held[1] = NO_REG;
+	return m;
+}
+
 static void emit_push_reg(struct tr *t, unsigned int reg)
 {
-	struct emit *e = &t->e;
-	unsigned int h;
+	struct host_mem m = emit_push_place(t);
 
-	emit_push_lookup(t);
-	if (host_reg[reg] == IN_MEMORY) {
-		e_lea(e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
-		h = value_of(t, reg, H_ADDR);
-		e_store(e, AT(H_TMP), h);
-	} else {
-		e_store(e, AT_INDEX(H_ADDR, H_TMP), host_reg[reg]);
-	}
+	e_store(&t->e, m, value_of(t, reg, H_ADDR));
 	emit_adjust_stack(t, -8);
 }
 
 /* Pushes what is in hot.scratch. */
 void emit_push_scratch(struct tr *t)
 {
-	struct emit *e = &t->e;
+	struct host_mem m = emit_push_place(t);
 
-	emit_push_lookup(t);
-	e_lea(e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
-	e_load(e, H_ADDR, GS_HOT(scratch));
-	e_store(e, AT(H_TMP), H_ADDR);
+	e_load(&t->e, H_ADDR, GS_HOT(scratch));
+	e_store(&t->e, m, H_ADDR);
 	emit_adjust_stack(t, -8);
 }
 
 static void emit_push_imm(struct tr *t, uint64_t imm)
 {
+	struct host_mem m = emit_push_place(t);
 	struct emit *e = &t->e;
 
-	emit_push_lookup(t);
 	if (fits_s32(imm)) {
-		e_store_imm(e, AT_INDEX(H_ADDR, H_TMP), imm);
+		e_store_imm(e, m, imm);
 	} else {
-		e_lea(e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
-		e_mov_imm(e, H_TMP, imm);
-		e_store(e, AT(H_ADDR), H_TMP);
+		e_mov_imm(e, H_ADDR, imm);
+		e_store(e, m, H_ADDR);
 	}
 	emit_adjust_stack(t, -8);
 }
@@ -92,9 +81,8 @@ static void emit_push_imm(struct tr *t, uint64_t imm)
 /* rcx = the memory operand's value */
 static void emit_load_operand(struct tr *t, const struct insn *i)
 {
-	emit_address(t, i);
-	emit_lookup(t, 8, false);
-	e_load(&t->e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
+	e_load(&t->e, H_TMP, emit_operand(t, i, 8));
+	t->known.held[0] = NO_REG;
 }
 
 static bool emit_push(struct tr *t, const struct insn *i)
@@ -123,15 +111,17 @@ static bool emit_pop(struct tr *t, const struct insn *i)
 {
 	struct emit *e = &t->e;
 	unsigned int reg = i->op[0].reg;
+	struct host_mem m;
 
 	if (i->stack_size != 8 || i->op[0].kind != OPND_GPR)
 		return false;
-	emit_pop_lookup(t);
+	m = emit_pointed(t, REG_RSP, 0, false);
 	if (host_reg[reg] == IN_MEMORY) {
-		e_load(e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
+		temps_lost(t);
+		e_load(e, H_TMP, m);
 		e_store(e, GS_GPR(reg), H_TMP);
 	} else {
-		e_load(e, host_reg[reg], AT_INDEX(H_ADDR, H_TMP));
+		e_load(e, host_reg[reg], m);
 	}
 	if (reg != REG_RSP)
 		emit_adjust_stack(t, 8);
@@ -144,17 +134,17 @@ static bool emit_leave(struct tr *t, const struct insn *i)
 
 	if (i->opsize != 8)
 		return false;
-	e_mov_rr(e, H_ADDR, H_RBP);
-	emit_lookup(t, 8, false);
-	e_lea(e, H_GRSP, AT_DISP(H_ADDR, 8));
-	e_load(e, H_RBP, AT_INDEX(H_ADDR, H_TMP));
+	e_load(e, H_TMP, emit_pointed(t, REG_RBP, 0, false));
+	e_lea(e, H_GRSP, AT_DISP(H_RBP, 8));
+	e_mov_rr(e, H_RBP, H_TMP);
+	t->known.held[0] = NO_REG;
 	return true;
 }
 
 /* Not calm: the interpreter takes this instruction, and then looks what there is. */
 static void emit_poll(struct tr *t)
 {
-	t->held[0] = NO_REG;
+	t->known.held[0] = NO_REG;
 	e_load(&t->e, H_TMP, GS(calm));
 	emit_near_step(t, e_jrcxz(&t->e));
 }
@@ -302,7 +292,7 @@ static void emit_return_point(struct tr *t)
 	struct emit *e = &t->e;
 	uint8_t *same;
 
-	temps_lost(t);
+	regs_lost(t);
 	if (fits_s32(-t->next)) {
 		e_lea(e, H_TMP, AT_DISP(H_ADDR, -t->next));
 	} else {
@@ -400,10 +390,12 @@ void emit_host_ret(struct tr *t)
 
 static bool emit_ret(struct tr *t, const struct insn *i)
 {
+	struct emit *e = &t->e;
+
 	if (!is_plain_ret(i))
 		return false;
-	emit_pop_lookup(t);
-	e_load(&t->e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
+	e_load(e, H_ADDR, emit_pointed(t, REG_RSP, 0, false));
+	t->known.held[1] = NO_REG;
 	emit_adjust_stack(t, 8);
 	emit_host_ret(t);
 	return true;

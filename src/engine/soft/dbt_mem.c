@@ -13,6 +13,8 @@
  *	jrcxz	island 2			; a miss
  *	op	[r14 + rcx]
  *
+ * In code for windows there is none of this: dbt_window_emit.c.
+ *
  * island 1: jmp to a stub that asks whether it crosses a page, and if not goes back.
  * island 2: jmp step stub: the interpreter executes the instruction, which also fills
  * the table.  JRCXZ reaches 127 bytes, so islands are put between instructions.
@@ -64,7 +66,7 @@ void emit_segment_base(struct tr *t, const struct mem_operand *m)
 }
 
 /* r14 = linear address of @i's memory operand; clobbers rcx. */
-void emit_address(struct tr *t, const struct insn *i)
+static void emit_address(struct tr *t, const struct insn *i)
 {
 	emit_effective(t, &i->mem, H_ADDR, i->mem.addr_size == 4);
 	emit_segment_base(t, &i->mem);
@@ -194,13 +196,35 @@ static void lookup(struct tr *t, unsigned int size, bool write, bool group)
 	near_exit(t, &(struct near_exit){ .rel8 = e_jrcxz(e), .n = t->n, .group = group });
 }
 
-/*
- * rcx = host address - r14 for an access of @size bytes at r14, or to the interpreter.
- * @size 1 for operands that fault unless they are aligned.
- */
-void emit_lookup(struct tr *t, unsigned int size, bool write)
+/* Where r14 leads for an access of @size bytes, or to the interpreter. */
+static struct host_mem looked_up(struct tr *t, unsigned int size, bool write)
 {
 	lookup(t, size, write, false);
+	return AT_INDEX(H_ADDR, H_TMP);
+}
+
+/*
+ * @i's memory operand, of @size bytes: what takes its place in the copy.  It may use r14
+ * and rcx.  @size 1 for operands that fault unless they are aligned.
+ */
+struct host_mem emit_operand(struct tr *t, const struct insn *i, unsigned int size)
+{
+	if (t->b->mode & MODE_WINDOW)
+		return emit_window_operand(t, &i->mem);
+	emit_address(t, i);
+	return looked_up(t, size, i->flags & INSN_MEM_WRITE);
+}
+
+/* The same for 8 bytes at guest register @reg, which has a host register, + @disp. */
+struct host_mem emit_pointed(struct tr *t, unsigned int reg, int disp, bool write)
+{
+	const struct mem_operand m = { .base = reg, .index = REG_NONE, .seg = SEG_SS,
+				       .addr_size = 8, .disp = disp };
+
+	if (t->b->mode & MODE_WINDOW)
+		return emit_window_operand(t, &m);
+	emit_effective(t, &m, H_ADDR, false);
+	return looked_up(t, 8, write);
 }
 
 /* r14 = host address of the group's @size bytes at r14, or to its cold code. */

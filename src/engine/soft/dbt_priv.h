@@ -6,7 +6,8 @@
  *   r11		guest RCX	(rcx is ours: JRCXZ tests it without flags)
  *   r10		guest RSP	(rsp is ours: a private stack of return addresses)
  *   gs:gpr[n]		guest R10 R11 R13 R14 R15
- *   r15, r13		tables of page deltas for reads and for writes, plus TABLE_BIAS
+ *   r15, r13		tables of page deltas for reads and for writes, plus TABLE_BIAS;
+ *			in code for windows the constants of high and low, plus WINDOW_BIAS
  *   r14, rcx		temporaries: guest-virtual address, delta
  *   rsp		the private stack: host return addresses of guest calls
  *   gs:		struct vcpu
@@ -46,6 +47,10 @@ static const uint8_t host_reg[16] = {
 
 /* Added to the tables' addresses, which are page-aligned: SHRX takes its count from there. */
 #define TABLE_BIAS	28
+#define WINDOW_BIAS	WINDOW_SLOT_BITS	/* the same for the windows' constants */
+#define H_HIGH		H_R15
+#define H_LOW		H_R13
+#define DRIFT_MAX	BIT(20)		/* a checked register may go so far in one step */
 #define TBLOCK_INSNS	64		/* guest instructions in a block at most */
 #define BLOCK_ROOM	65536		/* host bytes a block may need */
 #define JUMP_CACHE	2048		/* entries */
@@ -71,12 +76,19 @@ struct dbt_hot {
 	uint64_t half_mask;	/* bit 63: which half an address is in */
 	uint64_t private_base;	/* bottom of the private stack: holds ret_miss */
 	uint64_t private_sp;	/* rsp of translated code while it does not run */
+	/*
+	 * Code for windows has a stack of its own: code for tables must not return to it.  These
+	 * are the other one's, and which is the present one's.
+	 */
+	uint64_t other_base, other_sp;
+	bool on_window_stack;
+	uint64_t base[2];	/* r15, r13 on entry */
 	uint64_t host_sp;	/* rsp of C code meanwhile */
 	uint64_t resume;	/* where dbt_enter goes on */
 	uint64_t entry;		/* host address to enter at */
 	uint64_t target;	/* guest address */
 	uint64_t scratch;
-	uint64_t fault_pc;
+	uint64_t fault_pc, fault_addr;	/* of the last host fault; address 0: unknown */
 	uint32_t reason, arg;
 	uint32_t branch;	/* where translated code went astray from, see BRANCH_RET */
 	uint64_t seen_upper;	/* tlb.upper_tag, */
@@ -101,6 +113,13 @@ static inline struct dbt_hot *dbt_hot(struct vcpu *v)
 #define GS(field)	GS_MEM(offsetof(struct vcpu, field))
 #define GS_HOT(field)	GS_MEM(offsetof(struct vcpu, engine_area) + offsetof(struct dbt_hot, field))
 #define GS_GPR(n)	GS_MEM(offsetof(struct vcpu, gpr) + 8 * (n))
+
+/* How an instruction with a memory operand reaches the windows. */
+enum site_kind {
+	SITE_NEW,	/* by the window that its operand seems to be in */
+	SITE_ANY,	/* by the constant in the slot */
+	SITE_STEP,	/* not: the interpreter executes it */
+};
 
 struct slot {			/* a direct jump that can be chained */
 	struct tblock *from, *to;
@@ -158,7 +177,8 @@ enum {
 	MODE_SSE = BIT(1), MODE_AVX = BIT(2), MODE_AVX512 = BIT(3),
 	MODE_TSD = BIT(4),	/* RDTSC is privileged */
 	MODE_FSGSBASE = BIT(5),
-	MODE_BITS = 6,
+	MODE_WINDOW = BIT(6),	/* memory operands through the windows of cpu/window.h */
+	MODE_BITS = 7,
 };
 
 #define BLOCK_HASH	(1 << 16)
@@ -185,6 +205,7 @@ struct dbt {
 	uint32_t changed;		/* counts invalidations: private stacks are void */
 	struct dbt_stats stats;
 	struct lockstep *lockstep;	/* NULL without */
+	struct dbt_windows *windows;	/* NULL: not used */
 };
 
 /* A JRCXZ: to the interpreter or, with a size, to the question whether it must. */
@@ -215,6 +236,22 @@ struct group {
 	bool write;
 };
 
+/*
+ * What is known of registers at a place in the code, because of instructions before it in
+ * the block.  The instructions from the one that made it so to the one that relies on
+ * it cannot be entered from elsewhere.
+ */
+struct known {
+	/* The guest registers that rcx [0] and r14 [1] hold, equal to memory, or NO_REG. */
+	uint8_t held[2], held_by[2];
+	/*
+	 * For windows: guest registers that went through the check, or are near one that did, in
+	 * instruction checked_by[]; and those that were written since the block began.
+	 */
+	uint16_t checked, written;
+	uint8_t checked_by[16];
+};
+
 /* One block being translated. */
 struct tr {
 	struct dbt *d;
@@ -236,13 +273,8 @@ struct tr {
 	unsigned int group_count;
 	const struct group *in_group;	/* the one being emitted, or NULL */
 	bool cold;			/* emitting members one by one */
-	/*
-	 * The guest registers without a host register that rcx [0] and r14 [1] hold just now,
-	 * equal to memory; NO_REG: neither.  Instructions from the one that put it there to
-	 * the one that relies on it cannot be entered from elsewhere.
-	 */
-	uint8_t held[2], held_by[2];
-	uint64_t no_entry;		/* bit n: such an instruction */
+	struct known known;
+	uint64_t no_entry;		/* bit n: not to be entered from elsewhere */
 	uint64_t always_step;		/* bit n: instruction n has no code of its own */
 	struct { uint8_t *rel32; gva_t target; } jump[TBLOCK_INSNS + 1];	/* direct jumps */
 	unsigned int jump_count;
@@ -251,8 +283,8 @@ struct tr {
 };
 
 /* dbt_mem.c */
-void emit_address(struct tr *t, const struct insn *i);
-void emit_lookup(struct tr *t, unsigned int size, bool write);
+struct host_mem emit_operand(struct tr *t, const struct insn *i, unsigned int size);
+struct host_mem emit_pointed(struct tr *t, unsigned int reg, int disp, bool write);
 void emit_near_step(struct tr *t, uint8_t *rel8);
 void emit_islands(struct tr *t, bool fallthrough);
 void emit_cross_stubs(struct tr *t);
@@ -264,8 +296,32 @@ void emit_lea(struct tr *t, const struct insn *i);
 /* The temporaries hold nothing any more. */
 static inline void temps_lost(struct tr *t)
 {
-	t->held[0] = t->held[1] = NO_REG;
+	t->known.held[0] = t->known.held[1] = NO_REG;
 }
+
+/* Nothing is known of any register. */
+static inline void regs_lost(struct tr *t)
+{
+	temps_lost(t);
+	t->known.checked = 0;
+}
+
+/* dbt_window_emit.c */
+struct host_mem emit_window_operand(struct tr *t, const struct mem_operand *m);
+void window_after(struct tr *t, const struct insn *i);
+bool window_direct(const struct tr *t, const struct mem_operand *m);
+
+/* dbt_window.c: when windows are used, see there */
+int windows_create(struct dbt *d, enum window_choice choice, struct err *e);
+void windows_destroy(struct dbt *d);
+/* User code ran until something wanted attention. */
+void windows_sample(struct dbt *d, struct vcpu *v);
+/*
+ * A host fault at the site of guest-physical address @site: the interpreter has done the
+ * instruction since, to the end if @done.  True: the site is to be translated anew.
+ */
+bool windows_fault(struct dbt *d, struct vcpu *v, gpa_t site, bool done);
+enum site_kind windows_site(const struct dbt *d, gpa_t site);
 
 /* dbt_copy.c: false if @i is not of a kind that can be copied; nothing was emitted then. */
 bool emit_copy(struct tr *t, const struct insn *i);
@@ -345,5 +401,6 @@ void dbt_trap_init(struct dbt *d);
 void dbt_emit_fixed(struct dbt *d);
 void dbt_enter(struct dbt *d, struct vcpu *v, void *code);
 void dbt_empty_private_stack(struct dbt *d, struct vcpu *v);
+void dbt_use_window_stack(struct dbt_hot *hot, bool window);
 
 #endif

@@ -69,6 +69,7 @@ void dbt_refresh(struct dbt *d, struct vcpu *v)
 	}
 	hot->view_ac = tlb_view_of(v, VIEW_SUPER_AC);
 	hot->view_no_ac = tlb_view_of(v, v->cr4 & CR4_SMAP ? VIEW_SUPER : VIEW_SUPER_AC);
+	dbt_use_window_stack(hot, mode & MODE_WINDOW);
 	if (hot->seen_tag == tag)
 		return;
 	if ((tag ^ hot->seen_tag) >> MODE_BITS)
@@ -232,13 +233,42 @@ static unsigned int insn_at(const struct tblock *b, const uint8_t *pc)
 	return best;
 }
 
+/*
+ * A host fault in code for windows: the interpreter executes the instruction, which fills
+ * the TLB, and the window may be filled from there.
+ */
+static enum exec_status window_fault(struct dbt *d, struct vcpu *v, struct tblock *b,
+				     unsigned int n)
+{
+	gpa_t site = b->gpa + b->guest_off[n];
+	gva_t next = b->gva + b->guest_off[n + 1];
+	uint32_t generation = d->generation;
+	enum exec_status st;
+
+	st = interpret(d, v, b, n);
+	if (windows_fault(d, v, site, st == EXEC_OK && v->rip == next) &&
+	    d->generation == generation && !b->dead)
+		dbt_kill(d, b);
+	return st;
+}
+
 static enum exec_status host_fault(struct dbt *d, struct vcpu *v, void **code)
 {
 	const uint8_t *pc = (const uint8_t *)dbt_hot(v)->fault_pc;
 	struct tblock *b = dbt_block_at(d, pc);
+	enum exec_status st;
+	unsigned int n;
 
 	assert(b);	/* fixed code does not fault */
-	return step(d, v, b, insn_at(b, pc), code);
+	n = insn_at(b, pc);
+	if (!(b->mode & MODE_WINDOW))
+		return step(d, v, b, n, code);
+	/* One instruction only, so that it is known what it did. */
+	v->rip = b->gva + b->guest_off[n];
+	st = window_fault(d, v, b, n);
+	if (st == EXEC_OK && runnable(v))
+		*code = find_code(d, v);
+	return st;
 }
 
 /* Sees to why translated code left; *code: where to go on, NULL: nowhere. */
@@ -371,5 +401,7 @@ enum exec_status dbt_run(struct dbt *d, struct vcpu *v, const struct dbt_ref *re
 		undo_branch(v);
 		st = handle(d, v, &code);
 	}
+	if (d->windows)
+		windows_sample(d, v);
 	return st;
 }

@@ -188,6 +188,9 @@ static bool translated(struct soft_vcpu *sv, struct block *b)
 
 	if (dbt_valid(d, v, &b->translation))
 		return true;
+	/* Code that several modes or address spaces share has several translations. */
+	if (b->translation.block && dbt_known(d, v, b->gpa, &b->translation))
+		return true;
 	if (b == sv->once || b->dead || ++b->heat < sv->engine->config.translate_at)
 		return false;
 	b->heat = 0;
@@ -271,6 +274,7 @@ static int translator_create(struct soft_vcpu *sv, uint64_t cache_bytes, struct 
 		.cache_bytes = cache_bytes,
 		.perf_map = sv->engine->perf_map,
 		.lockstep = sv->engine->config.lockstep,
+		.windows = sv->engine->config.windows,
 		.step = dbt_step_cb,
 		.bind = dbt_bind_cb,
 		.decode = dbt_decode_cb,

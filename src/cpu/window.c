@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Windows over the host's page tables; see window.h.
+ *
+ * Nothing here allocates from libc or uses SIMD registers: the guest's may be live.
+ */
+#include "cpu/window.h"
+
+#include "cpu/mmu.h"
+#include "cpu/tlb_priv.h"
+
+#include <sys/mman.h>
+
+#define TIB		BIT(40)
+#define SLOTS_BYTES	(8 * BIT(64 - WINDOW_SLOT_BITS))
+#define CLUSTER		16		/* pages that are mapped together */
+#define REGIONS_MAX	4096U
+#define PAGES_MAX	16384U		/* the host allows some 65,000 mappings */
+
+_Static_assert(sizeof(struct vcpu) <= VCPU_SLOTS, "the slots begin behind struct vcpu");
+
+/* The ranges of guest addresses. */
+static const struct range {
+	gva_t start, end;
+	bool high;
+} ranges[] = {
+	{ 0, WINDOW_LOW_END, false },
+	{ 0x55 * TIB, 0x57 * TIB, true },
+	{ 0x7e * TIB, 0x80 * TIB, true },
+};
+
+/* --- the vCPU's memory --- */
+
+struct vcpu *vcpu_alloc(void)
+{
+	struct vcpu *v = tlb_reserve(VCPU_SLOTS + SLOTS_BYTES, PROT_NONE);
+	bool slots = v != NULL;
+
+	if (!v)
+		v = tlb_reserve(VCPU_SLOTS, PROT_NONE);
+	if (!v || mprotect(v, VCPU_SLOTS, PROT_READ | PROT_WRITE))
+		return NULL;
+	v->has_slots = slots;
+	return v;
+}
+
+void vcpu_free(struct vcpu *v)
+{
+	if (v)
+		tlb_release(v, VCPU_SLOTS + (v->has_slots ? SLOTS_BYTES : 0));
+}
+
+/* --- making windows --- */
+
+static uint64_t constant(const struct tlb_window *w, const struct range *r)
+{
+	return r->high ? w->high : w->low;
+}
+
+static bool reserve(uint64_t at, uint64_t bytes)
+{
+	void *want = (void *)(at - WINDOW_GUARD);
+	void *p = mmap(want, bytes + 2 * WINDOW_GUARD, PROT_NONE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return false;
+	if (p != want) {	/* an old kernel, which takes it for a hint */
+		munmap(p, bytes + 2 * WINDOW_GUARD);
+		return false;
+	}
+	madvise(p, bytes + 2 * WINDOW_GUARD, MADV_DONTDUMP);
+	return true;
+}
+
+static void unreserve(uint64_t at, uint64_t bytes)
+{
+	munmap((void *)(at - WINDOW_GUARD), bytes + 2 * WINDOW_GUARD);
+}
+
+/*
+ * A low window from 44 TiB on, so that low + a high address is beyond user space; a high
+ * one whose constant takes low addresses below zero.
+ */
+static bool reserve_low(struct tlb_window *w)
+{
+	for (uint64_t at = 0x2c * TIB; at < 0x54 * TIB; at += TIB)
+		if (reserve(at, WINDOW_LOW_END)) {
+			w->low = at;
+			return true;
+		}
+	return false;
+}
+
+static bool reserve_high(struct tlb_window *w)
+{
+	const uint64_t first = ranges[1].end - ranges[1].start, apart = ranges[2].start - ranges[1].start;
+
+	for (uint64_t at = 2 * TIB; at + apart + 3 * TIB < 0x54 * TIB; at += TIB) {
+		if (!reserve(at, first))
+			continue;
+		if (reserve(at + apart, ranges[2].end - ranges[2].start)) {
+			w->high = at - ranges[1].start;
+			return true;
+		}
+		unreserve(at, first);
+	}
+	return false;
+}
+
+/* The slots of @r: what to add to an address in them. */
+static bool fill_slots(struct vcpu *v, const struct range *r)
+{
+	uint64_t first = r->start >> WINDOW_SLOT_BITS, end = r->end >> WINDOW_SLOT_BITS;
+	uint64_t *slots = (uint64_t *)((uint8_t *)v + VCPU_SLOTS);
+
+	if (mprotect(&slots[first], (end - first) * 8, PROT_READ | PROT_WRITE))
+		return false;
+	for (uint64_t i = first; i < end; i++)
+		slots[i] = constant(&v->tlb.window, r);
+	return !mprotect(&slots[first], (end - first) * 8, PROT_READ);
+}
+
+void window_init(struct vcpu *v)
+{
+	struct tlb_window *w = &v->tlb.window;
+	bool ok;
+
+	if (!v->has_slots || !reserve_low(w))
+		return;
+	ok = reserve_high(w);
+	w->used = tlb_reserve(BIT(REGION_BITS), PROT_READ | PROT_WRITE);
+	w->regions = tlb_reserve(REGIONS_MAX * sizeof(*w->regions), PROT_READ | PROT_WRITE);
+	for (unsigned int i = 0; i < ARRAY_SIZE(ranges); i++)
+		ok = ok && fill_slots(v, &ranges[i]);
+	if (!ok || !w->used || !w->regions)
+		window_destroy(v);
+}
+
+void window_destroy(struct vcpu *v)
+{
+	struct tlb_window *w = &v->tlb.window;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(ranges); i++)
+		if (constant(w, &ranges[i]))
+			unreserve(ranges[i].start + constant(w, &ranges[i]),
+				  ranges[i].end - ranges[i].start);
+	tlb_release(w->used, BIT(REGION_BITS));
+	tlb_release(w->regions, REGIONS_MAX * sizeof(*w->regions));
+	w->low = w->high = 0;
+	w->used = NULL;
+	w->regions = NULL;
+	w->owner = NULL;
+}
+
+/* --- what they show --- */
+
+static const struct range *range_of(gva_t gva)
+{
+	for (unsigned int i = 0; i < ARRAY_SIZE(ranges); i++)
+		if (gva - ranges[i].start < ranges[i].end - ranges[i].start)
+			return &ranges[i];
+	return NULL;
+}
+
+bool window_covers(gva_t gva)
+{
+	return range_of(gva) != NULL;
+}
+
+bool window_gva(const struct tlb_window *w, uint64_t hva, gva_t *gva)
+{
+	for (unsigned int i = 0; i < ARRAY_SIZE(ranges); i++) {
+		*gva = hva - constant(w, &ranges[i]);
+		if (*gva - ranges[i].start < ranges[i].end - ranges[i].start)
+			return true;
+	}
+	return false;
+}
+
+static void hide(uint64_t at, uint64_t bytes)
+{
+	mmap((void *)at, bytes, PROT_NONE,
+	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+}
+
+void window_drop_all(struct tlb_window *w)
+{
+	if (!w->region_count)
+		return;
+	for (unsigned int i = 0; i < ARRAY_SIZE(ranges); i++)
+		hide(ranges[i].start + constant(w, &ranges[i]), ranges[i].end - ranges[i].start);
+	for (unsigned int i = 0; i < w->region_count; i++)
+		w->used[w->regions[i]] = 0;
+	w->region_count = w->pages = 0;
+}
+
+/* It stays listed: other pages of it come again soon. */
+void window_drop_region(struct tlb_window *w, uint64_t region)
+{
+	gva_t gva = region * REGION_PAGES << GUEST_PAGE_SHIFT;
+	const struct range *r = range_of(gva);
+
+	if (r && w->used[region])
+		hide(gva + constant(w, r), REGION_PAGES * GUEST_PAGE_SIZE);
+}
+
+void window_drop_page(struct tlb_window *w, uint64_t index)
+{
+	gva_t gva = index << GUEST_PAGE_SHIFT;
+	const struct range *r = range_of(gva);
+
+	if (r && w->used[tlb_region(index)])
+		hide(gva + constant(w, r), GUEST_PAGE_SIZE);
+}
+
+void window_give(struct vcpu *v, struct tlb_space *s)
+{
+	struct tlb_window *w = &v->tlb.window;
+
+	window_drop_all(w);
+	if (w->owner)
+		w->owner->rec.window = NULL;
+	w->owner = s;
+	if (s)
+		s->rec.window = w;
+	tlb_select_view(v);
+}
+
+/* --- filling --- */
+
+/* Pages around index that are as this one: the same distance to host memory, writable or not. */
+static void find_run(const struct tlb_view *view, uint64_t index, uint64_t *first, uint64_t *end)
+{
+	const int64_t *read = view->table[TLB_READ], *write = view->table[TLB_WRITE];
+	uint64_t low = ALIGN_DOWN(index, (uint64_t)CLUSTER), high = low + CLUSTER;
+
+	*first = index;
+	*end = index + 1;
+	while (*first > low && read[*first - 1] == read[index] && write[*first - 1] == write[index])
+		--*first;
+	while (*end < high && read[*end] == read[index] && write[*end] == write[index])
+		++*end;
+}
+
+static bool map_run(struct vcpu *v, const struct range *r, uint64_t first, uint64_t end,
+		    int64_t delta, bool write)
+{
+	gva_t gva = first << GUEST_PAGE_SHIFT;
+	uint8_t *hva = (uint8_t *)(gva + delta);
+	void *at = (void *)(gva + constant(&v->tlb.window, r));
+
+	for (unsigned int i = 0; i < v->space->ram_count; i++) {
+		const struct ram_extent *x = &v->space->ram[i];
+
+		if (hva >= x->hva && hva < x->hva + x->size)
+			return mmap(at, (end - first) << GUEST_PAGE_SHIFT,
+				    PROT_READ | (write ? PROT_WRITE : 0),
+				    MAP_SHARED | MAP_FIXED | MAP_POPULATE, x->fd, hva - x->hva) == at;
+	}
+	return false;
+}
+
+bool window_fill(struct vcpu *v, gva_t gva)
+{
+	const struct tlb_view *view = &v->tlb.current->view[VIEW_USER];
+	struct tlb_window *w = &v->tlb.window;
+	const struct range *r = range_of(gva);
+	uint64_t index = tlb_index(gva), region = tlb_region(index), first, end;
+	int64_t delta;
+
+	if (!r || !(delta = view->table[TLB_READ][index]))
+		return false;
+	if (w->pages > PAGES_MAX || (!w->used[region] && w->region_count == REGIONS_MAX))
+		window_drop_all(w);
+	find_run(view, index, &first, &end);
+	if (!w->used[region]) {
+		w->used[region] = 1;
+		w->regions[w->region_count++] = region;
+	}
+	w->pages += end - first;
+	return map_run(v, r, first, end, delta, view->table[TLB_WRITE][index] != 0);
+}

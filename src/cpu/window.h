@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Windows: places of ours where the host's own page tables stand for the guest's.
+ *
+ * The pages of one of the guest's address spaces, as user mode sees them, are mapped once
+ * more at guest address + constant, so that translated code reaches them without a lookup.
+ * A page is mapped only while the TLB's user table holds it, for writing only while the
+ * write table does: whoever drops an entry there drops the page here.
+ *
+ * There are two windows, for the places where user programs are: low for programs linked
+ * to a fixed address, high for position-independent ones, libraries and stacks.  Which
+ * guest addresses are in one says a table of slots of 1 GiB, whose pages are mapped only
+ * for such addresses: loading a slot is the check.  So an operand is sound if a register
+ * went through that check and the operand is within WINDOW_GUARD of it.
+ *
+ *   gva			window	host address
+ *   0 - 512 GiB		low	gva + low
+ *   85 - 87, 126 - 128 TiB	high	gva + high
+ *
+ * With the other window's constant, an address that went through the check leads out of
+ * user space, where the host's processor refuses it.
+ */
+#ifndef VIREO_CPU_WINDOW_H
+#define VIREO_CPU_WINDOW_H
+
+#include "base/types.h"
+
+struct vcpu;
+struct tlb_space;
+
+#define WINDOW_SLOT_BITS	30	/* of an address within a slot */
+#define WINDOW_GUARD		BIT(32)	/* around each window, never mapped */
+#define WINDOW_LOW_END		BIT(39)
+
+struct tlb_window {
+	uint64_t low, high;	/* host address - guest address; both 0: there are none */
+	struct tlb_space *owner; /* whose pages are mapped, or NULL */
+	bool active;		/* vcpu.view is the owner's user view: data accesses go there */
+	uint8_t *used;		/* by region of 2 MiB: pages of it may be mapped; sparse */
+	uint32_t *regions;	/* those that are */
+	unsigned int region_count;
+	unsigned int pages;	/* mapped since they were emptied */
+};
+
+/*
+ * Memory for a struct vcpu, zeroed, with its table of slots behind it where the host allows
+ * that much address space; NULL: out of memory.
+ */
+struct vcpu *vcpu_alloc(void);
+void vcpu_free(struct vcpu *v);
+
+/* Where in a struct vcpu's memory the table of slots is. */
+#define VCPU_SLOTS		BIT(17)
+
+/* Makes v's windows; without them (no room, no slots) v->tlb.window.low stays 0. */
+void window_init(struct vcpu *v);
+void window_destroy(struct vcpu *v);
+
+/* From now on the windows show @s, NULL: nothing; they start empty. */
+void window_give(struct vcpu *v, struct tlb_space *s);
+
+/* Is the page at @gva in one of the windows' ranges? */
+bool window_covers(gva_t gva);
+/* The guest address that @hva in a window shows, or false. */
+bool window_gva(const struct tlb_window *w, uint64_t hva, gva_t *gva);
+
+/*
+ * Maps the page at @gva of the current space, which is the owner, and neighbours, as the
+ * user tables have them; false: they don't, or the host refused.
+ */
+bool window_fill(struct vcpu *v, gva_t gva);
+
+/* For tlb_space.c and tlb.c: an entry, a region's entries, all entries are dropped. */
+void window_drop_page(struct tlb_window *w, uint64_t index);
+void window_drop_region(struct tlb_window *w, uint64_t region);
+void window_drop_all(struct tlb_window *w);
+
+#endif

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * When translated code uses the windows of cpu/window.h: for which address space, and how
+ * each site reaches them.
+ *
+ * The windows belong to one address space at a time: one whose user mode keeps the
+ * processor busy.  Each page that it touches costs a signal and a mapping, some
+ * microseconds, so there is a budget of those; a space that exceeds it goes back to the
+ * tables for some time.
+ *
+ * A site, an instruction with a memory operand, is translated for the window that its
+ * operand is in at that time.  A host fault elsewhere makes it take any window, by the
+ * constant in the slot; a site that goes on faulting where a window cannot help (devices,
+ * pages that hold code) is left to the interpreter.
+ */
+#include "cpu/tlb_priv.h"
+#include "engine/soft/dbt_priv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define SITES		4096
+#define WRONG_MAX	8	/* faults in vain before a site changes its kind */
+#define SAMPLES_A_SECOND 1000
+#define HOT_SAMPLES	3	/* then a space is given the windows */
+#define IDLE_SAMPLES	8	/* then another one may have them */
+#define BUDGET_START	1000	/* faults */
+#define BUDGET_MAX	4000
+#define BUDGET_A_SAMPLE	30
+#define PENALTY_FIRST	256U	/* samples without windows, doubled each time */
+#define PENALTY_MAX	8192U
+
+struct dbt_windows {
+	enum window_choice choice;
+	struct site {
+		gpa_t key;	/* of the instruction, plus 1; 0: free */
+		uint8_t kind, wrong;
+	} site[SITES];
+	uint64_t sampled;	/* TSC of the last sample */
+	uint64_t samples;
+	int budget;		/* faults that the owner may still have */
+	unsigned int idle;	/* samples since the owner was seen */
+	struct {
+		unsigned int hot;	/* samples in which it was seen */
+		unsigned int penalty;
+		uint64_t not_before;	/* this sample */
+	} space[TLB_SPACES];
+};
+
+int windows_create(struct dbt *d, enum window_choice choice, struct err *e)
+{
+	if (choice == WINDOWS_OFF)
+		return 0;
+	d->windows = calloc(1, sizeof(*d->windows));
+	if (!d->windows)
+		return err_set(e, ENOMEM, "out of memory for the translator");
+	d->windows->choice = choice;
+	return 0;
+}
+
+void windows_destroy(struct dbt *d)
+{
+	free(d->windows);
+}
+
+/* --- who has them --- */
+
+static unsigned int current_space(const struct vcpu *v)
+{
+	unsigned int i = 0;
+
+	while (i + 1 < TLB_SPACES && v->tlb.space[i] != v->tlb.current)
+		i++;
+	return i;
+}
+
+static void give(struct dbt_windows *w, struct vcpu *v, struct tlb_space *s)
+{
+	window_give(v, s);
+	w->budget = BUDGET_START;
+	w->idle = 0;
+}
+
+/* The owner needed more mappings than they are worth. */
+static void take_away(struct dbt_windows *w, struct vcpu *v, unsigned int space)
+{
+	unsigned int *penalty = &w->space[space].penalty;
+
+	*penalty = *penalty ? MIN(*penalty * 2, PENALTY_MAX) : PENALTY_FIRST;
+	w->space[space].not_before = w->samples + *penalty;
+	w->space[space].hot = 0;
+	give(w, v, NULL);
+}
+
+static void owner_seen(struct dbt_windows *w, struct vcpu *v, unsigned int space)
+{
+	w->idle = 0;
+	w->budget = MIN(w->budget + BUDGET_A_SAMPLE, BUDGET_MAX);
+	if (w->budget < 0 && w->choice != WINDOWS_ALWAYS)
+		take_away(w, v, space);
+}
+
+void windows_sample(struct dbt *d, struct vcpu *v)
+{
+	struct dbt_windows *w = d->windows;
+	uint64_t now = __builtin_ia32_rdtsc();
+	struct tlb_window *window = &v->tlb.window;
+	unsigned int space;
+
+	if (!w || !window->low || v->cpl != 3)
+		return;
+	if (w->choice == WINDOWS_ALWAYS && window->owner != v->tlb.current)
+		give(w, v, v->tlb.current);
+	if (now - w->sampled < v->tsc_hz / SAMPLES_A_SECOND)
+		return;
+	w->sampled = now;
+	w->samples++;
+	space = current_space(v);
+	if (window->owner == v->tlb.current) {
+		owner_seen(w, v, space);
+		return;
+	}
+	w->idle++;
+	if (++w->space[space].hot >= HOT_SAMPLES && w->samples >= w->space[space].not_before &&
+	    (!window->owner || w->idle >= IDLE_SAMPLES))
+		give(w, v, v->tlb.current);
+}
+
+/* --- sites --- */
+
+static struct site *slot_of(const struct dbt *d, gpa_t site)
+{
+	return &d->windows->site[(site ^ site >> 12) % SITES];
+}
+
+enum site_kind windows_site(const struct dbt *d, gpa_t site)
+{
+	const struct site *s = slot_of(d, site);
+
+	return s->key == site + 1 ? s->kind : SITE_NEW;
+}
+
+/* One more fault in vain; true: the site changes. */
+static bool site_wrong(struct dbt *d, gpa_t site)
+{
+	struct site *s = slot_of(d, site);
+
+	if (s->key != site + 1)
+		*s = (struct site){ .key = site + 1, .kind = SITE_NEW };
+	if (s->kind != SITE_STEP && ++s->wrong > WRONG_MAX) {
+		s->kind = SITE_STEP;
+		return true;
+	}
+	return false;
+}
+
+static bool site_any(struct dbt *d, gpa_t site)
+{
+	struct site *s = slot_of(d, site);
+
+	if (s->key == site + 1 && s->kind != SITE_NEW)
+		return site_wrong(d, site);
+	*s = (struct site){ .key = site + 1, .kind = SITE_ANY };
+	return true;
+}
+
+bool windows_fault(struct dbt *d, struct vcpu *v, gpa_t site, bool done)
+{
+	uint64_t addr = dbt_hot(v)->fault_addr;
+	gva_t gva;
+
+	d->windows->budget--;
+	if (!window_gva(&v->tlb.window, addr, &gva))
+		return done && site_any(d, site);
+	if (!v->tlb.window.active || window_fill(v, gva))
+		return false;
+	return done && site_wrong(d, site);
+}
