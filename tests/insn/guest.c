@@ -214,11 +214,10 @@ static void set_control_state(struct vcpu *v)
 
 static int make_vcpu(struct guest *g, struct err *e)
 {
-	struct vcpu *v = aligned_alloc(64, ALIGN_UP(sizeof(*v), 64));
+	struct vcpu *v = vcpu_alloc();
 
 	if (!v)
 		return err_set(e, ENOMEM, "no memory for a vCPU");
-	memset(v, 0, sizeof(*v));
 	g->v = v;
 	v->space = &g->space;
 	v->model = &g->model;
@@ -370,7 +369,7 @@ void guest_close(struct guest *g)
 	g->ops->vcpu_remove(g->engine, g->v);
 	g->ops->destroy(g->engine);
 	vcpu_destroy(g->v);
-	free(g->v);
+	vcpu_free(g->v);
 	gpa_space_destroy(&g->space);
 	clock_destroy(&g->clock);
 	free(g);

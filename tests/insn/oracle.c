@@ -3,11 +3,13 @@
  * The instruction oracle: the host's processor says what each case must come to, an
  * engine has to agree in every register, flag, byte of memory and exception.
  *
- *   oracle [--seed S] [--cases N | --seconds T] [--engine soft|translator|lockstep|host] [--form NAME]
+ *   oracle [--seed S] [--cases N | --seconds T] [--engine soft|translator|windows|lockstep|host] [--form NAME]
  *   oracle --seed S --case N		shows one case
  *   oracle --list			counts how the cases end, per form
  *
  * --engine host runs each case twice on the host: are the cases deterministic?
+ * --engine windows is the translator with user memory in windows (cpu/window.h), with more
+ * runs, for those to fill.
  * --engine translator translates at once and runs each three times, so that the last run
  * goes through what the first has chained and cached.  --form block makes blocks of up to
  * 60 instructions out of the other forms.
@@ -187,7 +189,7 @@ static void list_forms(const struct tally *t)
 static int usage(void)
 {
 	fprintf(stderr, "usage: oracle [--seed S] [--cases N | --seconds T | --case N] "
-		"[--engine soft|translator|lockstep|host] [--form NAME] [--all] [--list] [--verbose]\n");
+		"[--engine soft|translator|windows|lockstep|host] [--form NAME] [--all] [--list] [--verbose]\n");
 	return 2;
 }
 
@@ -231,8 +233,11 @@ static int open_engine(const struct options *o, struct guest **guest)
 	config.translate = true;
 	config.translate_at = 1;
 	config.lockstep = !strcmp(o->engine, "lockstep");
+	config.windows = !strcmp(o->engine, "windows") ? WINDOWS_ALWAYS : WINDOWS_OFF;
 	if (!strcmp(o->engine, "translator") || config.lockstep)
 		return guest_open(guest, &engine_soft, &config, 3);
+	if (config.windows)
+		return guest_open(guest, &engine_soft, &config, 5);
 	fprintf(stderr, "no engine is called %s here\n", o->engine);
 	return -EINVAL;
 }

@@ -19,7 +19,9 @@ try() {
 
 try 100000
 try 100000 --engine translator
+try 50000 --engine windows
 try 5000 --form block
 try 15000 --form block --engine translator
+try 15000 --form block --engine windows
 try 2000 --form block --engine lockstep
 exit "$worst"

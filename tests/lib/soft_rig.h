@@ -115,8 +115,9 @@ static inline struct rig *rig_create_config(const char *model, const struct engi
 	struct rig *r = calloc(1, sizeof(*r));
 	struct err e;
 
-	r->v = aligned_alloc(64, ALIGN_UP(sizeof(*r->v), 64));
-	memset(r->v, 0, sizeof(*r->v));
+	r->v = vcpu_alloc();
+	if (!r->v)
+		abort();
 	log_init(&r->log, LOG_ERROR, stderr);
 	clock_init(&r->clock, true);
 	if (gpa_space_init(&r->space, &e) || gpa_space_add_ram(&r->space, 0, RIG_RAM, &e) ||
@@ -146,7 +147,7 @@ static inline void rig_destroy(struct rig *r)
 	engine_soft.vcpu_remove(r->engine, r->v);
 	engine_soft.destroy(r->engine);
 	vcpu_destroy(r->v);
-	free(r->v);
+	vcpu_free(r->v);
 	gpa_space_destroy(&r->space);
 	clock_destroy(&r->clock);
 	free(r);

@@ -52,6 +52,9 @@ static void tell_translator(const struct dbt_stats *s, counter_fn *tell, void *a
 	tell(arg, "translator: exits, instruction to step", s->exits[REASON_STEP]);
 	tell(arg, "translator: exits, attention", s->exits[REASON_POLL]);
 	tell(arg, "translator: exits, host fault", s->exits[REASON_SIGNAL]);
+	tell(arg, "translator: windows given", s->windows);
+	tell(arg, "translator: window faults", s->window_faults);
+	tell(arg, "translator: window pages mapped on a fault", s->window_fills);
 	tell(arg, "translator: steps", s->steps);
 	tell_stepped(s, tell, arg);
 }

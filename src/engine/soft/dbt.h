@@ -64,6 +64,7 @@ enum dbt_reason {
 struct dbt_stats {
 	uint64_t blocks, bytes, flushes, invalidated;
 	uint64_t chains, lookups, steps, entries;
+	uint64_t windows, window_faults, window_fills;
 	uint64_t exits[DBT_REASONS];
 	uint64_t stepped[INSN_ID_COUNT];	/* of the steps, by instruction */
 };

@@ -314,6 +314,8 @@ bool window_direct(const struct tr *t, const struct mem_operand *m);
 /* dbt_window.c: when windows are used, see there */
 int windows_create(struct dbt *d, enum window_choice choice, struct err *e);
 void windows_destroy(struct dbt *d);
+/* With WINDOWS_ALWAYS: true if the present space had to be given them, and so the mode changed. */
+bool windows_demand(struct dbt *d, struct vcpu *v);
 /* User code ran until something wanted attention. */
 void windows_sample(struct dbt *d, struct vcpu *v);
 /*

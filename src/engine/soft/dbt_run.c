@@ -381,7 +381,7 @@ enum exec_status dbt_run(struct dbt *d, struct vcpu *v, const struct dbt_ref *re
 	bool ran;
 
 	asm volatile("wrgsbase %0" : : "r" (v));
-	if (!runnable(v))
+	if (!runnable(v) || (d->windows && windows_demand(d, v)))
 		return EXEC_OK;
 	dbt_refresh(d, v);
 	while (code && st == EXEC_OK) {

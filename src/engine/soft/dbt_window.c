@@ -74,30 +74,36 @@ static unsigned int current_space(const struct vcpu *v)
 	return i;
 }
 
-static void give(struct dbt_windows *w, struct vcpu *v, struct tlb_space *s)
+static void give(struct dbt *d, struct vcpu *v, struct tlb_space *s)
 {
+	struct dbt_windows *w = d->windows;
+
 	window_give(v, s);
+	d->stats.windows += s != NULL;
 	w->budget = BUDGET_START;
 	w->idle = 0;
 }
 
 /* The owner needed more mappings than they are worth. */
-static void take_away(struct dbt_windows *w, struct vcpu *v, unsigned int space)
+static void take_away(struct dbt *d, struct vcpu *v, unsigned int space)
 {
+	struct dbt_windows *w = d->windows;
 	unsigned int *penalty = &w->space[space].penalty;
 
 	*penalty = *penalty ? MIN(*penalty * 2, PENALTY_MAX) : PENALTY_FIRST;
 	w->space[space].not_before = w->samples + *penalty;
 	w->space[space].hot = 0;
-	give(w, v, NULL);
+	give(d, v, NULL);
 }
 
-static void owner_seen(struct dbt_windows *w, struct vcpu *v, unsigned int space)
+static void owner_seen(struct dbt *d, struct vcpu *v, unsigned int space)
 {
+	struct dbt_windows *w = d->windows;
+
 	w->idle = 0;
 	w->budget = MIN(w->budget + BUDGET_A_SAMPLE, BUDGET_MAX);
 	if (w->budget < 0 && w->choice != WINDOWS_ALWAYS)
-		take_away(w, v, space);
+		take_away(d, v, space);
 }
 
 void windows_sample(struct dbt *d, struct vcpu *v)
@@ -107,23 +113,32 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 	struct tlb_window *window = &v->tlb.window;
 	unsigned int space;
 
-	if (!w || !window->low || v->cpl != 3)
+	if (!window->low || v->cpl != 3)
 		return;
-	if (w->choice == WINDOWS_ALWAYS && window->owner != v->tlb.current)
-		give(w, v, v->tlb.current);
 	if (now - w->sampled < v->tsc_hz / SAMPLES_A_SECOND)
 		return;
 	w->sampled = now;
 	w->samples++;
 	space = current_space(v);
 	if (window->owner == v->tlb.current) {
-		owner_seen(w, v, space);
+		owner_seen(d, v, space);
 		return;
 	}
 	w->idle++;
 	if (++w->space[space].hot >= HOT_SAMPLES && w->samples >= w->space[space].not_before &&
 	    (!window->owner || w->idle >= IDLE_SAMPLES))
-		give(w, v, v->tlb.current);
+		give(d, v, v->tlb.current);
+}
+
+bool windows_demand(struct dbt *d, struct vcpu *v)
+{
+	struct dbt_windows *w = d->windows;
+
+	if (w->choice != WINDOWS_ALWAYS || !v->tlb.window.low || v->cpl != 3 ||
+	    v->tlb.window.owner == v->tlb.current)
+		return false;
+	give(d, v, v->tlb.current);
+	return true;
 }
 
 /* --- sites --- */
@@ -170,9 +185,14 @@ bool windows_fault(struct dbt *d, struct vcpu *v, gpa_t site, bool done)
 	gva_t gva;
 
 	d->windows->budget--;
+	d->stats.window_faults++;
 	if (!window_gva(&v->tlb.window, addr, &gva))
 		return done && site_any(d, site);
-	if (!v->tlb.window.active || window_fill(v, gva))
+	if (!v->tlb.window.active)
 		return false;
+	if (window_fill(v, gva)) {
+		d->stats.window_fills++;
+		return false;
+	}
 	return done && site_wrong(d, site);
 }
