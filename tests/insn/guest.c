@@ -306,7 +306,7 @@ static void load_state(struct guest *g, const struct cpu_image *in)
 	v->cr3 = GPA_TABLES;
 	v->dr[6] = DR6_FIXED;
 	v->halted = false;
-	v->attention = 0;
+	v->attention &= ATTN_ENGINE;	/* the code was changed: see load_code() */
 	fpu_put(v);
 	memset(v->xsave, 0, sizeof(v->xsave));
 	memcpy(v->xsave, in->xsave, XSAVE_MAX);

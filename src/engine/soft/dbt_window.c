@@ -13,7 +13,6 @@
  * constant in the slot; a site that goes on faulting where a window cannot help (devices,
  * pages that hold code) is left to the interpreter.
  */
-#include "cpu/tlb_priv.h"
 #include "engine/soft/dbt_priv.h"
 
 #include <errno.h>

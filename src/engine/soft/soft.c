@@ -405,7 +405,7 @@ static void soft_vcpu_step(struct engine *en, struct vcpu *v)
 
 /* --- vCPUs --- */
 
-static void vcpu_free(struct soft_vcpu *sv)
+static void release_vcpu(struct soft_vcpu *sv)
 {
 	if (sv->dbt) {
 		dbt_vcpu_destroy(sv->dbt, sv->v);
@@ -460,7 +460,7 @@ static void soft_vcpu_remove(struct engine *en, struct vcpu *v)
 	s->vcpu[v->index] = NULL;
 	s->vcpu_count--;
 	v->engine = NULL;
-	vcpu_free(sv);
+	release_vcpu(sv);
 }
 
 static int soft_vcpu_add(struct engine *en, struct vcpu *v, struct err *e)
@@ -481,7 +481,7 @@ static int soft_vcpu_add(struct engine *en, struct vcpu *v, struct err *e)
 	soft_features(sv);
 	rc = vcpu_make(sv, e);
 	if (rc) {
-		vcpu_free(sv);
+		release_vcpu(sv);
 		return rc;
 	}
 	s->vcpu[v->index] = sv;
