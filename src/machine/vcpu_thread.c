@@ -20,6 +20,17 @@
 
 /* --- sleep --- */
 
+static void kick(struct vm_vcpu *c)
+{
+	struct vm *vm = c->vm;
+
+	if (!c->ready)
+		return;
+	pthread_rwlock_rdlock(&vm->engine_lock);
+	vm->config.engine->vcpu_kick(vm->engine, c->vcpu);
+	pthread_rwlock_unlock(&vm->engine_lock);
+}
+
 /*
  * After attention got a bit, on any thread.  The bit was set before we look at 'sleeping';
  * the sleeper sets 'sleeping' before it looks at the bits: one of the two sees the other.
@@ -29,8 +40,7 @@ static void vcpu_wake(void *arg)
 	struct vm_vcpu *c = arg;
 
 	if (!atomic_load(&c->sleeping)) {
-		if (c->ready)
-			c->vm->config.engine->vcpu_kick(c->vm->engine, c->vcpu);
+		kick(c);
 		return;
 	}
 	pthread_mutex_lock(&c->sleep_lock);

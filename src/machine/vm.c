@@ -273,6 +273,7 @@ int vm_create(struct vm **out, const struct vm_config *c, struct err *e)
 	vm->event_work = (struct loop_work){ .run = handle_events, .arg = vm };
 	pthread_mutex_init(&vm->gate_lock, NULL);
 	pthread_cond_init(&vm->gate, NULL);
+	pthread_rwlock_init(&vm->engine_lock, NULL);
 	clock_init(&vm->clock, false);
 	clock_stop(&vm->clock);
 	rc = gpa_space_init(&vm->space, e);
@@ -311,6 +312,7 @@ void vm_destroy(struct vm *vm)
 	gpa_space_destroy(&vm->space);
 	clock_destroy(&vm->clock);
 	acpi_image_free(&vm->acpi);
+	pthread_rwlock_destroy(&vm->engine_lock);
 	pthread_cond_destroy(&vm->gate);
 	pthread_mutex_destroy(&vm->gate_lock);
 	free(vm);

@@ -84,6 +84,13 @@ void vm_reset(struct vm *vm);
 /* Presses the power button. */
 void vm_power_button(struct vm *vm);
 /*
+ * Moves the VM to another engine, also while it runs: on the loop's thread, before vm_run()
+ * or during it.  @c as in vm_config; NULL: all default.  After a failure the VM goes on with
+ * the engine it has.
+ */
+int vm_set_engine(struct vm *vm, const struct engine_ops *ops, const struct engine_config *c,
+		  struct err *e);
+/*
  * Tells @tell what @vm's processors and its engine counted since vm_create(), after vm_run()
  * has returned; a name is constant only during the call.
  */

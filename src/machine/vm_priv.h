@@ -40,7 +40,7 @@ struct vm_vcpu {
 	atomic_bool sleeping;		/* set under (s); see vcpu_wake() */
 };
 
-/* (g) under gate_lock; (l) loop's thread; the rest is constant after vm_create() */
+/* (g) under gate_lock; (e) engine_lock, written with all vCPUs paused; (l) loop's thread; the rest is constant after vm_create() */
 struct vm {
 	struct vm_config config;
 	struct log *log;
@@ -51,7 +51,8 @@ struct vm {
 	struct e820_map map;
 	struct acpi_image acpi;
 	struct char_backend *serial[VM_SERIALS];
-	struct engine *engine;
+	pthread_rwlock_t engine_lock;	/* for those who kick: set_engine.c */
+	struct engine *engine;		/* (e) and config.engine */
 	struct vm_vcpu *vcpus;
 	unsigned int vcpu_count;
 
