@@ -197,7 +197,7 @@ static void emit_slot_stub(struct tr *t, uint8_t *rel32, gva_t target)
 /* The host address of the block's own instruction at @target, or NULL. */
 static void *own_code(const struct tr *t, gva_t target)
 {
-	for (unsigned int k = 0; k < t->n && !t->d->lockstep; k++)
+	for (unsigned int k = 0; k < t->n && !in_lockstep(t->d, t->b->mode); k++)
 		if (t->b->gva + t->b->guest_off[k] == target)
 			return block_entry(t->b, k);
 	return NULL;
