@@ -10,6 +10,8 @@ list() {
 	run libc6-dev the C library's headers
 	run make runs the build
 	run libzydis-dev decodes x86 instructions
+	run libslirp-dev user-mode networking
+	run libseccomp-dev confines helper processes
 	run busybox-static the guest's programs
 	END
 	[ "$1" = run ] || cat <<-END
