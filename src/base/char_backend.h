@@ -36,14 +36,20 @@ struct char_front_ops {
 	size_t (*receive)(void *dev, const uint8_t *buf, size_t len);
 	/* There is room again after a short write(). */
 	void (*writable)(void *dev);
-	/* The other end sent a break condition. */
+	/* The other end sent a break condition.  May be NULL. */
 	void (*line_break)(void *dev);
+	/*
+	 * Somebody is at the other end now, or nobody any more; a backend that never says so
+	 * always has somebody.  May be NULL.
+	 */
+	void (*connected)(void *dev, bool yes);
 };
 
 struct char_backend {
 	const struct char_backend_ops *ops;
 	const struct char_front_ops *front;	/* NULL: nobody listens */
 	void *front_dev;
+	bool nobody;			/* is at the other end at first; see connected() */
 };
 
 static inline void char_attach(struct char_backend *b, const struct char_front_ops *front,

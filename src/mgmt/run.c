@@ -10,6 +10,7 @@
 #include "mgmt/command.h"
 #include "mgmt/escape.h"
 #include "engine/config.h"
+#include "mgmt/run_devices.h"
 #include "mgmt/run_options.h"
 #include "mgmt/run_priv.h"
 #include "mgmt/status.h"
@@ -118,7 +119,7 @@ static void escape_act(void *arg, enum escape_action what)
 		vm_reset(r->vm);
 		break;
 	case ESCAPE_BREAK:
-		if (r->console->front)
+		if (r->console->front && r->console->front->line_break)
 			r->console->front->line_break(r->console->front_dev);
 		break;
 	case ESCAPE_HELP:
@@ -227,7 +228,7 @@ static int start(struct run *r, struct err *e)
 
 	if (make_some_vm(r, e))
 		return STATUS_HOST;
-	if (plan_boot(r, e))
+	if (run_add_consoles(r->vm, &r->options, e) || plan_boot(r, e))
 		return STATUS_USAGE;
 	say_how_it_starts(r);
 	signal(SIGPIPE, SIG_IGN);

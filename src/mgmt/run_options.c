@@ -133,14 +133,14 @@ static int set_engine(void *dest, const char *value, struct err *e)
 
 static int set_translator(void *dest, const char *value, struct err *e)
 {
-	static const char *const names[] = { "off", "on", "auto", "lockstep", "lockstep-user" };
+	static const char *const names[] = { "off", "on", "auto", "lockstep" };
 	const int i = parse_choice("translator", value, names, ARRAY_SIZE(names), e);
 
 	if (i < 0)
 		return i;
-	/* The first three are enum translator_choice's, then come those of enum lockstep_choice. */
-	((struct run_options *)dest)->lockstep = i < 3 ? LOCKSTEP_OFF : LOCKSTEP_ALL + i - 3;
-	((struct run_options *)dest)->translate = i < 3 ? (enum translator_choice)i : TRANSLATOR_ON;
+	/* The first three are enum translator_choice's. */
+	((struct run_options *)dest)->lockstep = i == 3;
+	((struct run_options *)dest)->translate = i == 3 ? TRANSLATOR_ON : (enum translator_choice)i;
 	return 0;
 }
 
@@ -208,6 +208,16 @@ static int set_escape(void *dest, const char *value, struct err *e)
 	return escape_parse_key(&((struct run_options *)dest)->escape_key, value, e);
 }
 
+static int set_console(void *dest, const char *value, struct err *e)
+{
+	struct run_options *o = dest;
+
+	if (o->console_count == RUN_CONSOLES_MAX)
+		return err_set(e, E2BIG, "a VM has at most %d consoles and ports", RUN_CONSOLES_MAX);
+	o->console[o->console_count++] = value;
+	return 0;
+}
+
 static const struct option_def option_defs[] = {
 	{ "kernel", "FILE", "what to boot: a Linux bzImage, a 64-bit vmlinux, an ELF file with a\n"
 	  "PVH note, or a Multiboot 1 kernel", set_kernel },
@@ -218,14 +228,15 @@ static const struct option_def option_defs[] = {
 	  set_memory },
 	{ "cpus", "N", "number of processors, 1 (default) to 64; each is a thread of the host",
 	  set_cpus },
+	{ "console", "WHERE", "a virtio console, or with name=NAME a port of that name, on out=FILE,\n"
+	  "in=FILE (or both), socket=PATH or fd=N; may be given several times", set_console },
 	{ "cpu", "MODEL", "processor: vireo-v1 (default; the same on every host), vireo-v0\n"
 	  "(the least) or host (with every instruction set that this host can run)", set_cpu },
 	{ "engine", "NAME", "auto (default), soft (no help from hardware) or kvm",
 	  set_engine },
 	{ "translator", "CHOICE", "auto, on or off: translate hot 64-bit code instead of only interpreting;\n"
 	  "auto (default) does where this host's processor has what that needs.\n"
-	  "lockstep: do both, compare, stop where they differ (slow);\n"
-	  "lockstep-user: the same for what runs at CPL 3", set_translator },
+	  "lockstep: do both, compare, stop where they differ (slow)", set_translator },
 	{ "windows", "CHOICE", "auto (default), off or always: let the host's page tables do what lookups\n"
 	  "do else, for user programs that run long enough, none, or all", set_windows },
 	{ "code-cache", "SIZE", "memory for decoded and for translated code, each (default 64M)",

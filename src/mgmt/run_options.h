@@ -8,6 +8,9 @@
 #include "base/types.h"
 #include "engine/config.h"
 
+#define RUN_DISKS_MAX		16
+#define RUN_CONSOLES_MAX	31
+
 enum engine_choice { ENGINE_AUTO, ENGINE_SOFT, ENGINE_KVM };
 
 struct run_options {
@@ -19,13 +22,15 @@ struct run_options {
 	unsigned int cpus;
 	enum engine_choice engine;
 	enum translator_choice translate;
-	enum lockstep_choice lockstep;	/* ... compared with the interpreter */
+	bool lockstep;			/* ... compared with the interpreter */
 	uint64_t cache;			/* its code cache in bytes, 0: the default */
 	enum window_choice windows;
 	bool perf_map;
 	bool stats;			/* counters at the end */
 	bool debug_exit;
 	bool no_reboot;
+	const char *console[RUN_CONSOLES_MAX];	/* --console's texts */
+	unsigned int console_count;
 	enum log_level log_level;
 	uint8_t escape_key;
 };

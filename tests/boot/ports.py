@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Named ports of virtio-console: a program's output, errors and status arrive apart, and a
+socket carries both directions; a client that leaves may be followed by another."""
+import os
+import socket
+import subprocess
+import sys
+import time
+
+BUILD = os.environ.get("BUILD", "build")
+WORK = os.path.join(BUILD, "tests", "boot")
+GUEST = """port() { grep -lx $1 /sys/class/virtio-ports/*/name | sed 's,/name,,;s,.*/,/dev/,'; }
+sh -c "seq 1 20000; echo wrong >&2; exit 7" >$(port stdout) 2>$(port stderr)
+echo $? >$(port status)
+exec 3<>$(port talk)
+for i in 1 2; do read line <&3; echo "you said $line" >&3; done
+echo on the console >/dev/hvc0
+sleep 0.5"""
+
+
+def skip(why):
+    print(why)
+    sys.exit(77)
+
+
+def check(ok, name, detail=""):
+    print(f"ok ports/{name}" if ok else f"not ok ports/{name}: {detail!r}", flush=True)
+    return ok
+
+
+def path(name):
+    return os.path.join(WORK, "ports." + name)
+
+
+def content(name):
+    with open(path(name)) as f:
+        return f.read()
+
+
+def prepare():
+    os.makedirs(WORK, exist_ok=True)
+    kernel = subprocess.run(["tools/kernel.sh", "cloud"], stdout=subprocess.PIPE, text=True)
+    if kernel.returncode:
+        skip("no kernel")
+    kernel = kernel.stdout.strip()
+    if not os.path.exists(os.path.join(os.path.dirname(kernel), "virtio_console.ko")):
+        skip("no virtio_console.ko beside the kernel")
+    with open(path("list"), "w") as f:
+        subprocess.run(["tools/modules.sh", kernel], stdout=f, check=True)
+        f.write(f"file /session {path('session')} 755\n")
+    with open(path("session"), "w") as f:
+        f.write(GUEST)
+    subprocess.run(["tools/initramfs.sh", path("cpio"), path("list")], check=True)
+    return kernel
+
+
+def start(kernel):
+    ports = ["out=" + path("stdout") + ",name=stdout", "out=" + path("stderr") + ",name=stderr",
+             "out=" + path("status") + ",name=status", "socket=" + path("talk") + ",name=talk",
+             "out=" + path("console")]
+    argv = [os.path.join(BUILD, "vireo"), "run", "--engine", os.environ.get("ENGINE", "soft"),
+            "--kernel", kernel, "--initrd", path("cpio"), "--memory", "256M",
+            "--cmdline", 'console=ttyS0 panic=-1 run="sh /session"']
+    for p in ports:
+        argv += ["--console", p]
+    with open(path("log"), "w") as log:
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+def talk(line):
+    for _ in range(600):
+        try:
+            s = socket.socket(socket.AF_UNIX)
+            s.settimeout(60)
+            s.connect(path("talk"))
+            break
+        except OSError:
+            time.sleep(0.1)
+    s.sendall(line.encode() + b"\n")
+    got = b""
+    while not got.endswith(b"\n"):
+        piece = s.recv(100)
+        if not piece:
+            break
+        got += piece
+    s.close()
+    return got.decode()
+
+
+def main():
+    vm = start(prepare())
+    try:
+        said = talk("hello")
+        check(said == "you said hello\n", "socket", said)
+        said = talk("again")
+        check(said == "you said again\n", "socket-second-client", said)
+        check((status := vm.wait(100)) == 0, "status", status)
+    except (subprocess.TimeoutExpired, OSError) as e:
+        check(False, "session", str(e) + content("log")[-500:])
+        vm.kill()
+        vm.wait()
+    want = "".join(f"{i}\n" for i in range(1, 20001))
+    check(content("stdout") == want, "stdout", content("stdout")[-50:])
+    check(content("stderr") == "wrong\n", "stderr", content("stderr"))
+    check(content("status") == "7\n", "exit-status", content("status"))
+    check(content("console") == "on the console\n", "console", content("console"))
+    check(not os.path.exists(path("talk")), "socket-removed")
+
+
+main()
