@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Hostile drivers: random registers, rings and buffers, at random times, against each virtio
+ * device.  Nothing may crash, hang, or write outside of guest memory (run it with SAN=1); and
+ * after every session a reset works, and a driver that behaves is served.
+ *
+ * FUZZ_SECONDS and FUZZ_SEED in the environment run it longer and elsewhere; LONG=1 takes a
+ * minute a device.
+ */
+#include "virtio_rig.h"
+#include "fake_char.h"
+
+#include "virtio/console.h"
+#include "virtio/rng.h"
+
+#include <time.h>
+
+#define RINGS		0x10000ULL	/* and 0x4000 a queue: where rings usually are */
+#define QUEUES		6
+#define BUFFERS		0x60000ULL
+#define TABLES		0x50000ULL
+
+struct fuzz {
+	struct bench b;
+	uint64_t seed;
+	const struct target *target;
+	struct fake_char chars[3];
+};
+
+struct target {
+	const char *name;
+	struct virtio_device *(*make)(struct fuzz *f);
+	/* Writes the beginning of a sensible request to @p, so that deeper code is reached. */
+	void (*header)(struct fuzz *f, uint8_t *p);
+	void (*poke)(struct fuzz *f);	/* something the host does meanwhile; may be NULL */
+};
+
+static uint64_t rnd(struct fuzz *f)
+{
+	return rig_random(&f->seed);
+}
+
+static uint64_t below(struct fuzz *f, uint64_t n)
+{
+	return rnd(f) % n;
+}
+
+static uint64_t env(const char *name, uint64_t otherwise)
+{
+	const char *s = getenv(name);
+
+	return s ? strtoull(s, NULL, 0) : otherwise;
+}
+
+/* Small numbers, extremes, powers, anything. */
+static uint64_t value(struct fuzz *f)
+{
+	switch (below(f, 6)) {
+	case 0:
+		return rnd(f);
+	case 1:
+		return -below(f, 16);
+	case 2:
+		return BIT(below(f, 64));
+	case 3:
+		return below(f, 0x10000);
+	default:
+		return below(f, 16);
+	}
+}
+
+static gpa_t address(struct fuzz *f)
+{
+	switch (below(f, 16)) {
+	case 0:
+		return value(f);
+	case 1:
+		return BENCH_RAM - below(f, 4096);
+	case 2:
+		return BENCH_ROM + below(f, 4096);
+	case 3:
+		return BENCH_RAM2 + BENCH_RAM2_SIZE - below(f, 64);
+	case 4:
+		return RINGS + below(f, 0x4000 * QUEUES);	/* rings as buffers */
+	case 5:
+		return BENCH_BARS + below(f, 0x10000);
+	default:
+		return BUFFERS + below(f, 0x80000);
+	}
+}
+
+static uint32_t length(struct fuzz *f)
+{
+	static const uint32_t usual[] = { 0, 1, 8, 12, 16, 20, 512, 4096, 65536 };
+
+	return below(f, 8) ? usual[below(f, ARRAY_SIZE(usual))] : (uint32_t)value(f);
+}
+
+/* --- rings --- */
+
+static uint16_t random_flags(struct fuzz *f, bool packed, bool wrap)
+{
+	uint16_t flags = below(f, 8) ? below(f, 4) : below(f, 8);
+
+	if (!below(f, 64))
+		return rnd(f);
+	return packed ? flags | packed_flags(wrap) : flags;
+}
+
+static void random_desc(struct fuzz *f, gpa_t table, unsigned int i, bool packed, bool wrap,
+			unsigned int entries)
+{
+	struct seg s = { address(f), length(f), 0 };
+	uint16_t flags = random_flags(f, packed, wrap);
+
+	if (flags & D_INDIRECT) {
+		s.addr = TABLES + 16 * below(f, 256);
+		s.len = 16 * below(f, 8);
+		if (!below(f, 8))
+			s.len = value(f);
+	}
+	if (packed)
+		put_packed(&f->b, table, i, &s, flags, below(f, 64));
+	else
+		put_desc(&f->b, table, i, &s, flags, below(f, entries + 1));
+	if (!(flags & D_INDIRECT) && s.len >= 16 && gpa_to_hva(&f->b.rig.space, s.addr, 64) &&
+	    s.addr >= BUFFERS)
+		f->target->header(f, gpa_to_hva(&f->b.rig.space, s.addr, 64));
+}
+
+/* A request as the device expects it: a header to read, a buffer, a byte or so to write. */
+static void decent_chain(struct fuzz *f, struct ring *r)
+{
+	struct seg s[4] = { { BUFFERS + 64 * below(f, 64), 16, 0 } };
+	unsigned int n = 1, out = below(f, 3);
+
+	if (r->size < 4)
+		return;
+	f->target->header(f, mem(&f->b, s[0].addr));
+	while (n < 3)
+		s[n++] = (struct seg){ BUFFERS + below(f, 0x8000), 512 * below(f, 9),
+				       out && n <= out ? 0 : D_WRITE };
+	s[n++] = (struct seg){ BUFFERS + 0x9000 + below(f, 64), 1 + below(f, 4), D_WRITE };
+	ring_add(r, s + below(f, 2), n - 1, below(f, 64));
+}
+
+static void random_ring(struct fuzz *f, struct ring *r)
+{
+	const unsigned int count = below(f, 8);
+
+	for (unsigned int i = 0; i < count; i++) {
+		random_desc(f, r->desc, below(f, r->size), r->packed,
+			    below(f, 8) ? r->avail_wrap : below(f, 2), r->size);
+		random_desc(f, TABLES, below(f, 256), r->packed, r->avail_wrap, 256);
+		if (!r->packed)
+			offer(r, below(f, r->size + 1));
+	}
+	if (!below(f, 32))
+		poke16(&f->b, r->driver + 2, value(f));
+	if (!below(f, 16))
+		poke16(&f->b, r->driver, value(f));
+}
+
+/* --- a session: negotiate somehow, do things, reset --- */
+
+static void random_register(struct fuzz *f)
+{
+	const unsigned int size = 1U << below(f, 4);
+	const uint64_t off = below(f, 4) ? COMMON(below(f, 0x40)) : below(f, 0x4000);
+
+	if (below(f, 3))
+		rd(&f->b, MIN(off, 0x4000 - size), size);
+	else if (off < 0x14 || off > 0x15 || !below(f, 8))
+		wr(&f->b, MIN(off, 0x4000 - size), size, value(f));
+}
+
+/* The BARs back to where they were. */
+static void restore(struct fuzz *f)
+{
+	cfg_wr(&f->b, 0x10, 4, BENCH_BARS);
+	cfg_wr(&f->b, 0x14, 4, 0);
+	cfg_wr(&f->b, 0x18, 4, BENCH_BARS + 0x4000);
+	bench_enable(&f->b);
+}
+
+static void random_config(struct fuzz *f)
+{
+	const unsigned int size = 1U << below(f, 3), off = below(f, 256) & ~(size - 1);
+
+	if (below(f, 2))
+		cfg_rd(&f->b, off, size);
+	else
+		cfg_wr(&f->b, off, size, value(f));
+	if (!below(f, 4))
+		restore(f);
+}
+
+static void act(struct fuzz *f, struct ring *r, unsigned int rings)
+{
+	struct ring *one = &r[below(f, rings)];
+
+	switch (below(f, 16)) {
+	case 0:
+		random_register(f);
+		break;
+	case 1:
+		random_config(f);
+		break;
+	case 2 ... 6:
+		random_ring(f, one);
+		break;
+	case 7 ... 10:
+		decent_chain(f, one);
+		break;
+	case 11:
+		if (f->target->poke)
+			f->target->poke(f);
+		break;
+	case 12:
+		if (!below(f, 4))
+			ring_registers(one);	/* moved while it runs */
+		break;
+	default:
+		wr(&f->b, NOTIFY(one->index), 2, one->index);
+	}
+}
+
+static void session(struct fuzz *f)
+{
+	const bool packed = below(f, 2);
+	const unsigned int queues = rd(&f->b, COMMON(0x12), 2), rings = MIN(queues, QUEUES);
+	uint64_t features = bench_offered(&f->b) & (below(f, 4) ? UINT64_MAX : rnd(f));
+	struct ring r[QUEUES];
+
+	features &= ~BIT(VIRTIO_F_RING_PACKED);
+	if (packed)
+		features |= BIT(VIRTIO_F_RING_PACKED);
+	bench_features(&f->b, features);
+	for (unsigned int i = 0; i < rings; i++)
+		ring_init(&r[i], &f->b, i, packed, below(f, 8) ? 1U << below(f, 7) : 1 + below(f, 79));
+	set_status(&f->b, 15);
+	for (unsigned int n = below(f, 200); n; n--)
+		act(f, r, rings);
+	if (below(f, 2))
+		bench_sync(&f->b);
+	if (!below(f, 8))
+		f->b.pci->ops->reset(f->b.pci);
+	restore(f);
+	bench_reset(&f->b);
+}
+
+/* After all that: queue 0 still takes a buffer that a driver offers. */
+static void still_works(struct fuzz *f)
+{
+	struct ring r;
+
+	bench_features(&f->b, 0);
+	ring_init(&r, &f->b, 0, false, 8);
+	bench_driver_ok(&f->b);
+	assert_int_equal(status(&f->b), 15);
+	bench_reset(&f->b);
+}
+
+static void run(const struct target *t)
+{
+	const uint64_t seconds = env("FUZZ_SECONDS", getenv("LONG") ? 60 : 2);
+	const uint64_t seed = env("FUZZ_SEED", 0x9e3779b97f4a7c15);
+	const time_t end = time(NULL) + seconds;
+	struct fuzz *f = calloc(1, sizeof(*f));
+	unsigned long sessions = 0;
+
+	assert_non_null(f);
+	do {
+		memset(f, 0, sizeof(*f));
+		f->seed = seed + sessions;
+		f->target = t;
+		bench_init(&f->b);
+		bench_plug(&f->b, t->make(f));
+		for (unsigned int i = 0; i < 50 && time(NULL) < end; i++, sessions++)
+			session(f);
+		still_works(f);
+		bench_done(&f->b);
+	} while (time(NULL) < end);
+	print_message("# %s: %lu sessions\n", t->name, sessions);
+	free(f);
+}
+
+/* --- the devices --- */
+
+static struct virtio_device *make_rng(struct fuzz *f)
+{
+	struct virtio_device *d;
+
+	assert_int_equal(virtio_rng_create(&d, &f->b.rig.space, NULL, NULL), 0);
+	return d;
+}
+
+static void no_header(struct fuzz *f, uint8_t *p)
+{
+	(void)f;
+	(void)p;
+}
+
+static struct virtio_device *make_console(struct fuzz *f)
+{
+	struct virtio_console_port port[3] = { { .name = "first" }, { .name = "second" } };
+	struct virtio_device *d;
+
+	for (unsigned int i = 0; i < 3; i++) {
+		fake_char_init(&f->chars[i]);
+		port[i].backend = &f->chars[i].backend;
+	}
+	assert_int_equal(virtio_console_create(&d, &f->b.rig.space, NULL, port, 3, NULL), 0);
+	return d;
+}
+
+static void console_header(struct fuzz *f, uint8_t *p)
+{
+	uint32_t id = below(f, 4);
+	uint16_t event = below(f, 9), on = below(f, 2);
+
+	memcpy(p, &id, 4);
+	memcpy(p + 4, &event, 2);
+	memcpy(p + 6, &on, 2);
+}
+
+/* The host's side: input, room, somebody who comes or goes.  The test's fake has no lock. */
+static void console_poke(struct fuzz *f)
+{
+	struct char_backend *b = &f->chars[below(f, 3)].backend;
+	uint8_t text[300] = "typed";
+
+	switch (below(f, 3)) {
+	case 0:
+		b->front->receive(b->front_dev, text, below(f, sizeof(text)));
+		break;
+	case 1:
+		bench_sync(&f->b);
+		container_of(b, struct fake_char, backend)->room = below(f, 5000);
+		container_of(b, struct fake_char, backend)->out_len = 0;
+		b->front->writable(b->front_dev);
+		break;
+	default:
+		b->front->connected(b->front_dev, below(f, 2));
+	}
+}
+
+static void test_rng(void **state)
+{
+	(void)state;
+	run(&(struct target){ "virtio-rng", make_rng, no_header, NULL });
+}
+
+static void test_console(void **state)
+{
+	(void)state;
+	run(&(struct target){ "virtio-console", make_console, console_header, console_poke });
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_rng),
+		cmocka_unit_test(test_console),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
