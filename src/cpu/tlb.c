@@ -345,10 +345,11 @@ void tlb_select_view(struct vcpu *v)
 
 /* --- life --- */
 
-/* How many spaces of 3 TiB each of @cpus may have, half a TiB of other tables apart. */
+/* How many spaces of 3 TiB each of @cpus may have, a TiB of other tables and windows apart. */
 static unsigned int spaces_that_fit(unsigned int cpus)
 {
-	unsigned int tib = HOST_TIB / cpus, spaces = tib ? (tib - 1) / 3 : 0;
+	unsigned int tib = HOST_TIB / cpus, others = 1 + (cpus <= WINDOW_CPUS ? WINDOW_TIB : 0);
+	unsigned int spaces = tib > others ? (tib - others) / 3 : 0;
 
 	return MIN(MAX(spaces, 1U), (unsigned int)TLB_SPACES);
 }

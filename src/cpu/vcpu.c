@@ -13,6 +13,7 @@
 #include "cpu/mmu.h"
 
 #include <assert.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 #define ATTR_CODE	(SEG_P | SEG_S | SEG_CODE | SEG_W | SEG_A)	/* readable */
@@ -28,6 +29,7 @@ static const struct segment reset_ldtr = { .attr = ATTR_LDT, .limit = 0xffff };
 static const struct segment reset_tr = { .attr = ATTR_TSS, .limit = 0xffff };
 static const struct table_reg reset_table = { .limit = 0xffff };
 
+#define PAUSES		512	/* some 10 to 40 us of spinning */
 #define RESET_RIP	0xfff0
 #define RESET_CR0	(CR0_CD | CR0_NW | CR0_ET)
 /* Fast strings; branch trace and event sampling are unavailable. */
@@ -105,6 +107,7 @@ int vcpu_init(struct vcpu *v, struct err *e)
 	assert(((uintptr_t)v & 63) == 0);
 	if (!v->tsc_hz)
 		v->tsc_hz = v->model->tsc_khz * 1000ULL;
+	v->pauses = PAUSES;
 	fpu_init(v);
 	rc = tlb_init(v, e);
 	if (rc)
@@ -126,6 +129,15 @@ void vcpu_attention(struct vcpu *v, uint32_t bits)
 	atomic_store(&v->calm, 0);
 	if (v->wake)
 		v->wake(v->wake_arg);
+}
+
+void vcpu_pause(struct vcpu *v)
+{
+	if (--v->pauses)
+		return;
+	v->pauses = PAUSES;
+	if (v->model->cpus > 1)
+		sched_yield();
 }
 
 static void set_attention(struct vcpu *v, uint32_t bit, bool on)

@@ -133,6 +133,7 @@ struct vcpu {
 	uint64_t rflags;	/* all of them; arithmetic flags are always up to date here */
 	_Atomic uint32_t attention;	/* ATTN_* */
 	_Atomic uint64_t calm;	/* 0 after another thread set attention: see vcpu_attention */
+	uint64_t pauses;	/* PAUSEs until vcpu_pause() gives the host's core away; not 0 */
 	uint8_t cpl;
 	uint8_t code_size;	/* enum code_size of CS and EFER.LMA */
 	uint8_t stack_size;	/* 2, 4 or 8: width of the stack pointer (SS.B) */
@@ -209,6 +210,9 @@ void vcpu_reset(struct vcpu *v, bool init);
  * engine may poll instead: it sets calm to 1 first and looks at attention after that.
  */
 void vcpu_attention(struct vcpu *v, uint32_t bits);
+
+/* PAUSE: who spins for long may be waiting for a vCPU that waits for this core. */
+void vcpu_pause(struct vcpu *v);
 
 /*
  * To be called when RFLAGS.IF became 1 or a shadow ended: makes the engine look at

@@ -6,6 +6,7 @@
  */
 #include "cpu/window.h"
 
+#include "cpu/cpuid.h"
 #include "cpu/mmu.h"
 #include "cpu/tlb_priv.h"
 
@@ -126,7 +127,7 @@ void window_init(struct vcpu *v)
 	struct tlb_window *w = &v->tlb.window;
 	bool ok;
 
-	if (!v->has_slots || !reserve_low(w))
+	if (!v->has_slots || v->model->cpus > WINDOW_CPUS || !reserve_low(w))
 		return;
 	ok = reserve_high(w);
 	w->used = tlb_reserve(BIT(REGION_BITS), PROT_READ | PROT_WRITE);

@@ -31,6 +31,8 @@ struct tlb_space;
 #define WINDOW_SLOT_BITS	30	/* of an address within a slot */
 #define WINDOW_GUARD		BIT(32)	/* around each window, never mapped */
 #define WINDOW_LOW_END		BIT(39)
+#define WINDOW_TIB		5	/* of our address space, about ... */
+#define WINDOW_CPUS		6	/* ... and so with more vCPUs there are none */
 
 struct tlb_window {
 	uint64_t low, high;	/* host address - guest address; both 0: there are none */

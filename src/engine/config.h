@@ -16,13 +16,16 @@ struct kvm_sys;
  */
 enum window_choice { WINDOWS_AUTO, WINDOWS_OFF, WINDOWS_ALWAYS };
 
+/* What is run by interpreter and translator both, and compared: all 64-bit code, or CPL 3's. */
+enum lockstep_choice { LOCKSTEP_OFF, LOCKSTEP_ALL, LOCKSTEP_USER };
+
 struct engine_config {
 	uint64_t cache_bytes;		/* code cache, 0: the default (64 MiB) */
 	enum translator_choice translate; /* soft: translate hot code? */
 	unsigned int translate_at;	/* ... for blocks that ran so often, 0: the default (16) */
 	enum window_choice windows;	/* soft: user memory through the host's page tables? */
 	bool perf_map;			/* soft: name translated code in /tmp/perf-PID.map */
-	bool lockstep;			/* soft: compare interpreter and translator */
+	enum lockstep_choice lockstep;	/* soft: compare interpreter and translator */
 	const char *kvm_device;		/* kvm: NULL: /dev/kvm */
 	const struct kvm_sys *kvm_sys;	/* kvm: another way to the kernel (engine/kvm/sys.h), or NULL */
 	bool dirty_ring;		/* kvm: watch writes with rings instead of bitmaps */

@@ -133,14 +133,14 @@ static int set_engine(void *dest, const char *value, struct err *e)
 
 static int set_translator(void *dest, const char *value, struct err *e)
 {
-	static const char *const names[] = { "off", "on", "auto", "lockstep" };
+	static const char *const names[] = { "off", "on", "auto", "lockstep", "lockstep-user" };
 	const int i = parse_choice("translator", value, names, ARRAY_SIZE(names), e);
 
 	if (i < 0)
 		return i;
-	/* The first three are enum translator_choice's. */
-	((struct run_options *)dest)->lockstep = i == 3;
-	((struct run_options *)dest)->translate = i == 3 ? TRANSLATOR_ON : (enum translator_choice)i;
+	/* The first three are enum translator_choice's, then come those of enum lockstep_choice. */
+	((struct run_options *)dest)->lockstep = i < 3 ? LOCKSTEP_OFF : LOCKSTEP_ALL + i - 3;
+	((struct run_options *)dest)->translate = i < 3 ? (enum translator_choice)i : TRANSLATOR_ON;
 	return 0;
 }
 
@@ -236,7 +236,8 @@ static const struct option_def option_defs[] = {
 	  set_engine },
 	{ "translator", "CHOICE", "auto, on or off: translate hot 64-bit code instead of only interpreting;\n"
 	  "auto (default) does where this host's processor has what that needs.\n"
-	  "lockstep: do both, compare, stop where they differ (slow)", set_translator },
+	  "lockstep: do both, compare, stop where they differ (slow);\n"
+	  "lockstep-user: the same for what runs at CPL 3", set_translator },
 	{ "windows", "CHOICE", "auto (default), off or always: let the host's page tables do what lookups\n"
 	  "do else, for user programs that run long enough, none, or all", set_windows },
 	{ "code-cache", "SIZE", "memory for decoded and for translated code, each (default 64M)",

@@ -22,7 +22,7 @@ struct run_options {
 	unsigned int cpus;
 	enum engine_choice engine;
 	enum translator_choice translate;
-	bool lockstep;			/* ... compared with the interpreter */
+	enum lockstep_choice lockstep;	/* ... compared with the interpreter */
 	uint64_t cache;			/* its code cache in bytes, 0: the default */
 	enum window_choice windows;
 	bool perf_map;

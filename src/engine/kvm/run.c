@@ -47,7 +47,6 @@ static enum kvm_next enter_failed(struct kvm_cpu *c)
 {
 	switch (errno) {
 	case EINTR:
-	case EAGAIN:
 		return NEXT_RUN;
 	case EFAULT:
 		kvm_report(c, "KVM cannot reach guest memory: the host is out of memory or of huge pages");

@@ -38,6 +38,13 @@ static void tell_stepped(const struct dbt_stats *s, counter_fn *tell, void *arg)
 	}
 }
 
+static void tell_lockstep(const struct dbt_stats *s, counter_fn *tell, void *arg)
+{
+	tell(arg, "lockstep: instructions compared", s->compared);
+	tell(arg, "lockstep: runs compared", s->compared_runs);
+	tell(arg, "lockstep: runs that went too far to compare", s->beyond);
+}
+
 static void tell_translator(const struct dbt_stats *s, counter_fn *tell, void *arg)
 {
 	tell(arg, "translator: blocks translated", s->blocks);
@@ -61,12 +68,14 @@ static void tell_translator(const struct dbt_stats *s, counter_fn *tell, void *a
 
 void soft_counters(struct engine *en, const struct vcpu *v, counter_fn *tell, void *arg)
 {
+	const struct soft *s = (const struct soft *)en;
 	const struct soft_vcpu *sv = v->engine;
 
-	(void)en;
 	tell(arg, "instructions interpreted", v->stats.insns);
 	tell(arg, "blocks decoded", v->stats.blocks_decoded);
 	tell(arg, "blocks invalidated", v->stats.blocks_invalidated);
 	if (sv->dbt)
 		tell_translator(dbt_get_stats(sv->dbt), tell, arg);
+	if (sv->dbt && s->config.lockstep)
+		tell_lockstep(dbt_get_stats(sv->dbt), tell, arg);
 }

@@ -23,7 +23,7 @@ struct trap_region;
 struct dbt_config {
 	uint64_t cache_bytes;
 	FILE *perf_map;			/* write the names of translations there; NULL: not */
-	bool lockstep;			/* compare with the interpreter */
+	enum lockstep_choice lockstep;	/* compare with the interpreter? */
 	enum window_choice windows;
 	/* Interprets the one instruction at v->rip, delivering its fault if it has one. */
 	enum exec_status (*step)(void *arg, struct vcpu *v);
@@ -67,6 +67,8 @@ struct dbt_stats {
 	uint64_t windows, window_faults, window_fills;
 	uint64_t exits[DBT_REASONS];
 	uint64_t stepped[INSN_ID_COUNT];	/* of the steps, by instruction */
+	/* Lockstep: instructions and entries compared; entries that went further than that. */
+	uint64_t compared, compared_runs, beyond;
 };
 
 /* A remembered translation; dbt_valid tells whether it may be used. */
@@ -117,9 +119,6 @@ void dbt_flush(struct dbt *d);
 
 /* dbt_config.step ran instruction @i, or tried to. */
 void dbt_count_step(struct dbt *d, const struct insn *i);
-
-/* Instructions whose outcome was compared in lockstep. */
-uint64_t lockstep_compared(const struct dbt *d);
 
 const struct dbt_stats *dbt_get_stats(const struct dbt *d);
 

@@ -149,6 +149,20 @@ static void emit_poll(struct tr *t)
 	emit_near_step(t, e_jrcxz(&t->e));
 }
 
+/* PAUSE, counted: see vcpu_pause(). */
+static void emit_pause(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	t->known.held[0] = NO_REG;
+	e8(e, 0xf3);
+	e8(e, 0x90);
+	e_load(e, H_TMP, GS(pauses));
+	e_lea(e, H_TMP, AT_DISP(H_TMP, -1));
+	emit_near_step(t, e_jrcxz(e));
+	e_store(e, GS(pauses), H_TMP);
+}
+
 static bool same_page(const struct tr *t, gva_t target)
 {
 	return target >> GUEST_PAGE_SHIFT == t->b->gva >> GUEST_PAGE_SHIFT;
@@ -197,7 +211,7 @@ static void emit_slot_stub(struct tr *t, uint8_t *rel32, gva_t target)
 /* The host address of the block's own instruction at @target, or NULL. */
 static void *own_code(const struct tr *t, gva_t target)
 {
-	for (unsigned int k = 0; k < t->n && !t->d->lockstep; k++)
+	for (unsigned int k = 0; k < t->n && !in_lockstep(t->d, t->b->mode); k++)
 		if (t->b->gva + t->b->guest_off[k] == target)
 			return block_entry(t->b, k);
 	return NULL;
@@ -451,6 +465,9 @@ bool emit_flow(struct tr *t, const struct insn *i, bool *ends)
 		return emit_jrcxz_insn(t, i);
 	case INSN_ID_LOOP:
 		return emit_loop(t, i);
+	case INSN_ID_PAUSE:
+		emit_pause(t);
+		return true;
 	case INSN_ID_JB: case INSN_ID_JBE: case INSN_ID_JL: case INSN_ID_JLE:
 	case INSN_ID_JNB: case INSN_ID_JNBE: case INSN_ID_JNL: case INSN_ID_JNLE:
 	case INSN_ID_JNO: case INSN_ID_JNP: case INSN_ID_JNS: case INSN_ID_JNZ:

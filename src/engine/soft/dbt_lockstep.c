@@ -5,11 +5,14 @@
  * translated code runs, and where it leaves, its state and memory must be what the
  * interpreter had at that instruction.
  *
- * Nothing is chained or cached meanwhile and jumps within a block leave it, so translated
- * code runs forward through one block and each address comes up once.  The interpreter
- * stops where it could not be undone: at sensitive instructions, at implicit operands other
- * than the stack's, at what is not plain RAM, at code pages and at faults.  Translated code
- * that goes beyond is not compared; counted in struct lockstep.
+ * Such code is neither chained nor in the jump cache, and jumps within a block leave it, so it
+ * runs forward through one block and each address comes up once.  The interpreter stops
+ * where it could not be undone: at sensitive instructions, at implicit operands other than
+ * the stack's, at what is not plain RAM, at code pages and at faults.  Translated code that
+ * goes beyond is not compared; stats.beyond counts.
+ *
+ * After a difference the same translated code is run again from the states noted before
+ * later and later instructions: the last one from which it goes wrong is named.
  *
  * Not compared: x87 instruction and data pointers, AVX-512 state.
  */
@@ -27,10 +30,12 @@
 #define FPU_MXCSR	24	/* in the XSAVE area */
 #define FPU_START	32	/* from ST0 ... */
 #define FPU_END		416	/* ... to XMM15 */
+#define AVX_START	576	/* the upper halves of YMM0 to YMM15 */
+#define AVX_END		832
 
 struct note {			/* before an instruction */
 	uint64_t gpr[16], rip, rflags;
-	uint8_t fpu[FPU_END];
+	uint8_t fpu[AVX_END];
 	uint8_t *at[2];		/* where it stores, in one page each; NULL: it does not */
 	unsigned int size[2];
 	uint8_t before[STORE_MAX], after[STORE_MAX];
@@ -40,8 +45,8 @@ struct lockstep {
 	struct note note[TBLOCK_INSNS + 1];
 	unsigned int count;	/* instructions noted; note[count] is the end */
 	bool whole;		/* up to where control leaves the block */
+	bool quiet;		/* looking for the instruction: differences are known */
 	uint8_t xsave[XSAVE_AREA_SIZE];
-	uint64_t compared, beyond;
 };
 
 struct lockstep *lockstep_create(void)
@@ -56,7 +61,7 @@ static void note_state(struct vcpu *v, struct note *n)
 	memcpy(n->gpr, v->gpr, sizeof(n->gpr));
 	n->rip = v->rip;
 	n->rflags = v->rflags;
-	memcpy(n->fpu, v->xsave, FPU_END);
+	memcpy(n->fpu, v->xsave, AVX_END);
 	n->at[0] = n->at[1] = NULL;
 	n->size[0] = n->size[1] = 0;
 }
@@ -186,8 +191,8 @@ static void put_back(struct vcpu *v, struct lockstep *l)
 	memcpy(v->xsave, l->xsave, sizeof(l->xsave));
 }
 
-/* The interpreter's turn, from @code of @b on. */
-void lockstep_before(struct dbt *d, struct vcpu *v, const struct tblock *b, gva_t rip)
+/* The interpreter's turn, from @rip in @b on. */
+static void lockstep_before(struct dbt *d, struct vcpu *v, const struct tblock *b, gva_t rip)
 {
 	struct lockstep *l = d->lockstep;
 	uint32_t generation = d->generation;
@@ -219,37 +224,55 @@ void lockstep_before(struct dbt *d, struct vcpu *v, const struct tblock *b, gva_
 	put_back(v, l);
 }
 
-static int differ(struct vcpu *v, const struct note *n, const char *what, uint64_t interpreter,
-		  uint64_t translator)
+static int lockstep_differ(struct vcpu *v, const struct lockstep *l, const struct note *n,
+			   const char *what, uint64_t interpreter, uint64_t translator)
 {
-	log_error(v->log, "lockstep: %s before %llx is %llx interpreted, %llx translated", what,
-		  (unsigned long long)n->rip, (unsigned long long)interpreter,
-		  (unsigned long long)translator);
+	if (!l->quiet)
+		log_error(v->log, "lockstep: %s before %llx is %llx interpreted, %llx translated",
+			  what, (unsigned long long)n->rip, (unsigned long long)interpreter,
+			  (unsigned long long)translator);
 	return 1;
 }
 
-static int compare_state(struct vcpu *v, const struct note *n, bool begun)
+/* SIMD and x87 registers, eight bytes at a time. */
+static int compare_fpu(struct vcpu *v, const struct lockstep *l, const struct note *n, bool begun)
 {
-	static const char *const names[] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-		"r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15" };
 	uint32_t mxcsr, wanted;
+	uint64_t mine, other;
 	int bad = 0;
 
-	for (unsigned int r = 0; r < 16; r++)
-		if (v->gpr[r] != n->gpr[r])
-			bad += differ(v, n, names[r], n->gpr[r], v->gpr[r]);
-	if (v->rflags != n->rflags)
-		bad += differ(v, n, "rflags", n->rflags, v->rflags);
 	fpu_put(v);
 	/* The flags that an instruction about to fault has set: it faults again, interpreted. */
 	memcpy(&mxcsr, v->xsave + FPU_MXCSR, 4);
 	memcpy(&wanted, n->fpu + FPU_MXCSR, 4);
 	if ((mxcsr ^ wanted) & ~(begun ? MXCSR_FLAGS : 0))
-		bad += differ(v, n, "mxcsr", wanted, mxcsr);
-	for (unsigned int k = FPU_START; k < FPU_END; k += 8)
-		if (memcmp(v->xsave + k, n->fpu + k, 8))
-			bad += differ(v, n, "SIMD state at XSAVE offset", k, k);
+		bad += lockstep_differ(v, l, n, "mxcsr", wanted, mxcsr);
+	for (unsigned int k = FPU_START; k < AVX_END; k += 8) {
+		if (k == FPU_END && !(v->fpu_mask & XCR0_AVX))
+			break;
+		if (k == FPU_END)
+			k = AVX_START;
+		memcpy(&mine, n->fpu + k, 8);
+		memcpy(&other, v->xsave + k, 8);
+		if (mine != other)
+			bad += lockstep_differ(v, l, n, k < AVX_START ? "an ST or XMM register" :
+					       "the upper half of a YMM register", mine, other);
+	}
 	return bad;
+}
+
+static int compare_state(struct vcpu *v, const struct lockstep *l, const struct note *n, bool begun)
+{
+	static const char *const names[] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+		"r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15" };
+	int bad = 0;
+
+	for (unsigned int r = 0; r < 16; r++)
+		if (v->gpr[r] != n->gpr[r])
+			bad += lockstep_differ(v, l, n, names[r], n->gpr[r], v->gpr[r]);
+	if (v->rflags != n->rflags)
+		bad += lockstep_differ(v, l, n, "rflags", n->rflags, v->rflags);
+	return bad + compare_fpu(v, l, n, begun);
 }
 
 /* Memory as translated code has left it before note @end. */
@@ -272,41 +295,188 @@ static int compare_memory(struct vcpu *v, const struct lockstep *l, unsigned int
 			}
 		for (unsigned int w = 0; last && w < 2 && n->at[w]; w++)
 			if (memcmp(n->at[w], n->after + (w ? n->size[0] : 0), n->size[w]))
-				bad += differ(v, n, "memory stored to", n->after[w ? n->size[0] : 0],
-					      n->at[w][0]);
+				bad += lockstep_differ(v, l, n, "memory stored to",
+						       n->after[w ? n->size[0] : 0], n->at[w][0]);
 	}
 	return bad;
 }
 
 /*
  * Translated code has left before the instruction at @rip; @begun: not by a jump, which
- * may go back to where it started.  True: both agree, as far as can be told.
+ * may go back to where it started.  The number of the note that its state should be, or
+ * more than l->count: there is none, which is wrong if l->whole.
  */
-bool lockstep_after(struct dbt *d, struct vcpu *v, gva_t rip, bool begun)
+static unsigned int note_of(const struct lockstep *l, gva_t rip, bool begun)
 {
-	struct lockstep *l = d->lockstep;
 	unsigned int k = begun ? 0 : l->count + !l->whole;
 
 	for (; k <= l->count && l->note[k].rip != rip; k++)
 		;
-	if (k > l->count) {
-		l->beyond++;
-		if (!l->whole)
-			return true;
-		differ(v, &l->note[l->count], "rip", l->note[l->count].rip, rip);
-	} else {
-		l->compared += k;
-		if (!(compare_state(v, &l->note[k], begun) | compare_memory(v, l, k)))
-			return true;
-	}
-	log_error(v->log, "lockstep: in the code from %llx on, left at %llx after %u instructions",
-		  (unsigned long long)l->note[0].rip, (unsigned long long)rip, k);
-	err_set(&v->err, EIO, "interpreter and translator differ in the code at 0x%llx",
-		(unsigned long long)l->note[0].rip);
-	return false;
+	return k;
 }
 
-uint64_t lockstep_compared(const struct dbt *d)
+/* True: both agree, as far as can be told. */
+static bool compare_end(struct vcpu *v, const struct lockstep *l, gva_t rip, bool begun)
 {
-	return d->lockstep ? d->lockstep->compared : 0;
+	unsigned int k = note_of(l, rip, begun);
+
+	if (k > l->count) {
+		if (l->whole)
+			lockstep_differ(v, l, &l->note[l->count], "rip", l->note[l->count].rip, rip);
+		return !l->whole;
+	}
+	return !(compare_state(v, l, &l->note[k], begun) | compare_memory(v, l, k));
+}
+
+/* The guest address that translated code has left before. */
+static gva_t lockstep_left(struct dbt *d, struct vcpu *v, bool *begun)
+{
+	const struct dbt_hot *hot = dbt_hot(v);
+	const struct tblock *b;
+
+	*begun = false;
+	switch ((enum dbt_reason)hot->reason) {
+	case REASON_CHAIN:
+		return d->slots[hot->arg].target;
+	case REASON_STEP:
+		*begun = true;
+		b = d->blocks[hot->arg >> 8];
+		return b->gva + b->guest_off[hot->arg & 0xff];
+	case REASON_SIGNAL:
+		*begun = true;
+		b = dbt_block_at(d, (const void *)hot->fault_pc);
+		return b->gva + b->guest_off[dbt_insn_at(b, (const uint8_t *)hot->fault_pc)];
+	default:
+		return hot->target;
+	}
+}
+
+/* The translator's turn. */
+static bool lockstep_agrees(struct dbt *d, struct vcpu *v, void *code, bool *begun, gva_t *left)
+{
+	dbt_empty_private_stack(d, v);
+	dbt_enter_once(d, v, code);
+	*left = lockstep_left(d, v, begun);
+	return compare_end(v, d->lockstep, *left, *begun);
+}
+
+/* Where @b is entered for the instruction at @rip, or NULL. */
+static void *lockstep_entry(const struct tblock *b, gva_t rip)
+{
+	for (unsigned int n = 0; n < b->count; n++)
+		if (b->gva + b->guest_off[n] == rip)
+			return block_entry(b, n);
+	return NULL;
+}
+
+/* State and memory as the interpreter had them before note @k. */
+static void lockstep_restore(struct vcpu *v, struct lockstep *l, unsigned int k)
+{
+	const struct note *n = &l->note[k];
+
+	put_back(v, l);
+	for (unsigned int j = 0; j < k; j++)
+		for (unsigned int w = 0; w < 2 && l->note[j].at[w]; w++)
+			memcpy(l->note[j].at[w], l->note[j].after + (w ? l->note[j].size[0] : 0),
+			       l->note[j].size[w]);
+	memcpy(v->gpr, n->gpr, sizeof(v->gpr));
+	v->rip = n->rip;
+	v->rflags = n->rflags;
+	memcpy(v->xsave, n->fpu, FPU_END);
+	memcpy(v->xsave + AVX_START, n->fpu + AVX_START, AVX_END - AVX_START);
+}
+
+/*
+ * The notes between which the first wrong instruction is: from the last one at which the
+ * block can be entered and goes wrong, to the next one at which it can be entered.
+ */
+static void lockstep_blame(struct dbt *d, struct vcpu *v, const struct tblock *b,
+			   unsigned int *from, unsigned int *to)
+{
+	struct lockstep *l = d->lockstep;
+	unsigned int next = MAX(l->count, 1U);
+	gva_t left;
+	bool begun;
+
+	*from = 0;
+	*to = next;
+	for (unsigned int k = l->count; k-- > 0; ) {
+		void *code = lockstep_entry(b, l->note[k].rip);
+
+		if (!code)
+			continue;
+		lockstep_restore(v, l, k);
+		if (!lockstep_agrees(d, v, code, &begun, &left)) {
+			*from = k;
+			*to = next;
+			break;
+		}
+		next = k;
+	}
+	put_back(v, l);
+}
+
+/* The mnemonic of the instruction noted in @n. */
+static const char *lockstep_name(struct dbt *d, struct vcpu *v, const struct tblock *b,
+				 const struct note *n)
+{
+	struct insn i;
+
+	v->rip = n->rip;
+	return insn_of(d, v, b, &i) && i.info->name ? i.info->name : "an unknown instruction";
+}
+
+static void lockstep_report(struct dbt *d, struct vcpu *v, const struct tblock *b, gva_t left)
+{
+	struct lockstep *l = d->lockstep;
+	unsigned int from, to;
+	char more[64] = "";
+
+	l->quiet = true;
+	lockstep_blame(d, v, b, &from, &to);
+	if (to > from + 1)
+		snprintf(more, sizeof(more), ", or one of the %u that share code with it", to - from - 1);
+	log_error(v->log, "lockstep: in the code from %llx on, left at %llx",
+		  (unsigned long long)l->note[0].rip, (unsigned long long)left);
+	err_set(&v->err, EIO, "interpreter and translator differ in the instruction at 0x%llx (%s)%s",
+		(unsigned long long)l->note[from].rip,
+		lockstep_name(d, v, b, &l->note[from]), more);
+	v->rip = l->note[0].rip;
+}
+
+/* Where in the guest host address @code of @b is an entry for. */
+static gva_t lockstep_start(const struct tblock *b, const void *code)
+{
+	unsigned int n = 0;
+
+	while (n < b->count && block_entry(b, n) != code)
+		n++;
+	return b->gva + b->guest_off[n];
+}
+
+enum exec_status lockstep_run(struct dbt *d, struct vcpu *v, void *code, bool *ran)
+{
+	struct tblock *b = dbt_block_at(d, code);
+	struct lockstep *l = d->lockstep;
+	uint32_t generation = d->generation;
+	unsigned int k;
+	bool begun;
+	gva_t left;
+
+	lockstep_before(d, v, b, lockstep_start(b, code));
+	*ran = d->generation == generation;	/* choosing handlers may empty the caches */
+	if (!*ran)
+		return EXEC_OK;
+	if (!lockstep_agrees(d, v, code, &begun, &left)) {
+		lockstep_report(d, v, b, left);
+		return EXEC_EXIT;
+	}
+	k = note_of(l, left, begun);
+	if (k > l->count) {
+		d->stats.beyond++;
+	} else {
+		d->stats.compared += k;
+		d->stats.compared_runs++;
+	}
+	return EXEC_OK;
 }

@@ -388,13 +388,26 @@ void dbt_unlink_far(struct dbt *d);
 void dbt_link(struct slot *s, struct tblock *to, ptrdiff_t to_exec);
 uint32_t dbt_mode(const struct vcpu *v);
 
-/* dbt_run.c: ids and jump cache for the present address space and mode */
+/* dbt_run.c: enters at @code once; the reason for which it left is in dbt_hot(v). */
+void dbt_enter_once(struct dbt *d, struct vcpu *v, void *code);
+/* The instruction of @b whose code, hot or cold, @pc is in. */
+unsigned int dbt_insn_at(const struct tblock *b, const uint8_t *pc);
+/* Ids and jump cache for the present address space and mode */
 void dbt_refresh(struct dbt *d, struct vcpu *v);
 
 /* dbt_lockstep.c */
 struct lockstep *lockstep_create(void);
-void lockstep_before(struct dbt *d, struct vcpu *v, const struct tblock *b, gva_t rip);
-bool lockstep_after(struct dbt *d, struct vcpu *v, gva_t rip, bool begun);
+/*
+ * Runs @code both ways; EXEC_EXIT: they differ, v->err says where.  *ran: translated code ran,
+ * and left for a reason.
+ */
+enum exec_status lockstep_run(struct dbt *d, struct vcpu *v, void *code, bool *ran);
+
+/* Is code of this mode compared? */
+static inline bool in_lockstep(const struct dbt *d, uint32_t mode)
+{
+	return d->lockstep && (d->cfg.lockstep == LOCKSTEP_ALL || mode & MODE_USER);
+}
 
 /* dbt_enter.c */
 enum probe_half { HALF_LOWER, HALF_UPPER, HALF_EITHER };

@@ -89,7 +89,7 @@ static void remember(const struct dbt *d, struct vcpu *v, const struct tblock *b
 	struct dbt_hot *hot = dbt_hot(v);
 	unsigned int k = b->gva & (JUMP_CACHE - 1);
 
-	if (d->lockstep)
+	if (in_lockstep(d, b->mode))
 		return;
 	if (b->gva >> 63) {
 		if (!gva_is_global(v, b->gva))
@@ -210,7 +210,7 @@ static enum exec_status chain(struct dbt *d, struct vcpu *v, struct slot *s, voi
 	*code = NULL;
 	if (!d->cfg.find(d->cfg.arg, v, &ref))
 		return EXEC_OK;
-	if (d->generation == generation && !s->from->dead && !d->lockstep)
+	if (d->generation == generation && !s->from->dead && !in_lockstep(d, s->from->mode))
 		link(d, v, s, ref.block);
 	dbt_refresh(d, v);
 	*code = ref.block->code;
@@ -218,7 +218,7 @@ static enum exec_status chain(struct dbt *d, struct vcpu *v, struct slot *s, voi
 }
 
 /* The instruction of @b whose code, hot or cold, @pc is in. */
-static unsigned int insn_at(const struct tblock *b, const uint8_t *pc)
+unsigned int dbt_insn_at(const struct tblock *b, const uint8_t *pc)
 {
 	unsigned int off = pc - b->code, n = 0, best = 0;
 
@@ -260,7 +260,7 @@ static enum exec_status host_fault(struct dbt *d, struct vcpu *v, void **code)
 	unsigned int n;
 
 	assert(b);	/* fixed code does not fault */
-	n = insn_at(b, pc);
+	n = dbt_insn_at(b, pc);
 	if (!(b->mode & MODE_WINDOW))
 		return step(d, v, b, n, code);
 	/* One instruction only, so that it is known what it did. */
@@ -316,69 +316,32 @@ static void undo_branch(struct vcpu *v)
 	hot->reason = REASON_STEP;
 }
 
-/* The guest address that translated code has left before. */
-static gva_t left_at(struct dbt *d, struct vcpu *v, bool *begun)
+void dbt_enter_once(struct dbt *d, struct vcpu *v, void *code)
 {
-	const struct dbt_hot *hot = dbt_hot(v);
-	const struct tblock *b;
+	struct dbt_hot *hot = dbt_hot(v);
 
-	*begun = false;
-	switch ((enum dbt_reason)hot->reason) {
-	case REASON_CHAIN:
-		return d->slots[hot->arg].target;
-	case REASON_STEP:
-		*begun = true;
-		b = d->blocks[hot->arg >> 8];
-		return b->gva + b->guest_off[hot->arg & 0xff];
-	case REASON_SIGNAL:
-		*begun = true;
-		b = dbt_block_at(d, (const void *)hot->fault_pc);
-		return b->gva + b->guest_off[insn_at(b, (const uint8_t *)hot->fault_pc)];
-	default:
-		return hot->target;
-	}
-}
-
-/* Where in the guest host address @code of @b is an entry for. */
-static gva_t entered_at(const struct tblock *b, const void *code)
-{
-	unsigned int n = 0;
-
-	while (n < b->count && block_entry(b, n) != code)
-		n++;
-	return b->gva + b->guest_off[n];
-}
-
-/* False: they differ.  @ran: it ran, and left for a reason. */
-static bool enter_in_lockstep(struct dbt *d, struct vcpu *v, void *code, bool *ran)
-{
-	struct tblock *b = dbt_block_at(d, code);
-	uint32_t generation = d->generation;
-	bool begun;
-	gva_t rip;
-
-	lockstep_before(d, v, b, entered_at(b, code));
-	if (d->generation != generation) {	/* choosing handlers has emptied the caches */
-		*ran = false;
-		return true;
-	}
-	*ran = true;
-	dbt_empty_private_stack(d, v);
-	flags_in(v, dbt_hot(v));
+	flags_in(v, hot);
 	fpu_get(v);
 	dbt_enter(d, v, code);
-	flags_out(v, dbt_hot(v));
+	flags_out(v, hot);
 	undo_branch(v);
-	rip = left_at(d, v, &begun);
-	return lockstep_after(d, v, rip, begun);
+}
+
+/* One at a time with the interpreter; *ran: it did, and left for a reason. */
+static enum exec_status enter(struct dbt *d, struct vcpu *v, void *code, bool *ran)
+{
+	*ran = true;
+	if (unlikely(d->lockstep) && in_lockstep(d, dbt_block_at(d, code)->mode))
+		return lockstep_run(d, v, code, ran);
+	dbt_enter_once(d, v, code);
+	return EXEC_OK;
 }
 
 enum exec_status dbt_run(struct dbt *d, struct vcpu *v, const struct dbt_ref *ref)
 {
-	struct dbt_hot *hot = dbt_hot(v);
 	enum exec_status st = EXEC_OK;
 	void *code = ref->block->code;
-	bool ran;
+	bool ran = true;
 
 	asm volatile("wrgsbase %0" : : "r" (v));
 	if (!runnable(v) || (d->windows && windows_demand(d, v)))
@@ -386,19 +349,9 @@ enum exec_status dbt_run(struct dbt *d, struct vcpu *v, const struct dbt_ref *re
 	dbt_refresh(d, v);
 	while (code && st == EXEC_OK) {
 		d->stats.entries++;
-		if (unlikely(d->lockstep)) {
-			if (!enter_in_lockstep(d, v, code, &ran))
-				return EXEC_EXIT;
-			if (!ran)
-				return EXEC_OK;
-			st = handle(d, v, &code);
-			continue;
-		}
-		flags_in(v, hot);
-		fpu_get(v);
-		dbt_enter(d, v, code);
-		flags_out(v, hot);
-		undo_branch(v);
+		st = enter(d, v, code, &ran);
+		if (st != EXEC_OK || !ran)
+			return st;
 		st = handle(d, v, &code);
 	}
 	if (d->windows)

@@ -224,7 +224,7 @@ static int exec_xlat(struct vcpu *v, const struct insn *i)
 }
 
 /*
- * NOP, PAUSE, ENDBR, prefetches, fences (the host's memory order is the guest's already),
+ * NOP, ENDBR, prefetches, fences (the host's memory order is the guest's already),
  * and what is a hint where a feature is not there: MPX, CET.
  */
 static int exec_nop(struct vcpu *v, const struct insn *i)
@@ -236,6 +236,12 @@ static int exec_nop(struct vcpu *v, const struct insn *i)
 static int exec_mfence(struct vcpu *v, const struct insn *i)
 {
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return exec_next(v, i);
+}
+
+static int exec_pause(struct vcpu *v, const struct insn *i)
+{
+	vcpu_pause(v);
 	return exec_next(v, i);
 }
 
@@ -260,7 +266,8 @@ exec_fn exec_mov_select(const struct insn *i)
 	case INSN_ID_XLAT: return exec_xlat;
 	case INSN_ID_MFENCE:
 	case INSN_ID_SERIALIZE: return exec_mfence;
-	case INSN_ID_NOP: case INSN_ID_PAUSE: case INSN_ID_ENDBR32: case INSN_ID_ENDBR64:
+	case INSN_ID_PAUSE: return exec_pause;
+	case INSN_ID_NOP: case INSN_ID_ENDBR32: case INSN_ID_ENDBR64:
 	case INSN_ID_LFENCE: case INSN_ID_SFENCE:
 	case INSN_ID_PREFETCH: case INSN_ID_PREFETCHNTA: case INSN_ID_PREFETCHT0:
 	case INSN_ID_PREFETCHT1: case INSN_ID_PREFETCHT2: case INSN_ID_PREFETCHW:

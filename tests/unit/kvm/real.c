@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The KVM engine on the host's KVM, with guests of a few instructions in real mode: pages
+ * they write, writes that come late, device accesses, an interrupt that has to wait, what
+ * KVM leaves to the interpreter, a kick.  Skipped where there is no KVM to be had.
+ */
+#include "cpu/cpuid.h"
+#include "cpu/mmu.h"
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define RAM	(1ULL << 20)
+#define ROM	0xf0000ULL	/* in the hole that RAM leaves */
+#define CODE	0x1000
+#define STACK	0x8000
+#define HANDLER	0x2000
+
+#define GUEST(...) (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ })
+
+struct bench {
+	struct gpa_space space;
+	struct cpu_model model;
+	struct clock clock;
+	struct log log;
+	struct engine *engine;
+	struct vcpu *v;
+	char order[64];			/* what the devices saw */
+	int vector;			/* the controller has it; -1: nothing */
+	uint8_t tpr;
+	gpa_t told[16];
+	unsigned int told_count;
+};
+
+/* --- devices and a controller --- */
+
+static void note(struct bench *b, char what, uint64_t value)
+{
+	const size_t len = strlen(b->order);
+
+	snprintf(b->order + len, sizeof(b->order) - len, "%c%x ", what, (unsigned int)value);
+}
+
+static void late_write(void *dev, uint64_t off, unsigned int size, uint64_t value)
+{
+	(void)off;
+	(void)size;
+	note(dev, 'l', value);
+}
+
+static uint64_t port_read(void *dev, uint64_t off, unsigned int size)
+{
+	(void)size;
+	note(dev, 'r', off);
+	return 0x5a;
+}
+
+static void port_write(void *dev, uint64_t off, unsigned int size, uint64_t value)
+{
+	(void)off;
+	note(dev, 'w', value);
+	note(dev, '/', size);
+}
+
+static const struct io_ops late_io = { .write = late_write, .posted = true };
+static const struct io_ops port_io = { .read = port_read, .write = port_write };
+
+static int ack(void *intc)
+{
+	struct bench *b = intc;
+	const int vector = b->vector;
+
+	b->vector = -1;
+	return vector;
+}
+
+static bool pending(void *intc)
+{
+	return ((struct bench *)intc)->vector >= 0;
+}
+
+static uint8_t get_tpr(void *intc)
+{
+	return ((struct bench *)intc)->tpr;
+}
+
+static void set_tpr(void *intc, uint8_t tpr)
+{
+	((struct bench *)intc)->tpr = tpr;
+}
+
+static gpa_t no_page(void *intc)
+{
+	(void)intc;
+	return GPA_NONE;
+}
+
+static const struct vcpu_intc_ops intc_ops = {
+	.ack = ack, .pending = pending, .get_tpr = get_tpr, .set_tpr = set_tpr, .mmio_base = no_page,
+};
+
+/* --- the bench --- */
+
+static void add_devices(struct bench *b)
+{
+	const struct io_region late = { "late", 0x80, 1, &late_io, b };
+	const struct io_region port = { "port", 0x100, 4, &port_io, b };
+	const struct io_region mmio = { "mmio", 0xa0000, 0x1000, &port_io, b };
+
+	assert_int_equal(gpa_space_add_pio(&b->space, &late, NULL), 0);
+	assert_int_equal(gpa_space_add_pio(&b->space, &port, NULL), 0);
+	assert_int_equal(gpa_space_add_mmio(&b->space, &mmio, NULL), 0);
+}
+
+static struct bench *bench_create(const struct engine_config *c)
+{
+	struct bench *b = calloc(1, sizeof(*b));
+	struct err e;
+
+	if (engine_kvm.probe(&e)) {
+		free(b);
+		print_message("%s\n", e.text);
+		skip();
+	}
+	log_init(&b->log, LOG_ERROR, stderr);
+	clock_init(&b->clock, true);
+	b->vector = -1;
+	assert_int_equal(cpu_model_init(&b->model, "vireo-v0", NULL), 0);
+	assert_int_equal(gpa_space_init(&b->space, NULL), 0);
+	assert_int_equal(gpa_space_add_ram(&b->space, 0, 0xa0000, NULL), 0);
+	assert_int_equal(gpa_space_add_rom(&b->space, ROM, 0x1000, NULL), 0);
+	add_devices(b);
+	b->v = aligned_alloc(64, ALIGN_UP(sizeof(*b->v), 64));
+	memset(b->v, 0, sizeof(*b->v));
+	b->v->space = &b->space;
+	b->v->model = &b->model;
+	b->v->clock = &b->clock;
+	b->v->log = &b->log;
+	b->v->intc_ops = &intc_ops;
+	b->v->intc = b;
+	assert_int_equal(vcpu_init(b->v, NULL), 0);
+	if (engine_kvm.create(&b->engine, &b->space, c, &b->log, &e) ||
+	    engine_kvm.vcpu_add(b->engine, b->v, &e))
+		fail_msg("%s", e.text);
+	return b;
+}
+
+static struct bench *bench_plain(void)
+{
+	return bench_create(&(struct engine_config){ 0 });
+}
+
+static void bench_destroy(struct bench *b)
+{
+	engine_kvm.vcpu_remove(b->engine, b->v);
+	engine_kvm.destroy(b->engine);
+	vcpu_destroy(b->v);
+	free(b->v);
+	gpa_space_destroy(&b->space);
+	clock_destroy(&b->clock);
+	free(b);
+}
+
+/* Runs @code from CODE with all segments at 0, until HLT. */
+static enum vcpu_exit run(struct bench *b, const uint8_t *code, size_t len)
+{
+	struct vcpu *v = b->v;
+
+	vcpu_reset(v, false);
+	gpa_write(&b->space, CODE, code, len);
+	v->seg[SEG_CS].sel = 0;
+	v->seg[SEG_CS].base = 0;
+	v->rip = CODE;
+	v->gpr[REG_RSP] = STACK;
+	if (engine_kvm.vcpu_run(b->engine, v) == VCPU_EXIT_ERROR)
+		fail_msg("%s", v->err.text);
+	return v->halted ? VCPU_EXIT_HALT : VCPU_EXIT_STOP;
+}
+
+/* --- devices --- */
+
+static void test_posted_writes_keep_order(void **state)
+{
+	struct bench *b = bench_plain();
+
+	(void)state;
+	/* mov al,1; out 80h,al; inc ax; out 80h,al; mov dx,100h; in al,dx; out 80h,al; hlt */
+	run(b, GUEST(0xb0, 1, 0xe6, 0x80, 0x40, 0xe6, 0x80, 0xba, 0, 1, 0xec, 0xe6, 0x80, 0xf4));
+	assert_string_equal(b->order, "l1 l2 r0 l5a ");
+	bench_destroy(b);
+}
+
+static void test_device_memory(void **state)
+{
+	struct bench *b = bench_plain();
+
+	(void)state;
+	/* mov ax,0a000h; mov ds,ax; mov word [4],1234h; mov al,[8]; hlt */
+	run(b, GUEST(0xb8, 0, 0xa0, 0x8e, 0xd8, 0xc7, 6, 4, 0, 0x34, 0x12, 0xa0, 8, 0, 0xf4));
+	assert_string_equal(b->order, "w1234 /2 r8 ");
+	assert_int_equal(b->v->gpr[REG_RAX] & 0xff, 0x5a);
+	assert_int_equal(b->v->stats.mmio, 2);
+	bench_destroy(b);
+}
+
+static void test_string_ports(void **state)
+{
+	static const uint8_t data[] = { 1, 2, 3 };
+	struct bench *b = bench_plain();
+
+	(void)state;
+	gpa_write(&b->space, 0x3000, data, sizeof(data));
+	/* mov si,3000h; mov di,3010h; mov dx,100h; mov cx,3; cld; rep outsb; mov cx,2; rep insb; hlt */
+	run(b, GUEST(0xbe, 0, 0x30, 0xbf, 0x10, 0x30, 0xba, 0, 1, 0xb9, 3, 0, 0xfc, 0xf3, 0x6e,
+		     0xb9, 2, 0, 0xf3, 0x6c, 0xf4));
+	assert_string_equal(b->order, "w1 /1 w2 /1 w3 /1 r0 r0 ");
+	assert_memory_equal(gpa_to_hva(&b->space, 0x3010, 3), "\x5a\x5a\0", 3);
+	bench_destroy(b);
+}
+
+static void test_rom_is_not_written(void **state)
+{
+	struct bench *b = bench_plain();
+
+	(void)state;
+	memset(gpa_to_hva(&b->space, ROM, 1), 0x77, 1);
+	/* mov ax,0f000h; mov ds,ax; mov byte [0],1; mov al,[0]; hlt */
+	run(b, GUEST(0xb8, 0, 0xf0, 0x8e, 0xd8, 0xc6, 6, 0, 0, 1, 0xa0, 0, 0, 0xf4));
+	assert_int_equal(b->v->gpr[REG_RAX] & 0xff, 0x77);
+	bench_destroy(b);
+}
+
+/* --- written pages --- */
+
+static void tell(void *arg, gpa_t gpa, uint64_t len)
+{
+	struct bench *b = arg;
+
+	for (; len && b->told_count < ARRAY_SIZE(b->told); len -= GUEST_PAGE_SIZE, gpa += GUEST_PAGE_SIZE)
+		b->told[b->told_count++] = gpa;
+}
+
+static bool was_told(struct bench *b, gpa_t page)
+{
+	for (unsigned int i = 0; i < b->told_count; i++)
+		if (b->told[i] == page)
+			return true;
+	return false;
+}
+
+static void collect(struct bench *b)
+{
+	struct err e;
+
+	b->told_count = 0;
+	if (engine_kvm.dirty_collect(b->engine, tell, b, &e))
+		fail_msg("%s", e.text);
+}
+
+static void written_pages(const struct engine_config *c)
+{
+	struct bench *b = bench_create(c);
+	struct err e;
+
+	assert_int_equal(engine_kvm.dirty_start(b->engine, &e), 0);
+	/* mov [3000h],al; mov [5000h],al; hlt */
+	run(b, GUEST(0xa2, 0, 0x30, 0xa2, 0, 0x50, 0xf4));
+	collect(b);
+	assert_true(was_told(b, 0x3000) && was_told(b, 0x5000));
+	assert_false(was_told(b, 0x4000) || was_told(b, 0x9000));
+	collect(b);
+	assert_int_equal(b->told_count, 0);
+	/* again after it was told: mov [5000h],al; hlt */
+	run(b, GUEST(0xa2, 0, 0x50, 0xf4));
+	collect(b);
+	assert_true(was_told(b, 0x5000));
+	assert_false(was_told(b, 0x3000));
+	engine_kvm.dirty_stop(b->engine);
+	assert_int_equal(engine_kvm.dirty_start(b->engine, &e), 0);
+	collect(b);
+	assert_int_equal(b->told_count, 0);
+	bench_destroy(b);
+}
+
+static void test_dirty_bitmap(void **state)
+{
+	(void)state;
+	written_pages(&(struct engine_config){ 0 });
+}
+
+static void test_dirty_ring(void **state)
+{
+	(void)state;
+	written_pages(&(struct engine_config){ .dirty_ring = true });
+}
+
+/* --- interrupts --- */
+
+static void set_vector(struct bench *b, unsigned int vector)
+{
+	const uint32_t entry = HANDLER;
+
+	gpa_write(&b->space, vector * 4, &entry, 4);
+	gpa_write(&b->space, HANDLER, "\xb1\x2a\xcf", 3);	/* mov cl,2ah; iret */
+}
+
+/* Pending from the start, taken once IF is set. */
+static void test_interrupt_waits(void **state)
+{
+	struct bench *b = bench_plain();
+
+	(void)state;
+	set_vector(b, 0x33);
+	b->vector = 0x33;
+	vcpu_attention(b->v, ATTN_INTR);
+	/* xor cx,cx; mov [3000h],cl; sti; again: test cl,cl; jz again; cli; hlt */
+	run(b, GUEST(0x31, 0xc9, 0x88, 0x0e, 0, 0x30, 0xfb, 0x84, 0xc9, 0x74, 0xfc, 0xfa, 0xf4));
+	assert_int_equal(b->v->gpr[REG_RCX] & 0xff, 0x2a);
+	assert_int_equal(b->vector, -1);
+	bench_destroy(b);
+}
+
+/* Comes while the processor is halted: run again, it goes on behind the HLT. */
+static void test_interrupt_ends_halt(void **state)
+{
+	struct bench *b = bench_plain();
+
+	(void)state;
+	set_vector(b, 0x33);
+	/* sti; hlt; mov [3000h],cl; cli; hlt */
+	assert_int_equal(run(b, GUEST(0xfb, 0xf4, 0x88, 0x0e, 0, 0x30, 0xfa, 0xf4)), VCPU_EXIT_HALT);
+	assert_int_equal(b->v->rip, CODE + 2);
+	b->vector = 0x33;
+	vcpu_attention(b->v, ATTN_INTR);
+	assert_int_equal(engine_kvm.vcpu_run(b->engine, b->v), VCPU_EXIT_HALT);
+	assert_int_equal(b->v->rip, CODE + 8);
+	assert_int_equal(*(uint8_t *)gpa_to_hva(&b->space, 0x3000, 1), 0x2a);
+	bench_destroy(b);
+}
+
+static void test_nmi(void **state)
+{
+	struct bench *b = bench_plain();
+
+	(void)state;
+	set_vector(b, 2);
+	vcpu_attention(b->v, ATTN_NMI);
+	/* again: test cl,cl; jz again; hlt */
+	run(b, GUEST(0x84, 0xc9, 0x74, 0xfc, 0xf4));
+	assert_int_equal(b->v->gpr[REG_RCX] & 0xff, 0x2a);
+	assert_false(b->v->nmi_blocked);
+	bench_destroy(b);
+}
+
+/* --- leaving --- */
+
+static void *stop_later(void *arg)
+{
+	struct bench *b = arg;
+
+	usleep(20000);
+	vcpu_attention(b->v, ATTN_STOP);
+	engine_kvm.vcpu_kick(b->engine, b->v);
+	return NULL;
+}
+
+static void test_kick(void **state)
+{
+	struct bench *b = bench_plain();
+	pthread_t thread;
+
+	(void)state;
+	for (unsigned int i = 0; i < 5; i++) {
+		assert_int_equal(pthread_create(&thread, NULL, stop_later, b), 0);
+		assert_int_equal(run(b, GUEST(0x40, 0xeb, 0xfd)), VCPU_EXIT_STOP);	/* inc ax; jmp */
+		pthread_join(thread, NULL);
+		assert_in_range(b->v->rip, CODE, CODE + 2);
+	}
+	bench_destroy(b);
+}
+
+static void test_triple_fault(void **state)
+{
+	struct bench *b = bench_plain();
+
+	(void)state;
+	/* lidt [3000h], which is a limit of 0; int3 */
+	run(b, GUEST(0x0f, 0x01, 0x1e, 0, 0x30, 0xcc));
+	assert_true(b->v->shutdown);
+	bench_destroy(b);
+}
+
+/* The state that comes back is what went in, but for what the instruction does. */
+static void test_state_round_trip(void **state)
+{
+	struct bench *b = bench_plain();
+	struct vcpu *v = b->v;
+	uint8_t xsave[XSAVE_AREA_SIZE];
+
+	(void)state;
+	gpa_write(&b->space, CODE, "\xf4", 1);
+	vcpu_reset(v, false);
+	v->seg[SEG_CS].sel = 0;
+	v->seg[SEG_CS].base = 0;
+	v->rip = CODE;
+	for (unsigned int i = 0; i < 16; i++)
+		v->gpr[i] = 0x0101010101010101ULL * i;
+	for (unsigned int i = 160; i < 160 + 256; i++)
+		v->xsave[i] = i * 7;	/* XMM0-15 */
+	v->lstar = 0xffffffff81000000ULL;
+	v->star = 0x23001000000000ULL;
+	v->kernel_gs_base = 0xffff888000000000ULL;
+	v->sysenter_eip = 0xffffffff81001000ULL;
+	v->dr[0] = 0x1234;
+	v->cr2 = 0x5678;
+	v->nmi_blocked = true;
+	b->tpr = 0x37;
+	memcpy(xsave, v->xsave, sizeof(xsave));
+	assert_int_equal(engine_kvm.vcpu_run(b->engine, v), VCPU_EXIT_HALT);
+	for (unsigned int i = 0; i < 16; i++)
+		assert_int_equal(v->gpr[i], 0x0101010101010101ULL * i);
+	assert_memory_equal(v->xsave + 160, xsave + 160, 256);
+	assert_int_equal(v->rip, CODE + 1);
+	assert_int_equal(v->lstar, 0xffffffff81000000ULL);
+	assert_int_equal(v->star, 0x23001000000000ULL);
+	assert_int_equal(v->kernel_gs_base, 0xffff888000000000ULL);
+	assert_int_equal(v->sysenter_eip, 0xffffffff81001000ULL);
+	assert_int_equal(v->dr[0], 0x1234);
+	assert_int_equal(v->cr2, 0x5678);
+	assert_true(v->nmi_blocked);
+	assert_int_equal(b->tpr, 0x37);
+	bench_destroy(b);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_posted_writes_keep_order), cmocka_unit_test(test_device_memory),
+		cmocka_unit_test(test_string_ports), cmocka_unit_test(test_rom_is_not_written),
+		cmocka_unit_test(test_dirty_bitmap), cmocka_unit_test(test_dirty_ring),
+		cmocka_unit_test(test_interrupt_waits), cmocka_unit_test(test_interrupt_ends_halt),
+		cmocka_unit_test(test_nmi), cmocka_unit_test(test_kick),
+		cmocka_unit_test(test_triple_fault), cmocka_unit_test(test_state_round_trip),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
