@@ -10,11 +10,16 @@ list() {
 	run libc6-dev the C library's headers
 	run make runs the build
 	run libzydis-dev decodes x86 instructions
+	run libslirp-dev user-mode networking
+	run libseccomp-dev confines helper processes
+	run zlib1g-dev unpacks compressed clusters of disk images
+	run libzstd-dev the same
 	run busybox-static the guest's programs
 	END
 	[ "$1" = run ] || cat <<-END
 	check libcmocka-dev unit tests
 	check python3 tests of the terminal
+	check qemu-utils tests of disk images
 	check acpica-tools iasl checks the ACPI tables
 	END
 }

@@ -12,8 +12,7 @@
  * Durability.  A flush that completes with 0 says that every write, discard and write-zeroes
  * which had completed before the flush was submitted is on stable storage.
  *
- * Hostile input.  Offsets and lengths come from the guest: block_submit() checks them and
- * completes a request outside of the image with -EINVAL (of a read-only image: writes with
+ * Hostile input.  Offsets and lengths come from the guest; they are checked, and a request outside of the image with -EINVAL (of a read-only image: writes with
  * -EROFS).  The caller need only see to it that the iovec list is what @len says.
  *
  * A full host (werror=stop, the default): a request for which the host has no room (ENOSPC,
@@ -134,9 +133,8 @@ struct block_request {
 	void (*done)(struct block_request *r, int rc);
 	void *arg;			/* the caller's */
 
-	/* The block's own. */
+	/* The block's own, while it is in flight. */
 	struct block_request *next;
-	int error;
 };
 
 /* Never fails: what is wrong comes through done(), perhaps before this returns. */

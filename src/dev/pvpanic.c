@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The ISA pvpanic device of QEMU (docs/specs/pvpanic): one port.  Reading it gives the
+ * The ISA pvpanic device of QEMU (docs/specs/pvpanic.txt): one port.  Reading it gives the
  * events it understands, writing reports one.  Linux's driver finds it by the ACPI name
  * QEMU0001.  That a crash kernel is taking over needs nothing from us: it will report its
  * own end.

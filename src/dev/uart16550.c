@@ -9,8 +9,10 @@
  * Departures, all for the user's good: a transmitted byte leaves at once while the
  * backend takes it.  Received bytes come in bursts that fill the FIFO, each burst at
  * most as often as the line's speed allows.  Bytes that a FIFO reset would throw away
- * arrive again one character time later, so that what was typed ahead survives a
- * driver's start.  Parity and framing errors do not happen.
+ * arrive again one character time later, or, without a receive interrupt, once that is
+ * enabled or RESTART_NS have passed, so that what was typed ahead survives a driver's
+ * start, which also throws away what it finds received.  Parity and framing errors do not
+ * happen.
  */
 #include "dev/uart16550.h"
 
@@ -20,6 +22,7 @@
 
 #define UART_HZ		1843200U
 #define FIFO_SIZE	16
+#define RESTART_NS	50000000	/* longer than a driver's start takes */
 
 enum { RBR_THR, IER, IIR_FCR, LCR, MCR, LSR, MSR, SCR };
 
@@ -235,6 +238,12 @@ static uint8_t read_rbr(struct uart16550 *u)
 	return value;
 }
 
+static void arrive_again_in(struct uart16550 *u, uint64_t ns)
+{
+	u->rx_next = clock_now(u->clock) + ns;
+	timer_set(&u->arrival, u->rx_next);
+}
+
 /* What the guest has not seen goes back on the line; see the head of the file. */
 static void reset_rx(struct uart16550 *u)
 {
@@ -244,10 +253,8 @@ static void reset_rx(struct uart16550 *u)
 		u->rx_again = u->rx_count;
 		u->rx_count = 0;
 	}
-	if (u->rx_again) {
-		u->rx_next = clock_now(u->clock) + char_ns(u);
-		timer_set(&u->arrival, u->rx_next);
-	}
+	if (u->rx_again)
+		arrive_again_in(u, u->ier & IER_RDA ? char_ns(u) : RESTART_NS);
 	restart_timeout(u);
 	want_input(u);
 }
@@ -351,6 +358,8 @@ static void write_ier(struct uart16550 *u, uint8_t value)
 	/* Enabling the interrupt of an empty transmitter raises it. */
 	if (value & ~u->ier & IER_THRE && !u->tx_count)
 		u->thre_pending = true;
+	if (value & ~u->ier & IER_RDA && u->rx_again)
+		arrive_again_in(u, char_ns(u));
 	u->ier = value & 0x0f;
 }
 

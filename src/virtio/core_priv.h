@@ -128,8 +128,11 @@ enum walk_result { WALK_NONE, WALK_CHAIN, WALK_BROKEN };
 /* WALK_BROKEN fills @why. */
 enum walk_result split_walk(struct virtq *q, struct walk *w, const char **why);
 enum walk_result packed_walk(struct virtq *q, struct walk *w, const char **why);
-void split_push(struct virtq *q, const struct chain *c, uint32_t written);
-void packed_push(struct virtq *q, const struct chain *c, uint32_t written);
+/* At least one; the driver sees all of them or none. */
+void split_push(struct virtq *q, struct chain *const *c, const uint32_t *written,
+		unsigned int count);
+void packed_push(struct virtq *q, struct chain *const *c, const uint32_t *written,
+		 unsigned int count);
 /* Should the driver be interrupted?  Resets what it compares with. */
 bool split_wants_interrupt(struct virtq *q);
 bool packed_wants_interrupt(struct virtq *q);

@@ -182,6 +182,12 @@ struct virtq_chain {
 struct virtq_chain *virtq_pop(struct virtq *q);
 /* Gives the chain back; the driver may take @written bytes of @in for set.  Frees @c.  [any] */
 void virtq_push(struct virtq_chain *c, uint32_t written);
+/*
+ * The same for 1 to VIRTQ_SIZE_MAX chains of one queue, popped in this order: the driver sees
+ * all of them or none, as virtio-net's frames in several buffers need it.  [any]
+ */
+void virtq_push_all(struct virtq_chain *const *chains, const uint32_t *written,
+		    unsigned int count);
 /* Interrupts the driver if it wants to hear of what was pushed since the last time.  [any] */
 void virtq_notify(struct virtq *q);
 /* Takes back the pop of the newest chain (the newest first, if several).  Frees @c. */

@@ -310,23 +310,38 @@ static void landed_locked(struct virtq *q)
 		pthread_cond_broadcast(&q->idle);
 }
 
+void virtq_push_all(struct virtq_chain *const *chains, const uint32_t *written,
+		    unsigned int count)
+{
+	struct virtq *q = chains[0]->q;
+	struct chain *c[VIRTQ_SIZE_MAX];
+	bool fresh = true;
+
+	assert(count && count <= ARRAY_SIZE(c));
+	for (unsigned int i = 0; i < count; i++) {
+		c[i] = container_of(chains[i], struct chain, c);
+		for (unsigned int m = 0; m < c[i]->mark_count; m++)
+			guest_written(q->core, c[i]->mark[m].gpa, c[i]->mark[m].len);
+	}
+	pthread_mutex_lock(&q->lock);
+	for (unsigned int i = 0; i < count; i++)
+		fresh = fresh && c[i]->generation == q->generation;
+	if (fresh) {	/* so it is enabled */
+		if (q->packed)
+			packed_push(q, c, written, count);
+		else
+			split_push(q, c, written, count);
+	}
+	for (unsigned int i = 0; i < count; i++)
+		landed_locked(q);
+	pthread_mutex_unlock(&q->lock);
+	for (unsigned int i = 0; i < count; i++)
+		free(c[i]);
+}
+
 void virtq_push(struct virtq_chain *chain, uint32_t written)
 {
-	struct chain *c = container_of(chain, struct chain, c);
-	struct virtq *q = chain->q;
-
-	for (unsigned int i = 0; i < c->mark_count; i++)
-		guest_written(q->core, c->mark[i].gpa, c->mark[i].len);
-	pthread_mutex_lock(&q->lock);
-	if (c->generation == q->generation) {	/* so it is enabled */
-		if (q->packed)
-			packed_push(q, c, written);
-		else
-			split_push(q, c, written);
-	}
-	landed_locked(q);
-	pthread_mutex_unlock(&q->lock);
-	free(c);
+	virtq_push_all(&chain, &written, 1);
 }
 
 void virtq_unpop(struct virtq_chain *chain)

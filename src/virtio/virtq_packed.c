@@ -157,19 +157,33 @@ void packed_unpop(struct virtq *q, uint16_t span)
 
 /* --- used --- */
 
-void packed_push(struct virtq *q, const struct chain *c, uint32_t written)
+/* Makes the descriptor at @p used; what is before it in memory is the driver's to see first. */
+static void set_used(struct virtq *q, uint8_t *p, bool wrap, uint32_t written)
 {
-	uint8_t *p = q->mem[AREA_DESC] + DESC_SIZE * q->used;
-	uint16_t flags = (q->used_wrap ? DESC_AVAIL | DESC_USED : 0) | (written ? DESC_WRITE : 0);
-
-	memcpy(p + 8, &written, 4);
-	memcpy(p + 12, &c->id, 2);
 	/* Release: the driver reads the flags before the rest. */
-	store(p + 14, flags);
-	guest_written(q->core, q->area[AREA_DESC] + DESC_SIZE * q->used, DESC_SIZE);
-	if (q->used + c->span >= q->size)
-		q->told_valid = false;	/* positions before the wrap do not compare */
-	advance(q, &q->used, &q->used_wrap, c->span);
+	store(p + 14, (wrap ? DESC_AVAIL | DESC_USED : 0) | (written ? DESC_WRITE : 0));
+	guest_written(q->core, q->area[AREA_DESC] + (p - q->mem[AREA_DESC]), DESC_SIZE);
+}
+
+void packed_push(struct virtq *q, struct chain *const *c, const uint32_t *written,
+		 unsigned int count)
+{
+	uint8_t *const first = q->mem[AREA_DESC] + DESC_SIZE * q->used;
+	const bool first_wrap = q->used_wrap;
+
+	for (unsigned int i = 0; i < count; i++) {
+		uint8_t *p = q->mem[AREA_DESC] + DESC_SIZE * q->used;
+
+		memcpy(p + 8, &written[i], 4);
+		memcpy(p + 12, &c[i]->id, 2);
+		if (i)
+			set_used(q, p, q->used_wrap, written[i]);
+		if (q->used + c[i]->span >= q->size)
+			q->told_valid = false;	/* positions before the wrap do not compare */
+		advance(q, &q->used, &q->used_wrap, c[i]->span);
+	}
+	/* The driver looks at the first, so the others are there before it. */
+	set_used(q, first, first_wrap, written[0]);
 }
 
 bool packed_wants_interrupt(struct virtq *q)

@@ -156,15 +156,20 @@ void split_unpop(struct virtq *q, uint16_t span)
 
 /* --- used --- */
 
-void split_push(struct virtq *q, const struct chain *c, uint32_t written)
+void split_push(struct virtq *q, struct chain *const *c, const uint32_t *written,
+		unsigned int count)
 {
-	uint8_t *entry = q->mem[AREA_DEVICE] + RING_ENTRIES + 8 * (q->used & (q->size - 1));
-	const uint32_t value[2] = { c->id, written };
+	for (unsigned int i = 0; i < count; i++) {
+		const uint16_t at = (q->used + i) & (q->size - 1);
+		uint8_t *entry = q->mem[AREA_DEVICE] + RING_ENTRIES + 8 * at;
+		const uint32_t value[2] = { c[i]->id, written[i] };
 
-	memcpy(entry, value, sizeof(value));
-	device_area_written(q, entry, sizeof(value));
+		memcpy(entry, value, sizeof(value));
+		device_area_written(q, entry, sizeof(value));
+	}
+	q->used += count;
 	/* Release: pairs with the driver's read of the index before the entry. */
-	store(q->mem[AREA_DEVICE] + RING_INDEX, ++q->used);
+	store(q->mem[AREA_DEVICE] + RING_INDEX, q->used);
 	device_area_written(q, q->mem[AREA_DEVICE], 4);
 }
 

@@ -83,5 +83,8 @@ expect 2 "file 'empty' is empty" audit empty
 # --- nothing left behind ---
 rm -f out err
 [ "$(ls)" = "$before" ] || complain "files were left: $(ls)"
-pgrep -f "^$VIREO " >left && complain "processes were left: $(cat left)"
+for p in /proc/[0-9]*/cmdline; do
+	tr '\0' ' ' 2>/dev/null <"$p" | grep "^$VIREO "
+done >left 2>/dev/null
+[ -s left ] && complain "processes were left: $(cat left)"
 exit $bad
