@@ -1,14 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # The instruction oracle on the interpreter and on the translator: 100,000 random cases each
-# and blocks of instructions, with LONG=1 ten minutes of each.  ORACLE_SEED repeats a run; a
-# single case is shown by oracle --seed S --case N.
+# and blocks of instructions, with LONG=1 ten minutes of each, under the sanitizers (SAN=1),
+# which make it slow, a tenth.  ORACLE_SEED repeats a run; a single case is shown by oracle
+# --seed S --case N.
 oracle=${BUILD:-build}/tests/insn/oracle
 seed=${ORACLE_SEED:-$(date +%s)}
 worst=0
+part=1
+[ "${SAN:-0}" != 1 ] || { part=10; echo "# a tenth of the cases, since the sanitizers are slow"; }
 
 try() {
-	amount="--cases $1"
+	amount="--cases $(($1 / part))"
 	[ -z "${LONG:-}" ] || amount="--seconds 600"
 	shift
 	# shellcheck disable=SC2086
