@@ -72,7 +72,7 @@ static enum tlb_view_kind view_of(const struct vcpu *v, unsigned int access)
 /* Are accesses of this kind checked for alignment (and so never entered)? */
 static inline bool checks_alignment(const struct vcpu *v, unsigned int access)
 {
-	return unlikely(v->view == &v->tlb.unaligned) && !(access & ACC_SUPER);
+	return unlikely(v->view == &v->tlb.empty) && !(access & ACC_SUPER);
 }
 
 /*
@@ -239,6 +239,7 @@ static enum mem_result translate(struct vcpu *v, gva_t gva, unsigned int access,
 	t->extent = ram_at(v, w.gpa);
 	t->hva = t->extent ? t->extent->hva + (w.gpa - t->extent->base) : NULL;
 	if (!t->hva || (access & ACC_PROBE) || checks_alignment(v, access) ||
+	    !tlb_has_place(&v->tlb, kind, tlb_index(gva)) ||
 	    !may_enter(v, kind, gva, w.rights.user))
 		return MEM_OK;
 

@@ -14,8 +14,11 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-#define HOST_TIB	120	/* of a process's 128 TiB, for tables */
-#define UNALIGNED_MISSES 4096	/* then the memory behind the empty table is given back */
+#define TIB		1024ULL	/* in GiB */
+#define HOST_GIB	(120 * TIB)	/* of a process's 128 TiB, for tables */
+#define SPACE_GIB	(3 * TIB)
+#define OTHERS_GIB	640	/* the kernel's half, slots of windows */
+#define EMPTY_MISSES 4096	/* then the memory behind the empty table is given back */
 
 /* --- filling --- */
 
@@ -26,9 +29,10 @@ void tlb_note_miss(struct vcpu *v, enum tlb_view_kind kind, gva_t gva)
 	bool upper = t->kernel->shared && kind != VIEW_USER && (index & UPPER_INDEX);
 	struct tlb_record *r = upper ? &t->kernel->rec : &t->current->rec;
 
-	if (unlikely(v->view == &t->unaligned) && ++t->unaligned_misses == UNALIGNED_MISSES) {
-		madvise(t->unaligned.table[TLB_READ], TABLE_BYTES, MADV_DONTNEED);
-		t->unaligned_misses = 0;
+	if (unlikely(v->view->table[TLB_READ] == t->empty.table[TLB_READ]) &&
+	    ++t->empty_misses == EMPTY_MISSES) {
+		madvise(t->empty.table[TLB_READ], TABLE_BYTES, MADV_DONTNEED);
+		t->empty_misses = 0;
 	}
 	if (likely(r->flags[region] & REGION_RESIDENT))
 		return;
@@ -59,7 +63,11 @@ void tlb_enter(struct vcpu *v, enum tlb_view_kind kind, const struct tlb_fill *f
 	struct tlb_record *r = upper ? &k->rec : &s->rec;
 	unsigned int slot = upper ? 0 : kind;
 	unsigned int bits = REGION_TABLE(slot, TLB_READ);
-	bool write = f->write && tlb_frames_note(v, f->extent, f->gpa, index);
+	bool write;
+
+	if (unlikely(!tlb_has_place(&v->tlb, kind, index)))
+		return;
+	write = f->write && tlb_frames_note(v, f->extent, f->gpa, index);
 
 	if (write)
 		bits |= REGION_TABLE(slot, TLB_WRITE);
@@ -309,8 +317,11 @@ void tlb_switch_space(struct vcpu *v, bool keep)
 /* What the permissions in the entries depend on, apart from the page tables. */
 static uint64_t entry_mode(const struct vcpu *v)
 {
-	return (v->cr0 & (CR0_PG | CR0_WP)) |
-	       (v->cr4 & (CR4_PAE | CR4_PSE | CR4_PGE | CR4_PCIDE | CR4_SMEP)) << 32 |
+	uint64_t cr4 = CR4_PAE | CR4_PSE | CR4_PGE | CR4_PCIDE | CR4_SMEP;
+
+	if (v->tlb.compact)
+		cr4 |= CR4_SMAP;
+	return (v->cr0 & (CR0_PG | CR0_WP)) | (v->cr4 & cr4) << 32 |
 	       (v->efer & (EFER_LMA | EFER_NXE)) << 1;
 }
 
@@ -329,10 +340,12 @@ void tlb_select_view(struct vcpu *v)
 	if (unlikely(mode != t->mode)) {
 		t->mode = mode;
 		tlb_flush_all(v);
+		if (t->compact)
+			tlb_space_arrange(t->current, &t->empty, v->cr4 & CR4_SMAP);
 	}
 	if (v->cpl == 3) {
 		if (unlikely((v->cr0 & CR0_AM) && (v->rflags & RFLAGS_AC))) {
-			v->view = &t->unaligned;
+			v->view = &t->empty;
 			return;
 		}
 		kind = VIEW_USER;
@@ -345,34 +358,50 @@ void tlb_select_view(struct vcpu *v)
 
 /* --- life --- */
 
-/* How many spaces of 3 TiB each of @cpus may have, a TiB of other tables and windows apart. */
+/* How many spaces each of @cpus may have; 0: not one, but for a compact one. */
 static unsigned int spaces_that_fit(unsigned int cpus)
 {
-	unsigned int tib = HOST_TIB / cpus, others = 1 + (cpus <= WINDOW_CPUS ? WINDOW_TIB : 0);
-	unsigned int spaces = tib > others ? (tib - others) / 3 : 0;
+	unsigned int gib = HOST_GIB / cpus;
+	unsigned int others = OTHERS_GIB + (cpus <= WINDOW_CPUS ? WINDOW_TIB * TIB : 0);
 
-	return MIN(MAX(spaces, 1U), (unsigned int)TLB_SPACES);
+	return gib > others ? MIN((gib - others) / SPACE_GIB, (unsigned int)TLB_SPACES) : 0;
+}
+
+static struct tlb_space *first_space(struct vcpu *v)
+{
+	struct tlb *t = &v->tlb;
+	struct tlb_space *s;
+
+	if (t->compact) {
+		s = tlb_space_create_compact();
+		if (s)
+			tlb_space_arrange(s, &t->empty, false);
+		return s;
+	}
+	tlb_kernel_share(t->kernel);
+	s = tlb_space_create(t->kernel);
+	if (!s && t->kernel->shared) {
+		tlb_kernel_unshare(t->kernel);
+		s = tlb_space_create(t->kernel);
+	}
+	return s;
 }
 
 int tlb_init(struct vcpu *v, struct err *e)
 {
 	struct tlb *t = &v->tlb;
-	int64_t *empty = tlb_reserve(TABLE_BYTES, PROT_READ);
+	int64_t *empty = tlb_zeros(v->space);
 
 	zero_entries(t, sizeof(*t) / 8);
 	t->next_tag = 1;
 	t->spaces_max = spaces_that_fit(v->model->cpus);
-	t->unaligned = (struct tlb_view){ .table = { empty, empty } };
+	t->compact = !t->spaces_max;
+	t->empty = (struct tlb_view){ .table = { empty, empty } };
 	t->kernel = tlb_reserve(sizeof(*t->kernel), PROT_READ | PROT_WRITE);
 	if (!empty || !t->kernel)
 		goto fail;
 	t->kernel->fd[0] = t->kernel->fd[1] = -1;
-	tlb_kernel_share(t->kernel);
-	t->space[0] = tlb_space_create(t->kernel);
-	if (!t->space[0] && t->kernel->shared) {
-		tlb_kernel_unshare(t->kernel);
-		t->space[0] = tlb_space_create(t->kernel);
-	}
+	t->space[0] = first_space(v);
 	if (!t->space[0])
 		goto fail;
 	t->current = t->space[0];
@@ -384,7 +413,7 @@ int tlb_init(struct vcpu *v, struct err *e)
 	return 0;
 fail:
 	tlb_destroy(v);
-	return err_set(e, ENOMEM, "vCPU %u needs 3.5 TiB of address space for its page tables, which this host refuses; look for a limit (ulimit -v) or vm.overcommit_memory=2",
+	return err_set(e, ENOMEM, "vCPU %u needs terabytes of address space for its page tables, which this host refuses; look for a limit (ulimit -v) or vm.overcommit_memory=2",
 		       v->index);
 }
 
@@ -402,6 +431,5 @@ void tlb_destroy(struct vcpu *v)
 	}
 	tlb_frames_free(v);
 	tlb_release(t->pair, 2 * GUEST_PAGE_SIZE);
-	tlb_release(t->unaligned.table[TLB_READ], TABLE_BYTES);
 	zero_entries(t, sizeof(*t) / 8);
 }

@@ -16,6 +16,12 @@
  * (bit 47 set) is one mapping shared by all spaces: global pages live there across
  * switches, others are recorded and dropped at a switch.
  *
+ * With more than some thirty vCPUs the host's address space does not hold six tables for each.
+ * Then they are 'compact': one space, a user and one supervisor view that overlap by half a
+ * table, which is never used where it would belong to both.  What has no table then takes
+ * the slow path: supervisor accesses to the lower half under SMAP, and user mode without
+ * SMAP.
+ *
  * What is not in a table: devices, ROM and code pages (writes), pages without A (or,
  * for writes, D) set, pages under a data breakpoint.  Those take the slow path.
  *
@@ -49,8 +55,9 @@ struct tlb {
 	struct tlb_kernel_half *kernel;	/* shared upper half; tlb_priv.h */
 	struct tlb_window window;	/* the host's page tables in place of the user view's */
 	struct tlb_frames *frames;	/* which addresses write to a RAM page; tlb_frames.c */
-	struct tlb_view unaligned;	/* always misses: for #AC checks by the slow path */
-	unsigned int unaligned_misses;
+	struct tlb_view empty;	/* always misses: for #AC checks by the slow path, and in compact */
+	unsigned int empty_misses;
+	bool compact;
 	uint8_t *pair;		/* two pages of RAM side by side: mmu.c; or NULL */
 	uint64_t mode;			/* control bits that the entries were made under */
 	gpa_t apic_page;		/* intc_ops->mmio_base() as of the last flush ... */

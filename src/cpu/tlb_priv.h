@@ -41,6 +41,7 @@ struct tlb_record {
 
 struct tlb_space {
 	struct tlb_view view[VIEW_COUNT];
+	int64_t *chain[2];	/* compact: three halves of tables side by side; else NULL */
 	struct tlb_record rec;	/* all but the shared half */
 	uint16_t pcid;
 	bool low_global;	/* a global page of the lower half was walked */
@@ -66,6 +67,9 @@ struct tlb_kernel_half {
 /* Clears @count 64-bit words; libc's memset uses SIMD registers, which may be the guest's. */
 void zero_entries(void *p, uint64_t count);
 
+/* A table of zeros that all vCPUs of @s share, for reading; NULL: the host refuses. */
+int64_t *tlb_zeros(struct gpa_space *s);
+
 /* Zeroed, sparse memory; NULL: the host refuses. */
 void *tlb_reserve(uint64_t bytes, int prot);
 void tlb_release(void *p, uint64_t bytes);
@@ -79,6 +83,10 @@ void tlb_record_flush_page(struct tlb_record *r, struct tlb_view *view, uint64_t
 
 /* An empty space; NULL: the host refuses. */
 struct tlb_space *tlb_space_create(struct tlb_kernel_half *k);
+/* The same for compact TLBs, without tables in its views before tlb_space_arrange(). */
+struct tlb_space *tlb_space_create_compact(void);
+/* Gives the views of the compact @s, which is empty, their tables. */
+void tlb_space_arrange(struct tlb_space *s, const struct tlb_view *empty, bool smap);
 void tlb_space_free(struct tlb_space *s);
 /* Empties @s and gives its memory back. */
 void tlb_space_trim(struct tlb_space *s, bool shared);
@@ -90,6 +98,20 @@ void tlb_kernel_flush(struct tlb_kernel_half *k);
 /* Drops what is not global: at every switch or flush of a space. */
 void tlb_kernel_flush_nonglobal(struct tlb_kernel_half *k);
 void tlb_kernel_trim(struct tlb_kernel_half *k);
+
+/*
+ * May pages of @index be entered into @kind?  Not where a compact view has no table, and not
+ * where it overlaps with another view's.
+ */
+static inline bool tlb_has_place(const struct tlb *t, enum tlb_view_kind kind, uint64_t index)
+{
+	bool upper = index & UPPER_INDEX;
+
+	if (likely(!t->compact))
+		return true;
+	return t->current->view[kind].table[TLB_READ] != t->empty.table[TLB_READ] &&
+	       (kind == VIEW_SUPER_AC || upper == (kind == VIEW_SUPER));
+}
 
 static inline uint64_t tlb_region(uint64_t index)
 {

@@ -4,8 +4,14 @@
  * them, and giving host memory back.  See tlb_priv.h; tlb.c decides what and when.
  *
  * Address space: one address space of the guest takes 3 TiB of ours (6 tables of 512 GiB),
- * and a vCPU keeps up to TLB_SPACES of them and a TiB besides.  All vCPUs share the 128 TiB
- * of a 47-bit process: with many, each keeps fewer spaces (tlb.c, spaces_that_fit).
+ * and a vCPU keeps up to TLB_SPACES of them and half a TiB besides.  All vCPUs share the
+ * 128 TiB of a 47-bit process: with many, each keeps fewer spaces (tlb.c, spaces_that_fit),
+ * and in the end one compact space of 1.5 TiB.
+ *
+ * A compact space has three half tables side by side, a, b and c, for each kind of access.
+ * Under SMAP, the user view is a and b, the supervisor's b and c; b, where they overlap, is
+ * the user's upper half and the supervisor's lower one, and stays empty.  Without SMAP the
+ * supervisor's view is b and c, both in use, and the user has none.
  *
  * Host memory: a region (2 MiB of guest addresses) takes up to a page a table once it was
  * looked up.  What a hostile guest can make us take is bounded: beyond a limit, a set of
@@ -24,6 +30,7 @@
 #define SPACE_REGIONS	4096U	/* 8 GiB of a process's addresses */
 #define KERNEL_REGIONS	32768U	/* 64 GiB of the kernel's */
 #define HALF_BYTES	(TABLE_BYTES / 2)
+#define CHAIN_BYTES	(3 * HALF_BYTES)
 
 void zero_entries(void *p, uint64_t count)
 {
@@ -40,6 +47,15 @@ void *tlb_reserve(uint64_t bytes, int prot)
 	madvise(p, bytes, MADV_NOHUGEPAGE);
 	madvise(p, bytes, MADV_DONTDUMP);
 	return p;
+}
+
+int64_t *tlb_zeros(struct gpa_space *s)
+{
+	if (!s->zeros) {
+		s->zeros = tlb_reserve(TABLE_BYTES, PROT_READ);
+		s->zeros_bytes = TABLE_BYTES;
+	}
+	return s->zeros;
 }
 
 void tlb_release(void *p, uint64_t bytes)
@@ -158,9 +174,11 @@ void tlb_record_use(struct tlb_record *r, uint64_t region, unsigned int bits)
 
 void tlb_space_free(struct tlb_space *s)
 {
-	for (int k = 0; k < VIEW_COUNT; k++)
-		for (int a = 0; a < 2; a++)
+	for (int a = 0; a < 2; a++) {
+		tlb_release(s->chain[a], CHAIN_BYTES);
+		for (int k = 0; k < VIEW_COUNT && !s->chain[a]; k++)
 			tlb_release(s->view[k].table[a], TABLE_BYTES);
+	}
 	record_free(&s->rec);
 	tlb_release(s, sizeof(*s));
 }
@@ -199,10 +217,38 @@ fail:
 	return NULL;
 }
 
+struct tlb_space *tlb_space_create_compact(void)
+{
+	struct tlb_space *s = tlb_reserve(sizeof(*s), PROT_READ | PROT_WRITE);
+
+	if (!s)
+		return NULL;
+	for (int a = 0; a < 2; a++)
+		s->chain[a] = tlb_reserve(CHAIN_BYTES, PROT_READ | PROT_WRITE);
+	if (!s->chain[0] || !s->chain[1] || record_init(&s->rec, SPACE_REGIONS)) {
+		tlb_space_free(s);
+		return NULL;
+	}
+	return s;
+}
+
+void tlb_space_arrange(struct tlb_space *s, const struct tlb_view *empty, bool smap)
+{
+	for (int a = 0; a < 2; a++) {
+		int64_t *super = s->chain[a] + UPPER_INDEX;
+
+		s->view[VIEW_USER].table[a] = smap ? s->chain[a] : empty->table[a];
+		s->view[VIEW_SUPER].table[a] = smap ? super : empty->table[a];
+		s->view[VIEW_SUPER_AC].table[a] = smap ? empty->table[a] : super;
+	}
+}
+
 void tlb_space_trim(struct tlb_space *s, bool shared)
 {
 	tlb_record_flush(&s->rec, s->view);
-	for (int kind = 0; kind < VIEW_COUNT; kind++)
+	for (int a = 0; a < 2 && s->chain[a]; a++)
+		madvise(s->chain[a], CHAIN_BYTES, MADV_DONTNEED);
+	for (int kind = 0; kind < VIEW_COUNT && !s->chain[0]; kind++)
 		for (int a = 0; a < 2; a++)
 			madvise(s->view[kind].table[a],
 				shared && kind != VIEW_USER ? HALF_BYTES : TABLE_BYTES,

@@ -37,6 +37,8 @@ void gpa_space_destroy(struct gpa_space *s)
 {
 	for (unsigned int i = 0; i < s->ram_count; i++)
 		extent_unmap(&s->ram[i]);
+	if (s->zeros)
+		munmap(s->zeros, s->zeros_bytes);
 	free(s->mmio);
 	free(s->pio);
 	pthread_rwlock_destroy(&s->lock);

@@ -69,6 +69,9 @@ struct gpa_space {
 	/* Called after a write to a PAGE_CODE page; @writer: the vCPU, NULL: somebody else. */
 	void (*code_written)(void *arg, void *writer, gpa_t gpa, uint64_t len);
 	void *code_written_arg;
+	/* Reserved zeros that all vCPUs' TLBs use (cpu/tlb_space.c), or NULL; made with the first. */
+	void *zeros;
+	uint64_t zeros_bytes;
 };
 
 int gpa_space_init(struct gpa_space *s, struct err *e);

@@ -34,7 +34,8 @@ static inline void guest_destroy(struct guest *g)
 	free(g);
 }
 
-static inline struct guest *guest_create(const char *model)
+/* A vCPU as it is in a VM of @cpus. */
+static inline struct guest *guest_create_cpus(const char *model, unsigned int cpus)
 {
 	struct guest *g = calloc(1, sizeof(*g));
 
@@ -46,6 +47,7 @@ static inline struct guest *guest_create(const char *model)
 	    gpa_space_add_ram(&g->space, 0, GUEST_RAM, NULL) ||
 	    cpu_model_init(&g->model, model, NULL))
 		abort();
+	g->model.cpus = cpus;
 	g->v->space = &g->space;
 	g->v->model = &g->model;
 	g->v->clock = &g->clock;
@@ -54,6 +56,11 @@ static inline struct guest *guest_create(const char *model)
 		abort();
 	g->next_table = PT_POOL;
 	return g;
+}
+
+static inline struct guest *guest_create(const char *model)
+{
+	return guest_create_cpus(model, 1);
 }
 
 static inline gpa_t guest_new_table(struct guest *g)

@@ -402,6 +402,70 @@ static void test_host_memory_is_bounded(void **state)
 	assert_true(resident() - before < 400 * 1024);
 }
 
+static void set_mode(struct guest *g, unsigned int cpl, bool smap, bool ac)
+{
+	g->v->seg[SEG_SS].attr = (g->v->seg[SEG_SS].attr & ~(3U << 5)) | cpl << 5;
+	g->v->cr4 = smap ? g->v->cr4 | CR4_SMAP : g->v->cr4 & ~(uint64_t)CR4_SMAP;
+	g->v->rflags = ac ? g->v->rflags | RFLAGS_AC : g->v->rflags & ~(uint64_t)RFLAGS_AC;
+	vcpu_update_mode(g->v);
+}
+
+/* Reads @gva, which holds @value, and tells whether the tables do. */
+static bool held_after(struct guest *g, gva_t gva, uint8_t value)
+{
+	uint8_t got = ~value;
+
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(mem_read8(g->v, gva, &got), MEM_OK);
+		assert_int_equal(got, value);
+	}
+	return held(g, gva);
+}
+
+/*
+ * One of 64: views share tables.  Each address and its counterpart in the other half lead to
+ * different pages, so that a wrong entry would show.
+ */
+static void test_compact(void **state)
+{
+	struct guest *g = guest_create_cpus("vireo-v1", 64);
+	const gva_t user = 0x123456000, low = 0x223456000, top = BIT(63) >> 16;
+	const gva_t upper = 0xffff800000000000ULL, mapped[4] = { user, low, upper | user, upper | low };
+	const uint64_t flags[4] = { PWU, PW, PW | PTE_G, PWU };
+	uint8_t value;
+
+	(void)state;
+	assert_true(top == BIT(47) && g->v->tlb.compact);
+	guest_long_mode(g);
+	for (unsigned int i = 0; i < 4; i++) {
+		pt_map(g, mapped[i], PAGE + i * 0x1000, 12, flags[i]);
+		*(uint8_t *)gpa_to_hva(&g->space, PAGE + i * 0x1000, 1) = i + 1;
+	}
+	for (unsigned int round = 0; round < 2; round++) {
+		set_mode(g, 0, true, false);
+		assert_true(held_after(g, mapped[2], 3));
+		assert_false(held_after(g, mapped[1], 2));
+		assert_int_equal(mem_read8(g->v, mapped[0], &value), MEM_FAULT);
+		set_mode(g, 0, true, true);
+		assert_false(held_after(g, mapped[0], 1));
+		assert_false(held_after(g, mapped[2], 3));
+		set_mode(g, 3, true, false);
+		assert_true(held_after(g, mapped[0], 1));
+		assert_false(held_after(g, mapped[3], 4));
+		assert_int_equal(mem_read8(g->v, mapped[1], &value), MEM_FAULT);
+		assert_int_equal(mem_read8(g->v, mapped[2], &value), MEM_FAULT);
+		set_mode(g, 0, false, false);
+		assert_true(held_after(g, mapped[0], 1));
+		assert_true(held_after(g, mapped[1], 2));
+		assert_true(held_after(g, mapped[2], 3));
+		set_mode(g, 3, false, false);
+		assert_false(held_after(g, mapped[0], 1));
+		assert_false(held_after(g, mapped[3], 4));
+		assert_int_equal(mem_read8(g->v, mapped[1], &value), MEM_FAULT);
+	}
+	guest_destroy(g);
+}
+
 /* Without room for the tables: a sentence, not a crash. */
 static void test_address_space_limit(void **state)
 {
@@ -435,7 +499,7 @@ int main(void)
 		T(test_invlpg_large), T(test_invlpg_4m), T(test_invlpg_global_everywhere),
 		T(test_invpcid), T(test_views), T(test_mode_change_flushes),
 		T(test_many_nonglobal), T(test_protect_aliases), T(test_host_memory_is_bounded),
-		T(test_address_space_limit),
+		T(test_address_space_limit), cmocka_unit_test(test_compact),
 		U(test_cr3_flush_unshared), U(test_pcid), U(test_many_pcids), U(test_invlpg),
 		U(test_invlpg_large), U(test_protect_aliases),
 		U(test_host_memory_is_bounded),
