@@ -89,12 +89,12 @@ static uint64_t pseudo_sum(const uint8_t *ip, bool v6, unsigned int len)
 
 /* --- parsing --- */
 
-static bool parse_ipv4(struct net_tcp *t, const uint8_t *frame, size_t len)
+static bool parse_ipv4(struct net_tcp *t, const uint8_t *frame, size_t have)
 {
 	const uint8_t *ip = frame + t->ip;
 	unsigned int header, total;
 
-	if (len < t->ip + IPV4_LEN || ip[0] >> 4 != 4)
+	if (have < t->ip + IPV4_LEN || ip[0] >> 4 != 4)
 		return false;
 	header = (ip[0] & 15) * 4;
 	total = get16(ip + 2);
@@ -106,11 +106,11 @@ static bool parse_ipv4(struct net_tcp *t, const uint8_t *frame, size_t len)
 	return true;
 }
 
-static bool parse_ipv6(struct net_tcp *t, const uint8_t *frame, size_t len)
+static bool parse_ipv6(struct net_tcp *t, const uint8_t *frame, size_t have)
 {
 	const uint8_t *ip = frame + t->ip;
 
-	if (len < t->ip + IPV6_LEN || ip[0] >> 4 != 6 || ip[6] != PROTO_TCP)
+	if (have < t->ip + IPV6_LEN || ip[0] >> 4 != 6 || ip[6] != PROTO_TCP)
 		return false;
 	t->v6 = true;
 	t->tcp = t->ip + IPV6_LEN;
@@ -118,11 +118,11 @@ static bool parse_ipv6(struct net_tcp *t, const uint8_t *frame, size_t len)
 	return true;
 }
 
-bool net_parse_tcp(struct net_tcp *t, const uint8_t *frame, size_t len)
+bool net_parse_tcp(struct net_tcp *t, const uint8_t *frame, size_t have, size_t len)
 {
 	unsigned int type;
 
-	if (len < NET_ETH_LEN + 4)
+	if (have < NET_ETH_LEN + 4)
 		return false;
 	type = get16(frame + ETH_TYPE);
 	*t = (struct net_tcp){ .ip = NET_ETH_LEN };
@@ -130,16 +130,16 @@ bool net_parse_tcp(struct net_tcp *t, const uint8_t *frame, size_t len)
 		type = get16(frame + ETH_TYPE + 4);
 		t->ip += 4;
 	}
-	if (!(type == TYPE_IPV4 && parse_ipv4(t, frame, len)) &&
-	    !(type == TYPE_IPV6 && parse_ipv6(t, frame, len)))
+	if (!(type == TYPE_IPV4 && parse_ipv4(t, frame, have)) &&
+	    !(type == TYPE_IPV6 && parse_ipv6(t, frame, have)))
 		return false;
-	if (t->end > len || t->tcp + TCP_LEN > t->end)
+	if (t->end > len || t->tcp + TCP_LEN > MIN(t->end, have))
 		return false;
 	t->payload = t->tcp + (frame[t->tcp + 12] >> 4) * 4;
 	return t->payload >= t->tcp + TCP_LEN && t->payload <= t->end;
 }
 
-bool net_hdr_check(struct net_hdr *h, const uint8_t *frame, size_t len)
+bool net_hdr_check(struct net_hdr *h, const uint8_t *frame, size_t have, size_t len)
 {
 	const unsigned int type = h->gso_type & ~NET_GSO_ECN;
 	struct net_tcp t;
@@ -157,7 +157,7 @@ bool net_hdr_check(struct net_hdr *h, const uint8_t *frame, size_t len)
 		return true;
 	}
 	if ((type != NET_GSO_TCPV4 && type != NET_GSO_TCPV6) || h->gso_size < NET_GSO_SIZE_MIN ||
-	    !net_parse_tcp(&t, frame, len) || t.v6 != (type == NET_GSO_TCPV6))
+	    !net_parse_tcp(&t, frame, have, len) || t.v6 != (type == NET_GSO_TCPV6))
 		return false;
 	/* The sum of a large frame is where TCP has it, or is made there. */
 	if (!(h->flags & NET_F_NEEDS_CSUM) || h->csum_start != t.tcp ||
@@ -196,7 +196,7 @@ void net_mark_large(struct net_hdr *h, const struct net_tcp *t, uint8_t *frame, 
 void net_segments_begin(struct net_segments *s, const struct net_in *f)
 {
 	*s = (struct net_segments){ .frame = f->data, .size = f->hdr.gso_size };
-	net_parse_tcp(&s->tcp, f->data, f->len);
+	net_parse_tcp(&s->tcp, f->data, f->len, f->len);
 	s->at = s->tcp.payload;
 }
 

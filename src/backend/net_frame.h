@@ -23,15 +23,18 @@ struct net_tcp {
 	bool v6;
 };
 
-/* False: not TCP in IP, or cut short, or a fragment. */
-bool net_parse_tcp(struct net_tcp *t, const uint8_t *frame, size_t len);
+/*
+ * False: not TCP in IP, or cut short, or a fragment.  Of @len bytes the first @have are at
+ * @frame; where that is not all, they must have the headers.
+ */
+bool net_parse_tcp(struct net_tcp *t, const uint8_t *frame, size_t have, size_t len);
 
 /*
  * Is @h right for this frame?  If so the functions below may be called.  Wrong are places
  * outside the frame, unknown GSO types, a GSO frame that is not TCP of that kind, too small
- * segments.  Clears in @h what says nothing (fields that no flag makes valid).
+ * segments.  Clears in @h what says nothing (fields that no flag makes valid).  @have as above.
  */
-bool net_hdr_check(struct net_hdr *h, const uint8_t *frame, size_t len);
+bool net_hdr_check(struct net_hdr *h, const uint8_t *frame, size_t have, size_t len);
 
 /* Fills in the checksum that @h speaks of, if it does; @h then says that it is filled in. */
 void net_checksum_fill(struct net_hdr *h, uint8_t *frame, size_t len);

@@ -104,15 +104,15 @@ bool user_from_guest(struct user_flows *u, struct net_in *f)
 {
 	struct net_tcp t;
 
-	if (!net_hdr_check(&f->hdr, f->data, f->len))
+	if (!net_hdr_check(&f->hdr, f->data, f->len, f->len))
 		return false;
 	if (f->hdr.gso_type != NET_GSO_NONE) {
-		net_parse_tcp(&t, f->data, f->len);
+		net_parse_tcp(&t, f->data, f->len, f->len);
 		/* One large segment: its length fields are right, only the sum is missing. */
 		f->len = t.end;
 	}
 	net_checksum_fill(&f->hdr, f->data, f->len);
-	if (net_parse_tcp(&t, f->data, f->len) && f->data[t.tcp + TCP_FLAGS] & TCP_SYN)
+	if (net_parse_tcp(&t, f->data, f->len, f->len) && f->data[t.tcp + TCP_FLAGS] & TCP_SYN)
 		raise_mss(u, &t, f->data);
 	return true;
 }
@@ -161,7 +161,7 @@ void user_to_guest(struct user_flows *u, struct frame_stream *s, const uint8_t *
 	}
 	if (len > sizeof(copy))
 		return;
-	if (!net_parse_tcp(&t, frame, len)) {
+	if (!net_parse_tcp(&t, frame, len, len)) {
 		fragment_ipv4(s, frame, len);
 		return;
 	}

@@ -77,6 +77,28 @@ static const struct option_def *find_option(const struct command *c, const char 
 	return NULL;
 }
 
+static const struct option_def *find_letter(const struct command *c, const char *arg)
+{
+	if (!c->letter || arg[0] != '-' || arg[1] != c->letter || arg[2])
+		return NULL;
+	return find_option(c, c->letter_option);
+}
+
+/* Stores @o's value, which is @value or the next argument. */
+static int take_value(const struct option_def *o, int argc, char **argv, int *at, char *value,
+		      void *dest, struct err *e)
+{
+	if (!o->value && value)
+		return err_set(e, EINVAL, "option '--%s' takes no value", o->name);
+	if (o->value && !value) {
+		if (*at + 1 == argc)
+			return err_set(e, EINVAL, "option '--%s' needs a value: --%s %s", o->name,
+				       o->name, o->value);
+		value = argv[++*at];
+	}
+	return o->set(dest, value, e);
+}
+
 /* The option at argv[*at], and its value, which may be the next argument. */
 static int parse_option(const struct command *c, int argc, char **argv, int *at, void *dest,
 			struct err *e)
@@ -90,20 +112,13 @@ static int parse_option(const struct command *c, int argc, char **argv, int *at,
 	o = find_option(c, name);
 	if (!o)
 		return unknown_option(c, name, e);
-	if (!o->value && value)
-		return err_set(e, EINVAL, "option '--%s' takes no value", name);
-	if (o->value && !value) {
-		if (*at + 1 == argc)
-			return err_set(e, EINVAL, "option '--%s' needs a value: --%s %s", name, name,
-				       o->value);
-		value = argv[++*at];
-	}
-	return o->set(dest, value, e);
+	return take_value(o, argc, argv, at, value, dest, e);
 }
 
 int options_parse(const struct command *c, int argc, char **argv, void *dest,
 		  const char **operand, struct err *e)
 {
+	const struct option_def *letter;
 	const char *found = NULL;
 	int rc;
 
@@ -114,6 +129,10 @@ int options_parse(const struct command *c, int argc, char **argv, void *dest,
 		}
 		if (!strncmp(argv[i], "--", 2) && argv[i][2]) {
 			rc = parse_option(c, argc, argv, &i, dest, e);
+			if (rc)
+				return rc;
+		} else if ((letter = find_letter(c, argv[i]))) {
+			rc = take_value(letter, argc, argv, &i, NULL, dest, e);
 			if (rc)
 				return rc;
 		} else if (argv[i][0] == '-' && argv[i][1]) {
@@ -157,8 +176,11 @@ void command_print_help(const struct command *c, FILE *out)
 		const struct option_def *o = &c->options[i];
 		char left[64];
 
-		snprintf(left, sizeof(left), "  --%s%s%s", o->name, o->value ? " " : "",
-			 o->value ? o->value : "");
+		const char letter[] = { '-', c->letter, ',', ' ', '\0' };
+		const bool has = c->letter && !strcmp(o->name, c->letter_option);
+
+		snprintf(left, sizeof(left), "  %s--%s%s%s", has ? letter : "", o->name,
+			 o->value ? " " : "", o->value ? o->value : "");
 		fprintf(out, "%-*s", HELP_COLUMN, left);
 		if (strlen(left) >= HELP_COLUMN)
 			fprintf(out, "\n%*s", HELP_COLUMN, "");

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Subcommands and their options: parsing, help, and a suggestion for what was mistyped.
- * Options are long (--name VALUE or --name=VALUE); what is wrong is one sentence.
+ * Options are long (--name VALUE or --name=VALUE), one may have a letter too (-p VALUE); what is
+ * wrong is one sentence.
  */
 #ifndef VIREO_MGMT_COMMAND_H
 #define VIREO_MGMT_COMMAND_H
@@ -26,6 +27,9 @@ struct command {
 	const char *about;	/* for --help: what it does, with an example */
 	const struct option_def *options;
 	unsigned int option_count;
+	char letter;			/* the only short option: -p VALUE; 0: none */
+	const char *letter_option;	/* what it is short for */
+	bool hidden;		/* started by other commands, not by people */
 	/* Runs it; @argv[0] is the command's name.  Returns the process's exit status. */
 	int (*run)(const struct command *c, int argc, char **argv);
 };
@@ -33,6 +37,7 @@ struct command {
 extern const struct command command_run;
 extern const struct command command_doctor;
 extern const struct command command_audit;
+extern const struct command command_net_user;
 
 #define OPTIONS_HELP	1	/* --help was given and answered */
 

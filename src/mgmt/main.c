@@ -7,7 +7,7 @@
 #include <string.h>
 
 static const struct command *const commands[] = {
-	&command_run, &command_doctor, &command_audit,
+	&command_run, &command_doctor, &command_audit, &command_net_user,
 };
 
 static void print_help(FILE *out)
@@ -18,7 +18,8 @@ static void print_help(FILE *out)
 		"\n"
 		"Commands (each has --help, with an example):\n");
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		fprintf(out, "  %-8s %s\n", commands[i]->name, commands[i]->summary);
+		if (!commands[i]->hidden)
+			fprintf(out, "  %-8s %s\n", commands[i]->name, commands[i]->summary);
 	fprintf(out, "  help     show this, or with a command's name its help\n"
 		"\n"
 		"Example:\n"
@@ -35,8 +36,8 @@ static const struct command *find_command(const char *name, struct err *e)
 	const char *near;
 
 	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-		names[i] = commands[i]->name;
-		if (!strcmp(name, names[i]))
+		names[i] = commands[i]->hidden ? "" : commands[i]->name;
+		if (!strcmp(name, commands[i]->name))
 			return commands[i];
 	}
 	names[ARRAY_SIZE(commands)] = "help";

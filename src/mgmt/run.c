@@ -228,6 +228,8 @@ static int start(struct run *r, struct err *e)
 
 	if (make_some_vm(r, e))
 		return STATUS_HOST;
+	if (run_add_nets(r->vm, &r->options, e))
+		return STATUS_HOST;
 	if (run_add_consoles(r->vm, &r->options, e) || plan_boot(r, e))
 		return STATUS_USAGE;
 	say_how_it_starts(r);

@@ -12,4 +12,9 @@
  */
 int run_add_consoles(struct vm *vm, const struct run_options *o, struct err *e);
 
+/* --net and --publish: reads the texts without doing anything. */
+int run_net_check(const struct run_options *o, struct err *e);
+/* Starts their back ends and plugs a virtio-net in for each. */
+int run_add_nets(struct vm *vm, const struct run_options *o, struct err *e);
+
 #endif

@@ -4,6 +4,7 @@
 #include "mgmt/escape.h"
 #include "machine/vm.h"
 #include "mgmt/host.h"
+#include "mgmt/run_devices.h"
 #include "mgmt/run_priv.h"
 
 #include <errno.h>
@@ -218,6 +219,26 @@ static int set_console(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_net(void *dest, const char *value, struct err *e)
+{
+	struct run_options *o = dest;
+
+	if (o->net_count == RUN_NETS_MAX)
+		return err_set(e, E2BIG, "a VM has at most %d network cards", RUN_NETS_MAX);
+	o->net[o->net_count++] = value;
+	return 0;
+}
+
+static int set_publish(void *dest, const char *value, struct err *e)
+{
+	struct run_options *o = dest;
+
+	if (o->publish_count == RUN_PUBLISH_MAX)
+		return err_set(e, E2BIG, "at most %d ports can be published", RUN_PUBLISH_MAX);
+	o->publish[o->publish_count++] = value;
+	return 0;
+}
+
 static const struct option_def option_defs[] = {
 	{ "kernel", "FILE", "what to boot: a Linux bzImage, a 64-bit vmlinux, an ELF file with a\n"
 	  "PVH note, or a Multiboot 1 kernel", set_kernel },
@@ -230,6 +251,11 @@ static const struct option_def option_defs[] = {
 	  set_cpus },
 	{ "console", "WHERE", "a virtio console, or with name=NAME a port of that name, on out=FILE,\n"
 	  "in=FILE (or both), socket=PATH or fd=N; may be given several times", set_console },
+	{ "net", "NETWORK", "a network card on user[,hostfwd=2222:22,...], tap,ifname=NAME or\n"
+	  "none; with ,mac= and ,mtu= of the card; may be given several times", set_net },
+	{ "publish", "PORTS", "2222:22: this host's port 2222 (on loopback) leads to the guest's 22;\n"
+	  "53:53/udp; may be given several times; makes a user network if none\n"
+	  "is named", set_publish },
 	{ "cpu", "MODEL", "processor: vireo-v1 (default; the same on every host), vireo-v0\n"
 	  "(the least) or host (with every instruction set that this host can run)", set_cpu },
 	{ "engine", "NAME", "auto (default), soft (no help from hardware) or kvm",
@@ -270,12 +296,15 @@ const struct command command_run = {
 	"The exit status says how it ended; 'vireo help' lists them.",
 	.options = option_defs,
 	.option_count = ARRAY_SIZE(option_defs),
+	.letter = 'p',
+	.letter_option = "publish",
 	.run = run_main,
 };
 
 int run_options_check(const struct run_options *o, struct err *e)
 {
 	struct host_memory host;
+	int rc;
 
 	if (!o->kernel)
 		return err_set(e, EINVAL, "no kernel is named: vireo run --kernel FILE "
@@ -284,6 +313,9 @@ int run_options_check(const struct run_options *o, struct err *e)
 		return err_set(e, EINVAL, "--translator lockstep compares what one processor does: use it with --cpus 1");
 	if (o->perf_map && !o->translate)
 		return err_set(e, EINVAL, "--perf-map names translated code: use it without --translator off");
+	rc = run_net_check(o, e);
+	if (rc)
+		return rc;
 	host_memory_read(&host);
 	if (o->memory > host.limit)
 		return err_set(e, EINVAL, "the guest cannot have %llu MiB of memory: %s has %llu MiB",

@@ -10,6 +10,8 @@
 
 #define RUN_DISKS_MAX		16
 #define RUN_CONSOLES_MAX	31
+#define RUN_NETS_MAX		8
+#define RUN_PUBLISH_MAX		64
 
 enum engine_choice { ENGINE_AUTO, ENGINE_SOFT, ENGINE_KVM };
 
@@ -31,6 +33,10 @@ struct run_options {
 	bool no_reboot;
 	const char *console[RUN_CONSOLES_MAX];	/* --console's texts */
 	unsigned int console_count;
+	const char *net[RUN_NETS_MAX];	/* --net's texts */
+	unsigned int net_count;
+	const char *publish[RUN_PUBLISH_MAX];
+	unsigned int publish_count;
 	enum log_level log_level;
 	uint8_t escape_key;
 };
