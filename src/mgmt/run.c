@@ -32,6 +32,7 @@ struct run {
 	const char *why_engine;
 	struct vm *vm;
 	struct boot_plan *plan;
+	struct run_disks *disks;
 	struct terminal *terminal;	/* NULL: stdin is none */
 	struct escape escape;
 	struct char_backend *console;	/* the VM's */
@@ -228,6 +229,8 @@ static int start(struct run *r, struct err *e)
 
 	if (make_some_vm(r, e))
 		return STATUS_HOST;
+	if (run_add_disks(&r->disks, r->vm, &r->options, e))
+		return STATUS_USAGE;
 	if (run_add_nets(r->vm, &r->options, e))
 		return STATUS_HOST;
 	if (run_add_consoles(r->vm, &r->options, e) || plan_boot(r, e))
@@ -262,6 +265,7 @@ static void finish(struct run *r)
 {
 	if (r->vm)
 		vm_destroy(r->vm);	/* sends out what the guest printed last */
+	run_disks_free(r->disks);
 	terminal_close(r->terminal);
 	r->log.out = stderr;
 	boot_plan_free(r->plan);

@@ -6,6 +6,16 @@
 #include "machine/vm.h"
 #include "mgmt/run_options.h"
 
+struct run_disks;
+
+/*
+ * --disk: opens the images and makes a virtio-blk device of each.  *out is set, also after a
+ * failure, unless there was no memory for it; it outlives the VM.
+ */
+int run_add_disks(struct run_disks **out, struct vm *vm, const struct run_options *o,
+		  struct err *e);
+void run_disks_free(struct run_disks *disks);	/* after vm_destroy(); may be NULL */
+
 /*
  * --console: WHERE[,name=NAME].  Makes one virtio-console with a port for each.  What is wrong
  * with the text, or with the files it names, is one sentence.

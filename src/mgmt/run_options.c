@@ -209,6 +209,16 @@ static int set_escape(void *dest, const char *value, struct err *e)
 	return escape_parse_key(&((struct run_options *)dest)->escape_key, value, e);
 }
 
+static int set_disk(void *dest, const char *value, struct err *e)
+{
+	struct run_options *o = dest;
+
+	if (o->disk_count == RUN_DISKS_MAX)
+		return err_set(e, E2BIG, "a VM has at most %d disks", RUN_DISKS_MAX);
+	o->disk[o->disk_count++] = value;
+	return 0;
+}
+
 static int set_console(void *dest, const char *value, struct err *e)
 {
 	struct run_options *o = dest;
@@ -249,6 +259,8 @@ static const struct option_def option_defs[] = {
 	  set_memory },
 	{ "cpus", "N", "number of processors, 1 (default) to 64; each is a thread of the host",
 	  set_cpus },
+	{ "disk", "FILE", "a disk image, raw or qcow2, as /dev/vda and so on; after the name may\n"
+	  "follow ,readonly=on ,snapshot=on ,serial=TEXT ,format=raw: see vireo(1)", set_disk },
 	{ "console", "WHERE", "a virtio console, or with name=NAME a port of that name, on out=FILE,\n"
 	  "in=FILE (or both), socket=PATH or fd=N; may be given several times", set_console },
 	{ "net", "NETWORK", "a network card on user[,hostfwd=2222:22,...], tap,ifname=NAME or\n"

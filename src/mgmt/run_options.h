@@ -31,6 +31,8 @@ struct run_options {
 	bool stats;			/* counters at the end */
 	bool debug_exit;
 	bool no_reboot;
+	const char *disk[RUN_DISKS_MAX];	/* --disk's texts */
+	unsigned int disk_count;
 	const char *console[RUN_CONSOLES_MAX];	/* --console's texts */
 	unsigned int console_count;
 	const char *net[RUN_NETS_MAX];	/* --net's texts */

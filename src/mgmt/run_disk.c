@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * `vireo run --disk`: images as virtio-blk devices, and what happens when the host has no room
+ * for them: the guest's requests wait, are tried again every second, and nothing is lost.
+ */
+#include "mgmt/run_devices.h"
+#include "virtio/blk.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#define RETRY_SECONDS	1
+
+struct run_disks;
+
+struct run_disk {
+	struct run_disks *all;
+	struct block *block;		/* the device's */
+	struct loop_work stopped_work;
+	int timer;			/* runs while requests wait; -1: never was needed */
+	bool waiting;
+	char why[512];
+};
+
+struct run_disks {
+	struct vm *vm;
+	unsigned int count;
+	struct run_disk disk[RUN_DISKS_MAX];
+};
+
+/* --- the host is full --- */
+
+static void retry(void *arg, uint32_t events)
+{
+	struct run_disk *d = arg;
+	const struct itimerspec never = { 0 };
+	uint64_t times;
+
+	(void)events;
+	if (read(d->timer, &times, sizeof(times)) < 0)
+		return;
+	if (block_stopped(d->block)) {
+		block_resume(d->block);
+		return;
+	}
+	timerfd_settime(d->timer, 0, &never, NULL);
+	d->waiting = false;
+	log_warn(vm_log(d->all->vm), "there is room again: the disk goes on");
+}
+
+static void say_and_wait(void *arg)
+{
+	struct run_disk *d = arg;
+	const struct itimerspec every = {
+		.it_value.tv_sec = RETRY_SECONDS, .it_interval.tv_sec = RETRY_SECONDS,
+	};
+
+	if (d->waiting)
+		return;
+	d->waiting = true;
+	log_warn(vm_log(d->all->vm), "%s; the guest's requests wait until there is", d->why);
+	if (d->timer < 0) {
+		d->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+		loop_watch(vm_loop(d->all->vm), d->timer, EPOLLIN, retry, d, NULL);
+	}
+	timerfd_settime(d->timer, 0, &every, NULL);
+}
+
+/* On a worker of the block's. */
+static void stopped(void *arg, int errnum, const char *why)
+{
+	struct run_disk *d = arg;
+
+	(void)errnum;
+	if (!d->why[0])
+		snprintf(d->why, sizeof(d->why), "%s", why);
+	loop_post(vm_loop(d->all->vm), &d->stopped_work);
+}
+
+/* --- making --- */
+
+static int add_disk(struct run_disk *d, const struct run_options *o, const char *text,
+		    struct err *e)
+{
+	struct virtio_blk_config c = { .queues = o->cpus, .stopped = stopped, .arg = d };
+	struct vm *vm = d->all->vm;
+	struct virtio_device *device;
+	struct block_options options;
+	int rc;
+
+	rc = block_options_parse(&options, text, e);
+	if (!rc)
+		rc = block_open(&c.block, &options, e);
+	if (rc)
+		return rc;
+	d->block = c.block;
+	rc = virtio_blk_create(&device, vm_space(vm), vm_log(vm), &c, e);
+	return rc ? rc : vm_add_virtio(vm, device, e);
+}
+
+int run_add_disks(struct run_disks **out, struct vm *vm, const struct run_options *o,
+		  struct err *e)
+{
+	struct run_disks *all = calloc(1, sizeof(*all));
+	int rc = 0;
+
+	if (!all)
+		return err_set(e, ENOMEM, "out of memory for the disks");
+	*out = all;
+	all->vm = vm;
+	for (; all->count < o->disk_count && !rc; all->count++) {
+		struct run_disk *d = &all->disk[all->count];
+
+		d->all = all;
+		d->timer = -1;
+		d->stopped_work = (struct loop_work){ .run = say_and_wait, .arg = d };
+		rc = add_disk(d, o, o->disk[all->count], e);
+	}
+	return rc;
+}
+
+void run_disks_free(struct run_disks *all)
+{
+	for (unsigned int i = 0; all && i < all->count; i++)
+		if (all->disk[i].timer >= 0)
+			close(all->disk[i].timer);
+	free(all);
+}

@@ -1,0 +1,106 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Disks under a Linux guest: ext4 on raw and on qcow2 images is mounted, written, synced; what
+# the host finds afterwards is what the guest wrote, and the file systems and images are whole.
+# Serial numbers, read-only and throwaway disks, discard, several queues.
+set -u
+cd "$(dirname "$0")/../.." || exit 2
+build=${BUILD:-build}
+work=$build/tests/boot/disk
+PATH=$PATH:/usr/sbin:/sbin
+for tool in mke2fs e2fsck debugfs qemu-img; do
+	command -v $tool >/dev/null || { echo "needs $tool (e2fsprogs, qemu-utils)"; exit 77; }
+done
+mkdir -p "$work/files"
+kernel=$(tools/kernel.sh cloud 2>"$work/kernel.err") || { tail -n 1 "$work/kernel.err"; exit 77; }
+[ -f "$(dirname "$kernel")/virtio_blk.ko" ] || { echo "no virtio_blk.ko beside $kernel"; exit 77; }
+bad=0
+check() {
+	local name=$1
+	shift
+	if "$@" >"$work/check.log" 2>&1; then
+		echo "ok disk/$name"
+	else
+		tail -n 5 "$work/check.log"
+		echo "not ok disk/$name: $*"
+		bad=1
+	fi
+}
+
+cat >"$work/session" <<'END'
+cd /
+mkdir -p /raw /qcow /ro
+for d in a b c d; do echo serial $d $(cat /sys/block/vd$d/serial); done
+echo readonly $(cat /sys/block/vdc/ro)
+echo queues $(ls /sys/block/vda/mq | wc -l)
+mount /dev/vda /raw && mount /dev/vdb /qcow && mount -o ro /dev/vdc /ro || exit 1
+cat /raw/hello /ro/hello
+for m in raw qcow; do
+	dd if=/dev/urandom of=/$m/big bs=1M count=12 2>/dev/null
+	cp -r /bin /$m/copy
+	for i in $(seq 100); do echo $i >/$m/small$i; done
+	rm /$m/small1*
+	sync
+	echo sum $m $(md5sum </$m/big)
+	umount /$m || exit 1
+done
+dd if=/dev/zero of=/dev/vdc bs=512 count=1 2>/dev/null || echo refused
+dd if=/dev/zero of=/dev/vdd bs=1M count=8 conv=fsync 2>/dev/null && echo thrown away
+# The last megabytes lie outside of the file system.
+blkdiscard -o $((64 << 20)) -l $((2 << 20)) /dev/vda && echo discarded
+END
+tools/modules.sh "$kernel" >"$work/list"
+echo "file /session $work/session 755" >>"$work/list"
+tools/initramfs.sh "$work/cpio" "$work/list" || exit 1
+
+images() {
+	echo "of the host" >"$work/files/hello"
+	rm -f "$work"/*.img "$work"/*.qcow2
+	for f in a.img b.img c.img; do
+		mke2fs -q -F -t ext4 -d "$work/files" "$work/$f" 64M >/dev/null 2>&1 || return 1
+	done
+	dd if=/dev/urandom bs=1M count=2 oflag=append conv=notrunc of="$work/a.img" 2>/dev/null
+	qemu-img convert -O qcow2 "$work/b.img" "$work/b.qcow2" && rm "$work/b.img"
+	cp "$work/c.img" "$work/c.before"
+	qemu-img create -q -f qcow2 -b c.before -F raw "$work/d.qcow2"
+	cp "$work/d.qcow2" "$work/d.before"
+}
+
+same_sum() {
+	debugfs -R "dump /big $work/big.$1" "$2" 2>/dev/null
+	grep -q "^sum $1 $(md5sum <"$work/big.$1" | cut -c 1-32) " "$work/text"
+}
+
+one() {
+	local cpus=$1 status
+	images || { echo "no images"; exit 1; }
+	timeout 200 "$build/vireo" run --engine "${ENGINE:-soft}" ${VIREO_OPTIONS:-} --cpus "$cpus" \
+		--kernel "$kernel" --initrd "$work/cpio" --memory 256M \
+		--disk "$work/a.img,serial=first" --disk "$work/b.qcow2,serial=second" \
+		--disk "$work/c.img,readonly=on,serial=third" \
+		--disk "$work/d.qcow2,snapshot=on,serial=fourth" \
+		--cmdline "console=ttyS0 panic=-1 run=\"sh /session\"" \
+		</dev/null >"$work/log" 2>"$work/err"
+	status=$?
+	tr -d '\r' <"$work/log" | sed 's/^serial \([a-d]\) */serial \1 /' >"$work/text"
+	[ $status = 0 ] || { tail -n 20 "$work/text" "$work/err"; echo "not ok disk/run: $status"; bad=1; }
+	for line in 'serial a first' 'serial d fourth' 'readonly 1' "queues $cpus" \
+		refused 'thrown away' discarded 'status 0'; do
+		check "$cpus/${line// /-}" grep -qxF "$line" "$work/text"
+	done
+	check "$cpus/read" test "$(grep -cx 'of the host' "$work/text")" = 2
+	check "$cpus/no-complaint" test -z "$(grep -E 'I/O error|Oops|BUG:|WARNING:' "$work/text")"
+	check "$cpus/raw-fsck" e2fsck -fn "$work/a.img"
+	check "$cpus/raw-content" same_sum raw "$work/a.img"
+	check "$cpus/discarded-is-zero" cmp -n $((2 << 20)) -i $((64 << 20)):0 "$work/a.img" /dev/zero
+	check "$cpus/qcow2-check" qemu-img check -q "$work/b.qcow2"
+	check "$cpus/qcow2-flat" qemu-img convert -O raw "$work/b.qcow2" "$work/b.img"
+	check "$cpus/qcow2-fsck" e2fsck -fn "$work/b.img"
+	check "$cpus/qcow2-content" same_sum qcow "$work/b.img"
+	check "$cpus/readonly-unchanged" cmp "$work/c.img" "$work/c.before"
+	check "$cpus/snapshot-unchanged" cmp "$work/d.qcow2" "$work/d.before"
+}
+
+one 1
+one 2
+exit $bad
