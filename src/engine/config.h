@@ -19,9 +19,18 @@ enum window_choice { WINDOWS_AUTO, WINDOWS_OFF, WINDOWS_ALWAYS };
 /* What is run by interpreter and translator both, and compared: all 64-bit code, or CPL 3's. */
 enum lockstep_choice { LOCKSTEP_OFF, LOCKSTEP_ALL, LOCKSTEP_USER };
 
+/* Optimizations of the translator, each with a switch; translator_opt.def says what they are. */
+enum translator_opt {
+#define OPT(id, name, sentence) TRANSLATOR_OPT_##id,
+#include "engine/translator_opt.def"
+#undef OPT
+	TRANSLATOR_OPTS
+};
+
 struct engine_config {
 	uint64_t cache_bytes;		/* code cache, 0: the default (64 MiB) */
 	enum translator_choice translate; /* soft: translate hot code? */
+	uint32_t translator_no;		/* soft: bit n: without enum translator_opt n */
 	unsigned int translate_at;	/* ... for blocks that ran so often, 0: the default (16) */
 	enum window_choice windows;	/* soft: user memory through the host's page tables? */
 	bool perf_map;			/* soft: name translated code in /tmp/perf-PID.map */

@@ -73,6 +73,7 @@ static int make_vm(struct run *r, struct err *e)
 {
 	const struct engine_config engine = {
 		.translate = r->options.translate, .lockstep = r->options.lockstep,
+		.translator_no = r->options.translator_no,
 		.cache_bytes = r->options.cache, .windows = r->options.windows,
 		.perf_map = r->options.perf_map,
 	};

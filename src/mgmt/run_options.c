@@ -145,6 +145,56 @@ static int set_translator(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static const struct { const char *name, *sentence; } translator_opts[] = {
+#define OPT(id, name, sentence) { name, sentence },
+#include "engine/translator_opt.def"
+#undef OPT
+};
+
+static void print_translator_opts(void)
+{
+	printf("What the translator does to be fast; --translator-opt no-NAME,... does without:\n\n");
+	for (unsigned int i = 0; i < TRANSLATOR_OPTS; i++)
+		printf("  %-12s %s\n", translator_opts[i].name, translator_opts[i].sentence);
+}
+
+/* "no-NAME": the number of the optimization, or -EINVAL. */
+static int parse_translator_opt(const char *word, struct err *e)
+{
+	for (unsigned int i = 0; i < TRANSLATOR_OPTS; i++)
+		if (!strncmp(word, "no-", 3) && !strcmp(word + 3, translator_opts[i].name))
+			return i;
+	return err_set(e, EINVAL, "'%s' is no value for --translator-opt; "
+		       "'vireo run --translator-opt help' lists what it takes", word);
+}
+
+/* A list of no-NAME; "no-all" is all of them. */
+static int set_translator_opt(void *dest, const char *value, struct err *e)
+{
+	uint32_t *no = &((struct run_options *)dest)->translator_no;
+	char words[256], *rest = words, *word;
+	int i;
+
+	if (!strcmp(value, "help")) {
+		print_translator_opts();
+		return OPTIONS_HELP;
+	}
+	if (snprintf(words, sizeof(words), "%s", value) >= (int)sizeof(words))
+		return err_set(e, EINVAL, "the list for --translator-opt is too long: to do without "
+			       "everything write no-all");
+	while ((word = strsep(&rest, ","))) {
+		if (!strcmp(word, "no-all")) {
+			*no = BIT(TRANSLATOR_OPTS) - 1;
+			continue;
+		}
+		i = parse_translator_opt(word, e);
+		if (i < 0)
+			return i;
+		*no |= BIT(i);
+	}
+	return 0;
+}
+
 static int set_windows(void *dest, const char *value, struct err *e)
 {
 	static const char *const names[] = { "auto", "off", "always" };
@@ -276,6 +326,8 @@ static const struct option_def option_defs[] = {
 	  "auto (default) does where this host's processor has what that needs.\n"
 	  "lockstep: do both, compare, stop where they differ (slow);\n"
 	  "lockstep-user: the same for what runs at CPL 3", set_translator },
+	{ "translator-opt", "LIST", "no-NAME,...: do without these of the translator's optimizations;\n"
+	  "'help' lists them", set_translator_opt },
 	{ "windows", "CHOICE", "auto (default), off or always: let the host's page tables do what lookups\n"
 	  "do else, for user programs that run long enough, none, or all", set_windows },
 	{ "code-cache", "SIZE", "memory for decoded and for translated code, each (default 64M)",

@@ -25,6 +25,7 @@ struct run_options {
 	enum engine_choice engine;
 	enum translator_choice translate;
 	enum lockstep_choice lockstep;	/* ... compared with the interpreter */
+	uint32_t translator_no;		/* enum translator_opt bits: without these */
 	uint64_t cache;			/* its code cache in bytes, 0: the default */
 	enum window_choice windows;
 	bool perf_map;

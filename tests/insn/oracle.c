@@ -7,6 +7,9 @@
  *   oracle --seed S --case N		shows one case
  *   oracle --list			counts how the cases end, per form
  *
+ * --without NAME turns off one of the translator's optimizations (engine/translator_opt.def),
+ * --without all every one.
+ *
  * --engine host runs each case twice on the host: are the cases deterministic?
  * --engine windows is the translator with user memory in windows (cpu/window.h), with more
  * runs, for those to fill.
@@ -36,6 +39,13 @@ struct options {
 	double seconds;
 	bool single, verbose, list, keep_going;
 	const char *engine, *form;
+	uint32_t without;	/* of the translator's optimizations */
+};
+
+static const char *const translator_opts[] = {
+#define OPT(id, name, sentence) name,
+#include "engine/translator_opt.def"
+#undef OPT
 };
 
 struct tally {
@@ -189,8 +199,16 @@ static void list_forms(const struct tally *t)
 static int usage(void)
 {
 	fprintf(stderr, "usage: oracle [--seed S] [--cases N | --seconds T | --case N] "
-		"[--engine soft|translator|windows|lockstep|host] [--form NAME] [--all] [--list] [--verbose]\n");
+		"[--engine soft|translator|windows|lockstep|host] [--form NAME] [--without NAME] [--all] [--list] [--verbose]\n");
 	return 2;
+}
+
+static bool without(struct options *o, const char *name)
+{
+	for (unsigned int i = 0; i < TRANSLATOR_OPTS; i++)
+		if (!strcmp(name, translator_opts[i]) || !strcmp(name, "all"))
+			o->without |= BIT(i);
+	return o->without;
 }
 
 static int parse(int argc, char **argv, struct options *o)
@@ -199,7 +217,7 @@ static int parse(int argc, char **argv, struct options *o)
 		{ "seed", 1, NULL, 's' }, { "cases", 1, NULL, 'n' }, { "case", 1, NULL, 'c' },
 		{ "seconds", 1, NULL, 't' }, { "engine", 1, NULL, 'e' }, { "form", 1, NULL, 'f' },
 		{ "verbose", 0, NULL, 'v' }, { "all", 0, NULL, 'a' },
-		{ "list", 0, NULL, 'l' }, { 0 },
+		{ "list", 0, NULL, 'l' }, { "without", 1, NULL, 'w' }, { 0 },
 	};
 	int opt;
 
@@ -214,6 +232,10 @@ static int parse(int argc, char **argv, struct options *o)
 		case 'v': o->verbose = true; break;
 		case 'a': o->keep_going = true; break;
 		case 'l': o->list = true; break;
+		case 'w':
+			if (!without(o, optarg))
+				return usage();
+			break;
 		default: return usage();
 		}
 	}
@@ -232,6 +254,7 @@ static int open_engine(const struct options *o, struct guest **guest)
 		return guest_open(guest, &engine_soft, &config, 1);
 	config.translate = true;
 	config.translate_at = 1;
+	config.translator_no = o->without;
 	config.lockstep = !strcmp(o->engine, "lockstep");
 	config.windows = !strcmp(o->engine, "windows") ? WINDOWS_ALWAYS : WINDOWS_OFF;
 	if (!strcmp(o->engine, "translator") || config.lockstep)

@@ -194,9 +194,12 @@ static bool emit_insn(struct tr *t)
 	return ends;
 }
 
-static bool two_lookups(const struct insn *i)
+/* Two lookups, or one and long code behind it. */
+static bool two_lookups(const struct tr *t, const struct insn *i)
 {
 	switch (i->info->id) {
+	case INSN_ID_RET:
+		return !with(t->d, TRANSLATOR_OPT_RETURN);
 	case INSN_ID_PUSH: case INSN_ID_CALL: case INSN_ID_JMP:
 		return i->op[0].kind == OPND_MEM;
 	default:
@@ -221,7 +224,7 @@ static bool emit_insn_reachable(struct tr *t)
 	struct { uint8_t *p; unsigned int near, step, jump, slots, probes; struct known known; } mark;
 	bool ends;
 
-	if (two_lookups(t->i))	/* puts islands itself, in between */
+	if (two_lookups(t, t->i))	/* puts islands itself, in between */
 		emit_islands(t, true);
 	set_off(t);
 	mark.p = t->e.p;
@@ -261,7 +264,7 @@ static bool decode_crossing(struct tr *t, struct insn *i, const uint8_t *bytes, 
 	const uint8_t *p;
 	gpa_t gpa;
 
-	if (gva_to_gpa(t->v, next, ACC_FETCH, &gpa) != MEM_OK)
+	if (!with(t->d, TRANSLATOR_OPT_CROSS) || gva_to_gpa(t->v, next, ACC_FETCH, &gpa) != MEM_OK)
 		return false;
 	if (!gpa_to_hva(t->d->space, gpa, INSN_MAX_LEN) ||
 	    (next >> 63 && !gva_is_global(t->v, next)))
@@ -288,9 +291,10 @@ static bool ends_decoding(const struct insn *i)
 /* Decodes up to TBLOCK_INSNS instructions that begin in the page; returns how many. */
 static unsigned int decode_block(struct tr *t, const uint8_t *page)
 {
+	unsigned int limit = with(t->d, TRANSLATOR_OPT_BLOCK) ? TBLOCK_INSNS : 1;
 	unsigned int off = t->b->gva & GUEST_PAGE_MASK, n;
 
-	for (n = 0; n < TBLOCK_INSNS && off < GUEST_PAGE_SIZE; n++) {
+	for (n = 0; n < limit && off < GUEST_PAGE_SIZE; n++) {
 		unsigned int room = GUEST_PAGE_SIZE - off;
 		struct insn *i = &t->insn[n];
 		enum decode_result r = decode(t, i, page + off, room);
@@ -312,6 +316,10 @@ static void begin_insn(struct tr *t, unsigned int n)
 	t->i = &t->insn[n];
 	t->rip = t->b->gva + t->b->guest_off[n];
 	t->next = t->b->gva + t->b->guest_off[n + 1];
+	if (!with(t->d, TRANSLATOR_OPT_HOLD))
+		temps_lost(t);
+	if (!with(t->d, TRANSLATOR_OPT_CHECK))
+		t->known.checked = 0;
 }
 
 /* Instruction @n is in a group, perhaps a new one? */
@@ -393,7 +401,7 @@ static bool keep_steps(struct tr *t)
 	unsigned int count = __builtin_popcountll(t->always_step), k = 0;
 	struct tblock *b = t->b;
 
-	if (!count)
+	if (!count || !with(t->d, TRANSLATOR_OPT_STEPS))
 		return true;
 	b->steps = aligned_alloc(64, ALIGN_UP(count * sizeof(*b->steps), 64));
 	if (!b->steps)

@@ -319,9 +319,9 @@ static bool has_high(const struct insn *i)
 }
 
 /* An operand of 16 bytes that faults unless it is aligned cannot cross a page. */
-static bool must_be_aligned(const struct insn *i)
+static bool must_be_aligned(const struct tr *t, const struct insn *i)
 {
-	if (i->encoding != ENC_LEGACY || i->info->how != HOW_HOST || i->mem.size != 16)
+	if (!with(t->d, TRANSLATOR_OPT_ALIGNED) || i->encoding != ENC_LEGACY || i->info->how != HOW_HOST || i->mem.size != 16)
 		return false;
 	switch (i->info->id) {
 	case INSN_ID_MOVUPS: case INSN_ID_MOVUPD: case INSN_ID_MOVDQU: case INSN_ID_LDDQU:
@@ -342,7 +342,7 @@ static bool copy_memory(struct tr *t, const struct insn *i)
 
 	if (!assign(i, &f, &tp) || (high && tp.count))
 		return false;
-	f.m = emit_operand(t, i, must_be_aligned(i) ? 1 : i->mem.size);
+	f.m = emit_operand(t, i, must_be_aligned(t, i) ? 1 : i->mem.size);
 	if (high) {			/* no REX allowed: the address into rcx */
 		e_lea(&t->e, H_TMP, f.m);
 		f.m = AT(H_TMP);

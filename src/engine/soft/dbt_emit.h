@@ -15,6 +15,8 @@
 
 #include "base/types.h"
 
+#include <assert.h>
+
 struct emit {
 	uint8_t *p;		/* writable mapping */
 	ptrdiff_t to_exec;	/* executable address = p + to_exec */
@@ -279,7 +281,10 @@ static inline uint8_t *e_jrcxz(struct emit *e)
 
 static inline void e_bind8(struct emit *e, uint8_t *rel8)
 {
-	*rel8 = e->p - (rel8 + 1);
+	ptrdiff_t distance = e->p - (rel8 + 1);
+
+	assert(distance <= INT8_MAX);
+	*rel8 = distance;
 }
 
 /* jmp, call, jcc rel32 to an executable address; return the displacement's place. */

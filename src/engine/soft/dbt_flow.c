@@ -211,7 +211,9 @@ static void emit_slot_stub(struct tr *t, uint8_t *rel32, gva_t target)
 /* The host address of the block's own instruction at @target, or NULL. */
 static void *own_code(const struct tr *t, gva_t target)
 {
-	for (unsigned int k = 0; k < t->n && !in_lockstep(t->d, t->b->mode); k++)
+	if (in_lockstep(t->d, t->b->mode) || !with(t->d, TRANSLATOR_OPT_LOOP))
+		return NULL;
+	for (unsigned int k = 0; k < t->n; k++)
 		if (t->b->gva + t->b->guest_off[k] == target)
 			return block_entry(t->b, k);
 	return NULL;
@@ -318,13 +320,20 @@ static void emit_return_point(struct tr *t)
 	e_bind8(e, same);
 }
 
+/* The CALL itself, its target still to be filled in; without returns a jump does. */
+static uint8_t *emit_host_call(struct tr *t)
+{
+	return with(t->d, TRANSLATOR_OPT_RETURN) ? e_call(&t->e, emit_here(&t->e))
+						 : e_jmp(&t->e, emit_here(&t->e));
+}
+
 /* To hot.target, through a lookup of this call's own: the host predicts it by its place. */
 static void emit_indirect_call(struct tr *t)
 {
 	struct emit *e = &t->e;
 
 	e_load(e, H_ADDR, GS_HOT(target));
-	t->probe_call[t->probe_calls++] = e_call(e, emit_here(e));
+	t->probe_call[t->probe_calls++] = emit_host_call(t);
 }
 
 /* The lookups, behind the block. */
@@ -367,7 +376,7 @@ static bool emit_call(struct tr *t, const struct insn *i)
 	case OPND_REL:
 		emit_poll_backward(t, i);
 		emit_push_imm(t, t->next);
-		emit_taken_later(t, e_call(e, emit_here(e)), target_of(t, i));
+		emit_taken_later(t, emit_host_call(t), target_of(t, i));
 		break;
 	case OPND_GPR:
 		if (i->opsize != 8)
@@ -398,6 +407,11 @@ static bool emit_call(struct tr *t, const struct insn *i)
 /* The rest of a RET to r14. */
 void emit_host_ret(struct tr *t)
 {
+	if (!with(t->d, TRANSLATOR_OPT_RETURN)) {
+		emit_islands(t, true);
+		emit_probe(t->d, &t->e, half_of(t), branch_id(t) | BRANCH_RET);
+		return;
+	}
 	e_store32_imm(&t->e, GS_HOT(branch), branch_id(t) | BRANCH_RET);
 	e8(&t->e, 0xc3);
 }

@@ -148,7 +148,8 @@ bool group_find(struct tr *t, unsigned int n, struct group *g)
 {
 	const struct insn *i = &t->insn[n];
 
-	if (t->group_count == ARRAY_SIZE(t->group) || t->b->mode & MODE_WINDOW)
+	if (t->group_count == ARRAY_SIZE(t->group) || t->b->mode & MODE_WINDOW ||
+	    !with(t->d, TRANSLATOR_OPT_GROUP))
 		return false;
 	if (pushes(i) || pops(i))
 		return find_stack(t, n, g);

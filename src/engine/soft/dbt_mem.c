@@ -165,7 +165,7 @@ static void emit_cross_check(struct tr *t, unsigned int size, bool group)
 	struct emit *e = &t->e;
 	struct near_exit x = { .n = t->n, .group = group };
 
-	if (size > 64) {
+	if (size > 64 || !with(t->d, TRANSLATOR_OPT_CHUNK)) {
 		emit_page_check(e, size);
 		x.rel8 = e_jrcxz(e);
 	} else {

@@ -252,6 +252,12 @@ struct known {
 	uint8_t checked_by[16];
 };
 
+/* Is this optimization on? */
+static inline bool with(const struct dbt *d, enum translator_opt o)
+{
+	return !(d->cfg.no & BIT(o));
+}
+
 /* One block being translated. */
 struct tr {
 	struct dbt *d;

@@ -89,7 +89,7 @@ static void remember(const struct dbt *d, struct vcpu *v, const struct tblock *b
 	struct dbt_hot *hot = dbt_hot(v);
 	unsigned int k = b->gva & (JUMP_CACHE - 1);
 
-	if (in_lockstep(d, b->mode))
+	if (in_lockstep(d, b->mode) || !with(d, TRANSLATOR_OPT_CACHE))
 		return;
 	if (b->gva >> 63) {
 		if (!gva_is_global(v, b->gva))
@@ -189,7 +189,8 @@ static enum exec_status step(struct dbt *d, struct vcpu *v, struct tblock *b, un
 static void link(struct dbt *d, struct vcpu *v, struct slot *s, struct tblock *to)
 {
 	if (s->probe) {
-		if (!gva_is_global(v, s->from->gva) || !gva_is_global(v, s->target)) {
+		if (!with(d, TRANSLATOR_OPT_FAR) || !gva_is_global(v, s->from->gva) ||
+		    !gva_is_global(v, s->target)) {
 			emit_patch32(s->patch, d->rx - d->rw, s->probe);
 			return;
 		}
@@ -210,7 +211,8 @@ static enum exec_status chain(struct dbt *d, struct vcpu *v, struct slot *s, voi
 	*code = NULL;
 	if (!d->cfg.find(d->cfg.arg, v, &ref))
 		return EXEC_OK;
-	if (d->generation == generation && !s->from->dead && !in_lockstep(d, s->from->mode))
+	if (d->generation == generation && !s->from->dead && !in_lockstep(d, s->from->mode) &&
+	    (s->probe || with(d, TRANSLATOR_OPT_CHAIN)))
 		link(d, v, s, ref.block);
 	dbt_refresh(d, v);
 	*code = ref.block->code;

@@ -174,7 +174,7 @@ static bool emit_read_base(struct tr *t, const struct insn *i)
 
 bool emit_system(struct tr *t, const struct insn *i)
 {
-	if (i->flags & INSN_LOCK)
+	if (i->flags & INSN_LOCK || !with(t->d, TRANSLATOR_OPT_SYSTEM))
 		return false;
 	temps_lost(t);
 	switch (i->info->id) {

@@ -22,9 +22,9 @@ enum decode_result memo_decode(struct soft_vcpu *sv, struct insn *out, const uin
 	struct decode_memo *m;
 	uint64_t low, high;
 
-	if (avail < INSN_MAX_LEN) {
+	if (avail < INSN_MAX_LEN || sv->engine->config.translator_no & BIT(TRANSLATOR_OPT_MEMO)) {
 		fpu_put(sv->v);
-		return insn_decode(out, bytes, avail, mode);
+		return insn_decode(out, bytes, MIN(avail, INSN_MAX_LEN), mode);
 	}
 	__builtin_memcpy(&low, bytes, 8);
 	__builtin_memcpy(&high, bytes + INSN_MAX_LEN - 8, 8);

@@ -59,6 +59,8 @@ static int soft_create(struct engine **out, struct gpa_space *space,
 	if (!s)
 		return err_set(e, ENOMEM, "out of memory for the software engine");
 	s->config = *c;
+	if (s->config.translator_no & BIT(TRANSLATOR_OPT_HEAT))
+		s->config.translate_at = 1;
 	if (!s->config.translate_at)
 		s->config.translate_at = TRANSLATE_AT;
 	if (!s->config.cache_bytes)
@@ -274,6 +276,7 @@ static int translator_create(struct soft_vcpu *sv, uint64_t cache_bytes, struct 
 		.cache_bytes = cache_bytes,
 		.perf_map = sv->engine->perf_map,
 		.lockstep = sv->engine->config.lockstep,
+		.no = sv->engine->config.translator_no,
 		.windows = sv->engine->config.windows,
 		.step = dbt_step_cb,
 		.bind = dbt_bind_cb,
