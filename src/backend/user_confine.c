@@ -86,16 +86,16 @@ static int allow_sockets(scmp_filter_ctx f, bool unix_sockets)
 	const int call = SCMP_SYS(socket);
 	int rc;
 
-	rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, call, 1, SCMP_A0(SCMP_CMP_EQ, AF_INET));
+	rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, call, 1, SCMP_A0(SCMP_CMP_EQ, AF_INET, 0));
 	if (!rc)
-		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, call, 1, SCMP_A0(SCMP_CMP_EQ, AF_INET6));
+		rc = seccomp_rule_add(f, SCMP_ACT_ALLOW, call, 1, SCMP_A0(SCMP_CMP_EQ, AF_INET6, 0));
 	if (!rc)
 		rc = seccomp_rule_add(f, unix_sockets ? SCMP_ACT_ALLOW :
 				      SCMP_ACT_ERRNO(EAFNOSUPPORT), call, 1,
-				      SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+				      SCMP_A0(SCMP_CMP_EQ, AF_UNIX, 0));
 	if (!rc)
 		rc = seccomp_rule_add(f, SCMP_ACT_ERRNO(EAFNOSUPPORT), call, 1,
-				      SCMP_A0(SCMP_CMP_EQ, AF_NETLINK));
+				      SCMP_A0(SCMP_CMP_EQ, AF_NETLINK, 0));
 	return rc;
 }
 

@@ -22,10 +22,12 @@
 #define HYPERVISOR_LEAVES 16
 #define EXTENDED	0x80000000U
 
+/* struct kvm_cpuid2 with room; that ends with an array of no size, and so must stand last. */
 struct table {
-	struct kvm_cpuid2 head;
+	struct { uint32_t nent, padding; } head;
 	struct kvm_cpuid_entry2 entry[ENTRIES];
 };
+_Static_assert(offsetof(struct table, entry) == sizeof(struct kvm_cpuid2), "layouts differ");
 
 /* Features that need nothing from KVM: registers of ours, or no more than a hint. */
 static bool is_ours(enum feature f)

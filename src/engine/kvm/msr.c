@@ -116,10 +116,12 @@ int kvm_msr_list(struct kvm *k, struct err *e)
 	return rc;
 }
 
+/* struct kvm_msrs with room; that ends with an array of no size, and so must stand last. */
 struct msrs {
-	struct kvm_msrs head;
+	struct { uint32_t nmsrs, pad; } head;
 	struct kvm_msr_entry entry[16];
 };
+_Static_assert(offsetof(struct msrs, entry) == sizeof(struct kvm_msrs), "layouts differ");
 
 static void list_synced(const struct kvm *k, struct vcpu *v, struct msrs *m)
 {

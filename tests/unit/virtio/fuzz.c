@@ -137,9 +137,9 @@ static void decent_chain(struct fuzz *f, struct ring *r)
 	if (r->size < 4)
 		return;
 	f->target->header(f, mem(&f->b, s[0].addr));
-	while (n < 3)
-		s[n++] = (struct seg){ BUFFERS + below(f, 0x8000), 512 * below(f, 9),
-				       out && n <= out ? 0 : D_WRITE };
+	for (; n < 3; n++)
+		s[n] = (struct seg){ BUFFERS + below(f, 0x8000), 512 * below(f, 9),
+				     n <= out ? 0 : D_WRITE };
 	s[n++] = (struct seg){ BUFFERS + 0x9000 + below(f, 64), 1 + below(f, 4), D_WRITE };
 	ring_add(r, s + below(f, 2), n - 1, below(f, 64));
 }
