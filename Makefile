@@ -53,6 +53,9 @@ $(BUILD)/obj/%.o: src/%.c Makefile
 	$(Q)echo "  CC    $<"
 	$(Q)$(CC) $(CPPFLAGS) $(ALLFLAGS) $(REGS) -c -o $@ $<
 
+# The script is part of the program.
+$(BUILD)/obj/mgmt/image_debian.o: src/mgmt/debian12.sh
+
 # Tools that the build and the tests use; not installed.
 TOOLS    = $(BUILD)/mkinitramfs
 

@@ -62,6 +62,9 @@ struct block_options {
  */
 int block_options_parse(struct block_options *o, const char *text, struct err *e);
 
+/* A size in bytes, or with K, M, G, T; *end is behind it.  False: there is none. */
+bool block_parse_size(const char *text, uint64_t *bytes, const char **end);
+
 /*
  * Opens and locks the image.  -EBUSY: another VM has it open for writing (or, asked to write,
  * for reading); the sentence names the file.

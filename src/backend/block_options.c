@@ -23,8 +23,7 @@ static const char *take_field(const char *text, char *out, size_t size)
 	return text;
 }
 
-/* A size or offset in bytes, with K, M, G or T; *end behind it. */
-static bool take_size(const char *text, uint64_t *bytes, const char **end)
+bool block_parse_size(const char *text, uint64_t *bytes, const char **end)
 {
 	static const char letters[] = "KMGT";
 	unsigned long long n;
@@ -75,7 +74,7 @@ static int set_size(uint64_t *out, const char *key, const char *value, struct er
 {
 	const char *end;
 
-	if (!take_size(value, out, &end) || *end)
+	if (!block_parse_size(value, out, &end) || *end)
 		return err_set(e, EINVAL, "disk option %s: '%s' is no size: write 1048576, 1M or 2G",
 			       key, value);
 	return 0;
@@ -91,8 +90,8 @@ static int set_map(struct block_options *o, const char *value, struct err *e)
 			return err_set(e, EINVAL, "disk option map has more than %u pieces",
 				       BLOCK_EXTENTS_MAX);
 		x = &o->extents[o->extent_count++];
-		if (!take_size(at, &x->offset, &at) || *at++ != '+' ||
-		    !take_size(at, &x->size, &at) || !x->size || (*at && *at != ':'))
+		if (!block_parse_size(at, &x->offset, &at) || *at++ != '+' ||
+		    !block_parse_size(at, &x->size, &at) || !x->size || (*at && *at != ':'))
 			return err_set(e, EINVAL, "disk option map: '%s' is not OFFSET+SIZE:OFFSET+SIZE..., "
 				       "such as 1M+64M:1G+512M", value);
 		if (!*at)

@@ -51,6 +51,9 @@ struct qcow2_info {
 /* False: @img is not qcow2. */
 bool qcow2_info(struct image *img, struct qcow2_info *out);
 
+/* The path of the backing image that the header names, malloc'ed; NULL: none, or no memory. */
+char *qcow2_backing_path(struct image *img);
+
 /* Why the last operation failed with -EIO: what is damaged and at which offset; or "". */
 void qcow2_damage(struct image *img, char *text, size_t size);
 

@@ -375,16 +375,15 @@ static int backing_name_read(struct opening *o)
 }
 
 /* A relative name is meant from the folder of the image that names it. */
-static char *backing_path(const struct opening *o)
+static char *backing_path(const char *overlay, const char *name)
 {
-	const char *name = o->q->backing_name;
 	char *path = NULL, *copy;
 
 	if (!strncmp(name, "file:", 5))
 		name += 5;
 	if (name[0] == '/')
 		return strdup(name);
-	copy = strdup(o->how->path);
+	copy = strdup(overlay);
 	if (copy && asprintf(&path, "%s/%s", dirname(copy), name) < 0)
 		path = NULL;
 	free(copy);
@@ -398,7 +397,7 @@ static int backing_open(struct opening *o)
 		.read_only = true, .unlocked = o->how->unlocked, .format = q->backing_format,
 		.above = &above, .depth = o->how->depth + 1,
 	};
-	char *path = backing_path(o);
+	char *path = backing_path(o->how->path, q->backing_name);
 	struct stat st;
 	int rc;
 
@@ -591,6 +590,15 @@ int qcow2_open_over(struct image **out, struct image *file, struct image *backin
 		    const struct image_open *how, struct err *e)
 {
 	return open_with(out, file, backing, how, e);
+}
+
+char *qcow2_backing_path(struct image *img)
+{
+	struct qcow2 *q = qcow2_of(img);
+
+	if (img->ops != &qcow2_ops || !q->backing_name)
+		return NULL;
+	return backing_path(img->path, q->backing_name);
 }
 
 bool qcow2_info(struct image *img, struct qcow2_info *out)

@@ -115,13 +115,13 @@ static int parse_option(const struct command *c, int argc, char **argv, int *at,
 	return take_value(o, argc, argv, at, value, dest, e);
 }
 
-int options_parse(const struct command *c, int argc, char **argv, void *dest,
-		  const char **operand, struct err *e)
+int options_parse_many(const struct command *c, int argc, char **argv, void *dest,
+		       const char **operands, unsigned int max, unsigned int *count, struct err *e)
 {
 	const struct option_def *letter;
-	const char *found = NULL;
 	int rc;
 
+	*count = 0;
 	for (int i = 1; i < argc; i++) {
 		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
 			command_print_help(c, stdout);
@@ -138,14 +138,26 @@ int options_parse(const struct command *c, int argc, char **argv, void *dest,
 		} else if (argv[i][0] == '-' && argv[i][1]) {
 			return err_set(e, EINVAL, "'%s' is no option; options are long, like --%s",
 				       argv[i], c->option_count ? c->options[0].name : "help");
-		} else if (!c->operand || found) {
+		} else if (*count == max) {
 			return err_set(e, EINVAL, "'vireo %s' does not know what to do with '%s'; "
 				       "'vireo %s --help' shows its usage", c->name, argv[i],
 				       c->name);
 		} else {
-			found = argv[i];
+			operands[(*count)++] = argv[i];
 		}
 	}
+	return 0;
+}
+
+int options_parse(const struct command *c, int argc, char **argv, void *dest,
+		  const char **operand, struct err *e)
+{
+	const char *found = NULL;
+	unsigned int count;
+	const int rc = options_parse_many(c, argc, argv, dest, &found, c->operand ? 1 : 0, &count, e);
+
+	if (rc)
+		return rc;
 	if (c->operand && !found)
 		return err_set(e, EINVAL, "'vireo %s' needs a %s; 'vireo %s --help' shows an example",
 			       c->name, c->operand, c->name);

@@ -38,6 +38,7 @@ extern const struct command command_run;
 extern const struct command command_doctor;
 extern const struct command command_audit;
 extern const struct command command_net_user;
+extern const struct command command_image;
 
 #define OPTIONS_HELP	1	/* --help was given and answered */
 
@@ -47,6 +48,12 @@ extern const struct command command_net_user;
  */
 int options_parse(const struct command *c, int argc, char **argv, void *dest,
 		  const char **operand, struct err *e);
+/*
+ * The same for a command with several operands: those that are there go to @operands, at most
+ * @max, and their number to *count.
+ */
+int options_parse_many(const struct command *c, int argc, char **argv, void *dest,
+		       const char **operands, unsigned int max, unsigned int *count, struct err *e);
 void command_print_help(const struct command *c, FILE *out);
 
 /* The one of @count @names nearest to @word, or NULL if none is near. */

@@ -17,7 +17,7 @@ says "^vireo $(cat "$TOP/VERSION")\$" --version
 says '^Exit status:' help
 says '^Example' help
 says '^Example' --help
-for command in run doctor audit; do
+for command in run image doctor audit; do
 	says '^Example' "$command" --help
 	says '^Example' help "$command"
 	says "^  $command " help
@@ -26,6 +26,14 @@ for command in run doctor audit; do
 	for option in $(sed -n 's/^  --\([a-z-]*\).*/\1/p' out); do
 		sed 's/\\-/-/g' "$TOP/man/vireo.1" | grep -q -- "--$option" ||
 			complain "man/vireo.1 does not know $command --$option"
+	done
+done
+for sub in create info check convert resize commit; do
+	says '^Example' image $sub --help
+	[ "$(wc -L <out)" -le 100 ] || complain "vireo image $sub --help is wider than 100 columns"
+	for option in $(sed -n 's/^  --\([a-z-]*\).*/\1/p' out); do
+		sed 's/\\-/-/g' "$TOP/man/vireo.1" | grep -q -- "--$option" ||
+			complain "man/vireo.1 does not know image $sub --$option"
 	done
 done
 run_vireo
