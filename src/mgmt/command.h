@@ -39,6 +39,7 @@ extern const struct command command_doctor;
 extern const struct command command_audit;
 extern const struct command command_net_user;
 extern const struct command command_image;
+extern const struct command command_switch;
 
 #define OPTIONS_HELP	1	/* --help was given and answered */
 

@@ -7,7 +7,8 @@
 #include <string.h>
 
 static const struct command *const commands[] = {
-	&command_run, &command_image, &command_doctor, &command_audit, &command_net_user,
+	&command_run, &command_image, &command_switch, &command_doctor, &command_audit,
+	&command_net_user,
 };
 
 static void print_help(FILE *out)

@@ -3,6 +3,7 @@
 #include "mgmt/net_spec.h"
 #include "backend/net_tap.h"
 #include "backend/net_user.h"
+#include "backend/switch_socket.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -106,7 +107,7 @@ int net_spec_parse(struct net_spec *s, const char *text, struct err *e)
 	case NET_TAP:
 		return tap_config_parse(&tap, s->text, e);
 	case NET_SWITCH:
-		return 0;
+		return switch_name_check(s->text, e);
 	}
 	return 0;
 }
@@ -123,6 +124,8 @@ int net_spec_open(struct net_backend **out, const struct net_spec *s, struct log
 	case NET_TAP:
 		rc = tap_config_parse(&tap, s->text, e);
 		return rc ? rc : net_tap_create(out, &tap, log, e);
+	case NET_SWITCH:
+		return net_switch_connect(out, NULL, s->text, log, e);
 	default:
 		return err_set(e, EINVAL, "no network is named");
 	}

@@ -313,8 +313,9 @@ static const struct option_def option_defs[] = {
 	  "follow ,readonly=on ,snapshot=on ,serial=TEXT ,format=raw: see vireo(1)", set_disk },
 	{ "console", "WHERE", "a virtio console, or with name=NAME a port of that name, on out=FILE,\n"
 	  "in=FILE (or both), socket=PATH or fd=N; may be given several times", set_console },
-	{ "net", "NETWORK", "a network card on user[,hostfwd=2222:22,...], tap,ifname=NAME or\n"
-	  "none; with ,mac= and ,mtu= of the card; may be given several times", set_net },
+	{ "net", "NETWORK", "a network card on user[,hostfwd=2222:22,...], tap,ifname=NAME,\n"
+	  "switch=NAME or none; with ,mac= and ,mtu= of the card; may be given\n"
+	  "several times", set_net },
 	{ "publish", "PORTS", "2222:22: this host's port 2222 (on loopback) leads to the guest's 22;\n"
 	  "53:53/udp; may be given several times; makes a user network if none\n"
 	  "is named", set_publish },
