@@ -76,7 +76,7 @@ struct p9_message {
 /* Serves a request; returns the reply's length. */
 size_t p9_serve(struct p9 *s, const struct p9_message *m);
 
-/* Forgets all fids, as if the client were new.  No p9_serve() is under way. */
+/* Forgets all fids, as if the client were new.  Every request was answered. */
 void p9_reset(struct p9 *s);
 
 #endif

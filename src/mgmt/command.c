@@ -79,9 +79,14 @@ static const struct option_def *find_option(const struct command *c, const char 
 
 static const struct option_def *find_letter(const struct command *c, const char *arg)
 {
-	if (!c->letter || arg[0] != '-' || arg[1] != c->letter || arg[2])
+	if (arg[0] != '-' || !arg[1] || arg[2])
 		return NULL;
-	return find_option(c, c->letter_option);
+	return find_option(c, arg[1] == c->letter ? c->letter_option : arg + 1);
+}
+
+static const char *dashes(const struct option_def *o)
+{
+	return o->name[1] ? "--" : "-";
 }
 
 /* Stores @o's value, which is @value or the next argument. */
@@ -92,8 +97,8 @@ static int take_value(const struct option_def *o, int argc, char **argv, int *at
 		return err_set(e, EINVAL, "option '--%s' takes no value", o->name);
 	if (o->value && !value) {
 		if (*at + 1 == argc)
-			return err_set(e, EINVAL, "option '--%s' needs a value: --%s %s", o->name,
-				       o->name, o->value);
+			return err_set(e, EINVAL, "option '%s%s' needs a value: %s%s %s", dashes(o),
+				       o->name, dashes(o), o->name, o->value);
 		value = argv[++*at];
 	}
 	return o->set(dest, value, e);
@@ -191,8 +196,8 @@ void command_print_help(const struct command *c, FILE *out)
 		const char letter[] = { '-', c->letter, ',', ' ', '\0' };
 		const bool has = c->letter && !strcmp(o->name, c->letter_option);
 
-		snprintf(left, sizeof(left), "  %s--%s%s%s", has ? letter : "", o->name,
-			 o->value ? " " : "", o->value ? o->value : "");
+		snprintf(left, sizeof(left), "  %s%s%s%s%s", has ? letter : "", dashes(o),
+			 o->name, o->value ? " " : "", o->value ? o->value : "");
 		fprintf(out, "%-*s", HELP_COLUMN, left);
 		if (strlen(left) >= HELP_COLUMN)
 			fprintf(out, "\n%*s", HELP_COLUMN, "");

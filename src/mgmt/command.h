@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Subcommands and their options: parsing, help, and a suggestion for what was mistyped.
- * Options are long (--name VALUE or --name=VALUE), one may have a letter too (-p VALUE); what is
- * wrong is one sentence.
+ * Options are long (--name VALUE or --name=VALUE), one may have a letter too (-p VALUE), and one
+ * whose name is a letter is that alone (-v VALUE); what is wrong is one sentence.
  */
 #ifndef VIREO_MGMT_COMMAND_H
 #define VIREO_MGMT_COMMAND_H
@@ -27,7 +27,7 @@ struct command {
 	const char *about;	/* for --help: what it does, with an example */
 	const struct option_def *options;
 	unsigned int option_count;
-	char letter;			/* the only short option: -p VALUE; 0: none */
+	char letter;			/* another name of a long option: -p VALUE; 0: none */
 	const char *letter_option;	/* what it is short for */
 	bool hidden;		/* started by other commands, not by people */
 	/* Runs it; @argv[0] is the command's name.  Returns the process's exit status. */

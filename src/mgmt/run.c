@@ -234,7 +234,8 @@ static int start(struct run *r, struct err *e)
 		return STATUS_USAGE;
 	if (run_add_nets(r->vm, &r->options, e))
 		return STATUS_HOST;
-	if (run_add_consoles(r->vm, &r->options, e) || plan_boot(r, e))
+	if (run_add_consoles(r->vm, &r->options, e) ||
+	    run_add_shares(r->vm, &r->options, e) || plan_boot(r, e))
 		return STATUS_USAGE;
 	say_how_it_starts(r);
 	signal(SIGPIPE, SIG_IGN);

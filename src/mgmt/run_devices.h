@@ -27,4 +27,7 @@ int run_net_check(const struct run_options *o, struct err *e);
 /* Starts their back ends and plugs a virtio-net in for each. */
 int run_add_nets(struct vm *vm, const struct run_options *o, struct err *e);
 
+/* --share, -v: one virtio-9p for each. */
+int run_add_shares(struct vm *vm, const struct run_options *o, struct err *e);
+
 #endif

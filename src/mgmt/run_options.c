@@ -299,6 +299,24 @@ static int set_publish(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static int add_share(struct run_options *o, const char *value, bool is_short, struct err *e)
+{
+	if (o->share_count == RUN_SHARES_MAX)
+		return err_set(e, E2BIG, "a VM has at most %d shared directories", RUN_SHARES_MAX);
+	o->share[o->share_count++] = (struct share_option){ value, is_short };
+	return 0;
+}
+
+static int set_share(void *dest, const char *value, struct err *e)
+{
+	return add_share(dest, value, false, e);
+}
+
+static int set_volume(void *dest, const char *value, struct err *e)
+{
+	return add_share(dest, value, true, e);
+}
+
 static const struct option_def option_defs[] = {
 	{ "kernel", "FILE", "what to boot: a Linux bzImage, a 64-bit vmlinux, an ELF file with a\n"
 	  "PVH note, or a Multiboot 1 kernel", set_kernel },
@@ -319,6 +337,10 @@ static const struct option_def option_defs[] = {
 	{ "publish", "PORTS", "2222:22: this host's port 2222 (on loopback) leads to the guest's 22;\n"
 	  "53:53/udp; may be given several times; makes a user network if none\n"
 	  "is named", set_publish },
+	{ "share", "DIR,tag=TAG", "a directory of the host, which the guest mounts with\n"
+	  "mount -t 9p TAG PLACE; also readonly, security=none (default),\n"
+	  "mapped-xattr or passthrough; may be given several times", set_share },
+	{ "v", "DIR:TAG[:ro]", "short for --share DIR,tag=TAG[,readonly]", set_volume },
 	{ "cpu", "MODEL", "processor: vireo-v1 (default; the same on every host), vireo-v0\n"
 	  "(the least) or host (with every instruction set that this host can run)", set_cpu },
 	{ "engine", "NAME", "auto (default), soft (no help from hardware) or kvm",

@@ -12,8 +12,14 @@
 #define RUN_CONSOLES_MAX	31
 #define RUN_NETS_MAX		8
 #define RUN_PUBLISH_MAX		64
+#define RUN_SHARES_MAX		16
 
 enum engine_choice { ENGINE_AUTO, ENGINE_SOFT, ENGINE_KVM };
+
+struct share_option {
+	const char *text;
+	bool is_short;			/* -v's DIR:TAG, not --share's */
+};
 
 struct run_options {
 	const char *kernel;
@@ -40,6 +46,8 @@ struct run_options {
 	unsigned int net_count;
 	const char *publish[RUN_PUBLISH_MAX];
 	unsigned int publish_count;
+	struct share_option share[RUN_SHARES_MAX];
+	unsigned int share_count;
 	enum log_level log_level;
 	uint8_t escape_key;
 };

@@ -33,6 +33,12 @@ expect 2 "'qemu' is no value for --engine" run --kernel good --engine qemu
 expect 2 "'yes' is no value for --translator" run --kernel good --translator yes
 expect 2 "whole MiB, at least one" run --kernel good --code-cache 0
 [ -e /dev/kvm ] || expect 2 "load the module kvm_intel or kvm_amd" run --kernel good --engine kvm
+expect 2 "not DIR:TAG" run --kernel good -v /tmp
+expect 2 "name the mount tag" run --kernel good --share /tmp
+expect 2 "knows no 'frozen'" run --kernel good --share /tmp,tag=x,frozen
+expect 2 "knows no security=high" run --kernel good --share /tmp,tag=x,security=high
+expect 2 "could not share the directory missing" run --kernel good -v missing:x
+expect 2 "two shared directories have the tag 'x'" run --kernel good -v /:x -v /tmp:x
 expect 2 "'x' is no escape key" run --kernel good --console-escape x
 expect 2 "vireo-v1" run --kernel good --cpu pentium
 expect 2 "'doctor' does not know|no option|does not know what to do with 'x'" doctor x

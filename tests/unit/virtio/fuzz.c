@@ -10,7 +10,9 @@
 #include "virtio_rig.h"
 #include "fake_char.h"
 
+#include "backend/p9.h"
 #include "virtio/console.h"
+#include "virtio/p9.h"
 #include "virtio/rng.h"
 
 #include <time.h>
@@ -345,6 +347,32 @@ static void console_poke(struct fuzz *f)
 	}
 }
 
+/* A directory with nothing beside it: what a hostile 9P client tries is in backend/p9_fuzz.c. */
+static struct virtio_device *make_p9(struct fuzz *f)
+{
+	const struct p9_config config = { .path = "/proc/self/task", .readonly = true };
+	struct virtio_device *d;
+	struct p9 *server;
+
+	assert_int_equal(p9_create(&server, &config, NULL), 0);
+	assert_int_equal(virtio_p9_create(&d, &f->b.rig.space, NULL, server, "tag", NULL), 0);
+	return d;
+}
+
+/* Tversion, Tattach, Twalk, Tgetattr, Treaddir, Tread, Tlopen, Tflush, with small numbers. */
+static void p9_header(struct fuzz *f, uint8_t *p)
+{
+	static const uint8_t types[] = { 100, 104, 110, 24, 40, 116, 12, 108 };
+	const uint32_t size = 7 + below(f, 30);
+
+	memset(p, 0, 40);
+	memcpy(p, &size, 4);
+	p[4] = types[below(f, ARRAY_SIZE(types))];
+	p[5] = below(f, 4);
+	for (unsigned int i = 7; i < 40; i += 4)
+		p[i] = below(f, 4);
+}
+
 static void test_rng(void **state)
 {
 	(void)state;
@@ -357,11 +385,18 @@ static void test_console(void **state)
 	run(&(struct target){ "virtio-console", make_console, console_header, console_poke });
 }
 
+static void test_p9(void **state)
+{
+	(void)state;
+	run(&(struct target){ "virtio-9p", make_p9, p9_header, NULL });
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rng),
 		cmocka_unit_test(test_console),
+		cmocka_unit_test(test_p9),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
