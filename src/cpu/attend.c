@@ -11,6 +11,7 @@
  */
 #include "cpu/fpu.h"
 #include "cpu/mmu.h"
+#include "cpu/pv.h"
 #include "cpu/system_priv.h"
 
 static uint32_t peek(struct vcpu *v)
@@ -86,6 +87,7 @@ static enum exec_status attend_interrupt(struct vcpu *v)
 		return EXEC_OK;
 	}
 	fpu_put(v);
+	pv_account(v);
 	vector = v->intc_ops->ack(v->intc);
 	if (vector < 0)
 		return EXEC_OK;

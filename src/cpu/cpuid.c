@@ -13,6 +13,7 @@
  */
 #include "cpu/cpuid.h"
 
+#include "cpu/pv.h"
 #include "mem/space.h"
 #include "x86/regs.h"
 
@@ -324,15 +325,20 @@ static void basic(const struct cpu_model *m, uint32_t leaf, uint32_t subleaf, ui
 	}
 }
 
-/* The leaves that belong to hypervisors: ours has a name and no interface. */
+/*
+ * The leaves that belong to hypervisors: the interface is that of KVM's guests, as far as
+ * pv.c has it, and so is the name by which systems know it.
+ */
 static void hypervisor(uint32_t leaf, uint32_t out[4])
 {
-	static const char name[12] = { 'V', 'i', 'r', 'e', 'o', 'V', 'i', 'r', 'e', 'o', 'V', 'i' };
+	static const char name[12] = "KVMKVMKVM";
 
 	out_set(out, 0, 0, 0, 0);
+	if (leaf == 0x40000001)
+		out[EAX] = PV_FEATURES;
 	if (leaf != 0x40000000)
 		return;
-	out[EAX] = leaf;
+	out[EAX] = 0x40000001;
 	for (int i = 0; i < 12; i++)
 		out[EBX + i / 4] |= (uint32_t)(uint8_t)name[i] << (i % 4 * 8);
 }

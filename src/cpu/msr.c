@@ -18,6 +18,7 @@
 #include "cpu/cpuid.h"
 #include "cpu/fpu.h"
 #include "cpu/mmu.h"
+#include "cpu/pv.h"
 
 #define ARCH_CAPABILITIES \
 	(ARCH_CAP_RDCL_NO | ARCH_CAP_IBRS_ALL | ARCH_CAP_SKIP_L1DFL | ARCH_CAP_SSB_NO | \
@@ -202,6 +203,8 @@ static bool read_msr(struct vcpu *v, uint32_t index, uint64_t *value)
 	case MSR_EFER:
 		*value = v->efer;
 		return true;
+	case MSR_PV_WALL_CLOCK ... MSR_PV_STEAL_TIME:
+		return pv_read_msr(v, index, value);
 	}
 	at = mtrr_variable(v, index);
 	if (!at)
@@ -290,10 +293,12 @@ static bool write_msr(struct vcpu *v, uint32_t index, uint64_t value)
 		delta = value - guest_tsc(v);
 		v->tsc_offset += delta;
 		v->tsc_adjust += delta;
+		pv_tsc_changed(v);
 		return true;
 	case MSR_TSC_ADJUST:
 		v->tsc_offset += value - v->tsc_adjust;
 		v->tsc_adjust = value;
+		pv_tsc_changed(v);
 		return true;
 	case MSR_SPEC_CTRL:
 		return store(&v->spec_ctrl, value, SPEC_CTRL_BITS);
@@ -320,6 +325,8 @@ static bool write_msr(struct vcpu *v, uint32_t index, uint64_t value)
 		       store(&v->mtrr_def_type, value, MTRR_DEF_TYPE_BITS);
 	case MSR_EFER:
 		return write_efer(v, value);
+	case MSR_PV_WALL_CLOCK ... MSR_PV_STEAL_TIME:
+		return pv_write_msr(v, index, value);
 	default:
 		return write_mtrr(v, index, value);
 	}

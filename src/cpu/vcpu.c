@@ -76,7 +76,8 @@ static void reset_msrs(struct vcpu *v)
 	v->misc_enable = RESET_MISC_ENABLE;
 	v->spec_ctrl = v->xss = v->tsc_aux = 0;
 	v->tsc_adjust = 0;
-	v->tsc_offset = -__builtin_ia32_rdtsc();
+	v->tsc_offset = v->tsc_boot_offset = -__builtin_ia32_rdtsc();
+	v->pv_wall = v->pv_clock = v->pv_steal = 0;
 	v->mtrr_def_type = 0;
 	for (int i = 0; i < 11; i++)
 		v->mtrr_fixed[i] = 0;

@@ -156,6 +156,8 @@ struct vcpu {
 	uint64_t pat, misc_enable, spec_ctrl, xss, tsc_aux, debugctl;
 	uint64_t tsc_offset;	/* guest TSC = host TSC + this */
 	uint64_t tsc_adjust;
+	uint64_t tsc_boot_offset; /* tsc_offset at power-on, the same on all vCPUs */
+	uint64_t pv_wall, pv_clock, pv_steal; /* pv.c: addresses of records, bit 0: in use */
 	uint64_t mtrr_def_type, mtrr_fixed[11], mtrr_base[8], mtrr_mask[8];
 	uint64_t mcg_status;
 
@@ -191,6 +193,9 @@ struct vcpu {
 	uint8_t engine_area[ENGINE_AREA] __attribute__((aligned(64))); /* and what it wants nearby */
 	void (*wake)(void *arg);	/* called after attention got a bit: ends a halt */
 	void *wake_arg;
+	/* Nanoseconds for which it wanted to run and could not; NULL: not known.  @arg: wake_arg */
+	uint64_t (*stolen)(void *arg);
+	uint64_t pv_accounted;		/* TSC of the steal record's last update */
 	uint64_t tsc_hz;		/* of the host, and so of the guest */
 	uint64_t fpu_mask;		/* XSAVE components kept in xsave; 0: host has FXSAVE only */
 	struct err err;			/* of VCPU_EXIT_ERROR */

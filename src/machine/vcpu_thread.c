@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define WAKE_AP		(ATTN_STOP | ATTN_INIT | ATTN_SIPI | ATTN_FLUSH)
 #define WAKE_HALTED	(WAKE_AP | ATTN_INTR | ATTN_NMI | ATTN_SMI)
@@ -48,15 +49,47 @@ static void vcpu_wake(void *arg)
 	pthread_mutex_unlock(&c->sleep_lock);
 }
 
+static uint64_t clock_ns(clockid_t id)
+{
+	struct timespec t;
+
+	clock_gettime(id, &t);
+	return t.tv_sec * 1000000000ULL + t.tv_nsec;
+}
+
+static void falls_asleep(struct vm_vcpu *c)
+{
+	c->awake += clock_ns(CLOCK_MONOTONIC) - c->awake_since;
+}
+
+static void wakes_up(struct vm_vcpu *c)
+{
+	c->awake_since = clock_ns(CLOCK_MONOTONIC);
+}
+
+/* What it was awake, less what the host let it run. */
+static uint64_t vcpu_stolen(void *arg)
+{
+	struct vm_vcpu *c = arg;
+	uint64_t ran = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+	uint64_t awake = c->awake + clock_ns(CLOCK_MONOTONIC) - c->awake_since;
+
+	if (awake > ran && awake - ran > c->stolen)	/* it never goes back */
+		c->stolen = awake - ran;
+	return c->stolen;
+}
+
 /* Until one of @bits comes up in attention. */
 static void vcpu_sleep(struct vm_vcpu *c, uint32_t bits)
 {
+	falls_asleep(c);
 	pthread_mutex_lock(&c->sleep_lock);
 	atomic_store(&c->sleeping, true);
 	while (!(atomic_load(&c->vcpu->attention) & bits))
 		pthread_cond_wait(&c->woken, &c->sleep_lock);
 	atomic_store(&c->sleeping, false);
 	pthread_mutex_unlock(&c->sleep_lock);
+	wakes_up(c);
 }
 
 /* --- the thread --- */
@@ -120,7 +153,9 @@ static void *vcpu_thread(void *arg)
 	struct vm_vcpu *c = arg;
 
 	while (pass_gate(c->vm)) {
+		wakes_up(c);
 		run_vcpu(c);
+		falls_asleep(c);
 		atomic_fetch_and(&c->vcpu->attention, ~(uint32_t)ATTN_STOP);
 		leave(c->vm);
 	}
@@ -216,6 +251,7 @@ static int vcpu_create(struct vm *vm, struct vm_vcpu *c, unsigned int index, str
 	c->ready = true;
 	v->wake_arg = c;
 	v->wake = vcpu_wake;
+	v->stolen = vcpu_stolen;
 	return 0;
 }
 

@@ -75,6 +75,7 @@ static int power_on(struct vm *vm, struct err *e)
 		vcpu_reset(vm->vcpus[i].vcpu, false);
 		/* All processors' time-stamp counters start together. */
 		vm->vcpus[i].vcpu->tsc_offset = vm->vcpus[0].vcpu->tsc_offset;
+		vm->vcpus[i].vcpu->tsc_boot_offset = vm->vcpus[0].vcpu->tsc_offset;
 	}
 	written = gpa_write(&vm->space, LAYOUT_ACPI, vm->acpi.data, vm->acpi.size);
 	if (written != MEM_OK)

@@ -38,6 +38,9 @@ struct vm_vcpu {
 	pthread_mutex_t sleep_lock;
 	pthread_cond_t woken;
 	atomic_bool sleeping;		/* set under (s); see vcpu_wake() */
+	uint64_t awake;			/* ns in which it wanted to run, until ... */
+	uint64_t awake_since;		/* ... it woke last */
+	uint64_t stolen;		/* ns that vcpu_stolen() told last; the thread's own */
 };
 
 /* (g) under gate_lock; (e) engine_lock, written with all vCPUs paused; (l) loop's thread; the rest is constant after vm_create() */

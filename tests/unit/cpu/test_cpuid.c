@@ -108,8 +108,11 @@ static void test_hypervisor_leaves(void **state)
 
 	(void)state;
 	cpu_model_cpuid(m, 0x40000000, 0, 0, 0, 1, out);
-	assert_int_equal(out[A], 0x40000000);
-	assert_memory_equal(&out[B], "VireoVireoVi", 12);
+	assert_int_equal(out[A], 0x40000001);
+	assert_memory_equal(&out[B], "KVMKVMKVM\0\0", 12);
+	cpu_model_cpuid(m, 0x40000001, 0, 0, 0, 1, out);
+	assert_int_equal(out[A], 1 << 3 | 1 << 5 | 1 << 24);
+	assert_int_equal(out[B] | out[C] | out[D], 0);
 	cpu_model_cpuid(m, 0x40000100, 0, 0, 0, 1, out);
 	assert_int_equal(out[A] | out[B] | out[C] | out[D], 0);
 	/* Beyond the last leaf: as the last basic one. */

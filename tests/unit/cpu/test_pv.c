@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The records that a guest is told time by: the clock's line, wall time, stolen time. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <time.h>
+
+#include "cpu/pv.h"
+#include "cpu/system.h"
+#include "guest_mem.h"
+
+#define AT	0x5000ULL
+#define NS	1000000000ULL
+
+struct clock_copy {
+	uint64_t tsc, time;
+	uint32_t mul;
+	int8_t shift;
+};
+
+static uint64_t stolen;
+
+static uint64_t tell_stolen(void *arg)
+{
+	(void)arg;
+	return stolen;
+}
+
+static int setup(void **state)
+{
+	*state = guest_create("vireo-v1");
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	guest_destroy(*state);
+	return 0;
+}
+
+/* As the guest computes it. */
+static uint64_t clock_at(const struct clock_copy *c, uint64_t tsc)
+{
+	uint64_t delta = tsc - c->tsc;
+
+	delta = c->shift < 0 ? delta >> -c->shift : delta << c->shift;
+	return c->time + (uint64_t)((unsigned __int128)delta * c->mul >> 32);
+}
+
+static struct clock_copy read_clock(struct guest *g)
+{
+	const uint8_t *p = gpa_to_hva(&g->space, AT, 32);
+	struct clock_copy c;
+	uint32_t version;
+
+	memcpy(&version, p, 4);
+	memcpy(&c.tsc, p + 8, 8);
+	memcpy(&c.time, p + 16, 8);
+	memcpy(&c.mul, p + 24, 4);
+	c.shift = p[28];
+	assert_int_equal(version % 2, 0);
+	assert_int_equal(p[29], 1);
+	return c;
+}
+
+static void test_clock(void **state)
+{
+	static const uint64_t rates[] = { 1000000, 24000000, 999999999, NS, 2100000000, 5000000000 };
+	struct guest *g = *state;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(rates); i++) {
+		struct clock_copy c;
+
+		g->v->tsc_hz = rates[i];
+		assert_int_equal(sys_wrmsr(g->v, MSR_PV_SYSTEM_TIME, AT | 1), EXEC_OK);
+		c = read_clock(g);
+		assert_true(c.mul >= 1U << 31);
+		for (uint64_t seconds = 1; seconds < 100000000; seconds *= 10) {
+			uint64_t want = seconds * NS, got = clock_at(&c, c.tsc + seconds * rates[i]);
+
+			assert_true(got <= want && want - got <= 1 + want / 1000000000);
+		}
+	}
+}
+
+/* A processor whose TSC was written keeps the time of the others. */
+static void test_written_tsc(void **state)
+{
+	struct guest *g = *state;
+	struct clock_copy before, after;
+	uint64_t tsc, a, b;
+
+	assert_int_equal(sys_wrmsr(g->v, MSR_PV_SYSTEM_TIME, AT | 1), EXEC_OK);
+	before = read_clock(g);
+	tsc = __builtin_ia32_rdtsc();
+	a = clock_at(&before, tsc + g->v->tsc_offset);
+	assert_int_equal(sys_wrmsr(g->v, MSR_TSC, 12345), EXEC_OK);
+	after = read_clock(g);
+	b = clock_at(&after, tsc + g->v->tsc_offset);
+	assert_int_equal(a, b);
+	assert_int_not_equal(before.tsc, after.tsc);
+}
+
+static void test_wall(void **state)
+{
+	struct guest *g = *state;
+	struct clock_copy c;
+	struct timespec now;
+	const uint32_t *w = gpa_to_hva(&g->space, AT + 64, 12);
+	uint64_t guest, host;
+
+	assert_int_equal(sys_wrmsr(g->v, MSR_PV_SYSTEM_TIME, AT | 1), EXEC_OK);
+	assert_int_equal(sys_wrmsr(g->v, MSR_PV_WALL_CLOCK, AT + 64), EXEC_OK);
+	c = read_clock(g);
+	guest = w[1] * NS + w[2] + clock_at(&c, __builtin_ia32_rdtsc() + g->v->tsc_offset);
+	clock_gettime(CLOCK_REALTIME, &now);
+	host = now.tv_sec * NS + now.tv_nsec;
+	assert_true(host - guest + 100000000 < 200000000);
+	assert_int_equal(w[0] % 2, 0);
+}
+
+static void test_steal(void **state)
+{
+	struct guest *g = *state;
+	const uint64_t *r = gpa_to_hva(&g->space, AT, 64);
+	uint64_t value;
+
+	g->v->stolen = tell_stolen;
+	stolen = 77;
+	assert_int_equal(sys_wrmsr(g->v, MSR_PV_STEAL_TIME, AT | 1), EXEC_OK);
+	assert_int_equal(r[0], 77);
+	stolen = 78;
+	pv_account(g->v);	/* not so soon */
+	assert_int_equal(r[0], 77);
+	g->v->pv_accounted = 0;
+	pv_account(g->v);
+	assert_int_equal(r[0], 78);
+	assert_int_equal((uint32_t)r[1] % 2, 0);
+	assert_int_equal(sys_rdmsr(g->v, MSR_PV_STEAL_TIME, &value), EXEC_OK);
+	assert_int_equal(value, AT | 1);
+	assert_int_equal(sys_wrmsr(g->v, MSR_PV_STEAL_TIME, 0), EXEC_OK);
+	stolen = 79;
+	g->v->pv_accounted = 0;
+	pv_account(g->v);
+	assert_int_equal(r[0], 78);
+}
+
+static void test_refused(void **state)
+{
+	struct guest *g = *state;
+
+	g->v->stolen = tell_stolen;
+	assert_int_equal(sys_wrmsr(g->v, MSR_PV_STEAL_TIME, AT | 3), EXEC_FAULT);
+	assert_int_equal(sys_wrmsr(g->v, MSR_PV_STEAL_TIME, 0xfee00001), EXEC_FAULT);
+	assert_int_equal(sys_wrmsr(g->v, MSR_PV_SYSTEM_TIME, AT | 3), EXEC_FAULT);
+	assert_int_equal(sys_wrmsr(g->v, MSR_PV_SYSTEM_TIME, BIT(45) | 1), EXEC_FAULT);
+	assert_int_equal(sys_wrmsr(g->v, MSR_PV_SYSTEM_TIME, UINT64_MAX & ~2ULL), EXEC_FAULT);
+	/* Not wholly in RAM. */
+	assert_int_equal(sys_wrmsr(g->v, MSR_PV_SYSTEM_TIME, (GUEST_RAM - 16) | 1), EXEC_FAULT);
+	assert_int_equal(sys_wrmsr(g->v, MSR_PV_WALL_CLOCK, GUEST_RAM - 8), EXEC_FAULT);
+	assert_int_equal(sys_wrmsr(g->v, MSR_PV_STEAL_TIME - 1, 1), EXEC_FAULT);
+	g->v->pv_accounted = 0;
+	pv_account(g->v);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(test_clock), T(test_written_tsc), T(test_wall), T(test_steal), T(test_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
