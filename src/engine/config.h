@@ -27,6 +27,8 @@ enum translator_opt {
 	TRANSLATOR_OPTS
 };
 
+struct engine_trace;
+
 struct engine_config {
 	uint64_t cache_bytes;		/* code cache, 0: the default (64 MiB) */
 	enum translator_choice translate; /* soft: translate hot code? */
@@ -35,6 +37,7 @@ struct engine_config {
 	enum window_choice windows;	/* soft: user memory through the host's page tables? */
 	bool perf_map;			/* soft: name translated code in /tmp/perf-PID.map */
 	enum lockstep_choice lockstep;	/* soft: compare interpreter and translator */
+	const struct engine_trace *trace; /* soft: who is told of translations, or NULL */
 	const char *kvm_device;		/* kvm: NULL: /dev/kvm */
 	const struct kvm_sys *kvm_sys;	/* kvm: another way to the kernel (engine/kvm/sys.h), or NULL */
 	bool dirty_ring;		/* kvm: watch writes with rings instead of bitmaps */

@@ -74,7 +74,7 @@ static const struct option_def *find_option(const struct command *c, const char 
 	for (unsigned int i = 0; i < c->option_count; i++)
 		if (!strcmp(c->options[i].name, name))
 			return &c->options[i];
-	return NULL;
+	return c->more ? find_option(c->more, name) : NULL;
 }
 
 static const struct option_def *find_letter(const struct command *c, const char *arg)
@@ -188,7 +188,8 @@ void command_print_help(const struct command *c, FILE *out)
 		c->option_count ? " [options]" : "", c->operand ? " " : "",
 		c->operand ? c->operand : "", c->about);
 	if (c->option_count)
-		fprintf(out, "\nOptions:\n");
+		fprintf(out, "\nOptions%s%s%s:\n", c->more ? ", besides those of 'vireo " : "",
+			c->more ? c->more->name : "", c->more ? "'" : "");
 	for (unsigned int i = 0; i < c->option_count; i++) {
 		const struct option_def *o = &c->options[i];
 		char left[64];

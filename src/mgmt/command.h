@@ -27,6 +27,7 @@ struct command {
 	const char *about;	/* for --help: what it does, with an example */
 	const struct option_def *options;
 	unsigned int option_count;
+	const struct command *more;	/* its options are taken too; NULL: none */
 	char letter;			/* another name of a long option: -p VALUE; 0: none */
 	const char *letter_option;	/* what it is short for */
 	bool hidden;		/* started by other commands, not by people */
@@ -35,6 +36,7 @@ struct command {
 };
 
 extern const struct command command_run;
+extern const struct command command_trace;
 extern const struct command command_doctor;
 extern const struct command command_audit;
 extern const struct command command_net_user;

@@ -75,7 +75,7 @@ static int make_vm(struct run *r, struct err *e)
 		.translate = r->options.translate, .lockstep = r->options.lockstep,
 		.translator_no = r->options.translator_no,
 		.cache_bytes = r->options.cache, .windows = r->options.windows,
-		.perf_map = r->options.perf_map,
+		.perf_map = r->options.perf_map, .trace = r->options.trace,
 	};
 	const struct vm_config c = {
 		.memory = r->options.memory, .vcpus = r->options.cpus, .model = &r->model, .engine = r->engine,
@@ -154,6 +154,8 @@ static int open_console(struct run *r, struct err *e)
 	};
 	int rc;
 
+	if (r->options.trace)	/* stdout is for what it shows */
+		c.in = c.out = -1;
 	if (tty && !terminal_usable(STDIN_FILENO))
 		c.in = -1;
 	if (tty && c.in >= 0) {
@@ -237,6 +239,8 @@ static int start(struct run *r, struct err *e)
 	if (run_add_consoles(r->vm, &r->options, e) ||
 	    run_add_shares(r->vm, &r->options, e) || plan_boot(r, e))
 		return STATUS_USAGE;
+	if (r->options.vm)
+		*r->options.vm = r->vm;
 	say_how_it_starts(r);
 	signal(SIGPIPE, SIG_IGN);
 	if (loop_watch_signals(vm_loop(r->vm), signals, ARRAY_SIZE(signals), caught, r, e) ||
@@ -275,19 +279,13 @@ static void finish(struct run *r)
 	boot_file_free(&r->initrd);
 }
 
-int run_main(const struct command *c, int argc, char **argv)
+int run_vm(const struct run_options *o)
 {
 	struct vm_result result = { .exit = VM_EXIT_ERROR };
 	struct err e = { 0 };
-	struct run r = { 0 };
-	int rc, status;
+	struct run r = { .options = *o };
+	int status;
 
-	run_options_init(&r.options);
-	rc = options_parse(c, argc, argv, &r.options, NULL, &e);
-	if (rc == OPTIONS_HELP)
-		return STATUS_OK;
-	if (rc)
-		return command_fail(&e, STATUS_USAGE);
 	log_init(&r.log, r.options.log_level, stderr);
 	status = prepare(&r, &e);
 	if (!status)
@@ -305,4 +303,19 @@ int run_main(const struct command *c, int argc, char **argv)
 		fputs(r.stats, stderr);
 	free(r.stats);
 	return status;
+}
+
+int run_main(const struct command *c, int argc, char **argv)
+{
+	struct run_options o;
+	struct err e = { 0 };
+	int rc;
+
+	run_options_init(&o);
+	rc = options_parse(c, argc, argv, &o, NULL, &e);
+	if (rc == OPTIONS_HELP)
+		return STATUS_OK;
+	if (rc)
+		return command_fail(&e, STATUS_USAGE);
+	return run_vm(&o);
 }

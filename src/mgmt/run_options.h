@@ -14,6 +14,8 @@
 #define RUN_PUBLISH_MAX		64
 #define RUN_SHARES_MAX		16
 
+struct vm;
+
 enum engine_choice { ENGINE_AUTO, ENGINE_SOFT, ENGINE_KVM };
 
 struct share_option {
@@ -48,6 +50,8 @@ struct run_options {
 	unsigned int publish_count;
 	struct share_option share[RUN_SHARES_MAX];
 	unsigned int share_count;
+	const struct engine_trace *trace; /* vireo trace's, or NULL; the console leads nowhere then */
+	struct vm **vm;			/* gets the VM while it runs; NULL: nobody asks */
 	enum log_level log_level;
 	uint8_t escape_key;
 };

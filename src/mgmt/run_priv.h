@@ -10,6 +10,8 @@ struct engine_ops;
 
 /* run.c */
 int run_main(const struct command *c, int argc, char **argv);
+/* Runs the VM that @o describes; the process's exit status. */
+int run_vm(const struct run_options *o);
 
 /*
  * run_engine.c: the engine for @choice, and the log's first line, which names it and says why

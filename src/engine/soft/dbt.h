@@ -24,6 +24,7 @@ struct dbt_config {
 	uint64_t cache_bytes;
 	FILE *perf_map;			/* write the names of translations there; NULL: not */
 	enum lockstep_choice lockstep;	/* compare with the interpreter? */
+	const struct engine_trace *trace;	/* or NULL */
 	uint32_t no;			/* bits of enum translator_opt: without these */
 	enum window_choice windows;
 	/* Interprets the one instruction at v->rip, delivering its fault if it has one. */

@@ -378,6 +378,7 @@ static void emit_block(struct tr *t)
 		begin_insn(t, n);
 		choose_group(t, n);
 		ends = emit_insn_reachable(t);
+		trace_insn(t);
 	}
 	t->n = b->count = n;
 	b->size = b->guest_off[n];
@@ -462,6 +463,7 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 	dbt_insert(d, b);
 	fpu_put(v);
 	dbt_perf_block(d, b);
+	trace_block(t);
 	free(t);
 	return b;
 fail:

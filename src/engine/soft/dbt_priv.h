@@ -25,6 +25,7 @@
 #include "engine/soft/dbt.h"
 #include "engine/soft/dbt_emit.h"
 #include "engine/soft/trap.h"
+#include "engine/trace.h"
 #include "x86/decode.h"
 
 #include <stdio.h>
@@ -286,6 +287,7 @@ struct tr {
 	unsigned int jump_count;
 	uint8_t *probe_call[TBLOCK_INSNS];	/* indirect calls */
 	unsigned int probe_calls;
+	const char *why[TBLOCK_INSNS];	/* what was done with each: dbt_trace.c */
 };
 
 /* dbt_mem.c */
@@ -378,6 +380,10 @@ void emit_load_tables(struct emit *e);
 /* dbt_block.c */
 void emit_step(struct tr *t);
 struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa);
+
+/* dbt_trace.c: the present instruction was emitted; the block was made */
+void trace_insn(struct tr *t);
+void trace_block(const struct tr *t);
 
 /* dbt_perf.c: the names of the fixed code and of a block for perf(1). */
 void dbt_perf_fixed(struct dbt *d);

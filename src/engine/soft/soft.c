@@ -277,6 +277,7 @@ static int translator_create(struct soft_vcpu *sv, uint64_t cache_bytes, struct 
 		.perf_map = sv->engine->perf_map,
 		.lockstep = sv->engine->config.lockstep,
 		.no = sv->engine->config.translator_no,
+		.trace = sv->engine->config.trace,
 		.windows = sv->engine->config.windows,
 		.step = dbt_step_cb,
 		.bind = dbt_bind_cb,
