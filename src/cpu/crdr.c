@@ -35,17 +35,18 @@ static bool pae_paging(uint64_t cr0, uint64_t cr4, uint64_t efer)
 
 static bool pdptes_good(struct vcpu *v, uint64_t cr3)
 {
-	const void *table = gpa_to_hva(v->space, cr3 & 0xffffffe0, 32);
-	uint64_t pdpte[4];
+	const uint64_t *table = gpa_to_hva(v->space, cr3 & 0xffffffe0, 32);
+	uint64_t pdpte;
 
 	/* Outside memory nothing answers: all ones, which are reserved bits as well. */
 	if (!table)
 		return false;
 	/* Not gpa_read(): its memcpy() may use registers that hold the guest's (fpu.h). */
-	__builtin_memcpy(pdpte, table, sizeof(pdpte));
-	for (unsigned int i = 0; i < 4; i++)
-		if (pdpte[i] & PTE_P && pdpte[i] & PDPTE_RESERVED)
+	for (unsigned int i = 0; i < 4; i++) {
+		pdpte = __atomic_load_n(&table[i], __ATOMIC_RELAXED);
+		if (pdpte & PTE_P && pdpte & PDPTE_RESERVED)
 			return false;
+	}
 	return true;
 }
 

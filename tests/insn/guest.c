@@ -38,6 +38,7 @@
 #define GDT_LIMIT	127
 #define KERNEL_CS	0x10
 #define RESERVED_LEAST	(1UL << 30)	/* bytes of a mapping that is not for the cases */
+#define SANITIZERS_END	(1UL << 45)	/* below: what the address sanitizer knows of memory */
 #define HAS_ERROR	0x227d00U	/* vectors 8, 10-14, 17, 21 */
 
 struct guest {
@@ -241,7 +242,8 @@ static void keep_from_children(void)
 	char line[512];
 
 	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "%lx-%lx", &from, &to) == 2 && to - from >= RESERVED_LEAST)
+		if (sscanf(line, "%lx-%lx", &from, &to) == 2 && from >= SANITIZERS_END &&
+		    to - from >= RESERVED_LEAST)
 			madvise((void *)from, to - from, MADV_DONTFORK);
 	if (f)
 		fclose(f);
