@@ -20,6 +20,7 @@ list() {
 	check libcmocka-dev unit tests
 	check python3 tests of the terminal
 	check qemu-utils tests of disk images
+	check e2fsprogs makes and checks the file systems of test disks
 	check acpica-tools iasl checks the ACPI tables
 	END
 }

@@ -11,11 +11,13 @@
 #include "fake_char.h"
 
 #include "backend/p9.h"
+#include "virtio/blk.h"
 #include "virtio/console.h"
 #include "virtio/p9.h"
 #include "virtio/rng.h"
 
 #include <time.h>
+#include <unistd.h>
 
 #define RINGS		0x10000ULL	/* and 0x4000 a queue: where rings usually are */
 #define QUEUES		6
@@ -27,6 +29,7 @@ struct fuzz {
 	uint64_t seed;
 	const struct target *target;
 	struct fake_char chars[3];
+	struct block *block;
 };
 
 struct target {
@@ -168,7 +171,8 @@ static void random_ring(struct fuzz *f, struct ring *r)
 static void random_register(struct fuzz *f)
 {
 	const unsigned int size = 1U << below(f, 4);
-	const uint64_t off = below(f, 4) ? COMMON(below(f, 0x40)) : below(f, 0x4000);
+	const uint64_t off = below(f, 4) ? COMMON(below(f, 0x40)) :
+			     below(f, 2) ? DEVCFG(below(f, 0x40)) : below(f, 0x4000);
 
 	if (below(f, 3))
 		rd(&f->b, MIN(off, 0x4000 - size), size);
@@ -373,6 +377,49 @@ static void p9_header(struct fuzz *f, uint8_t *p)
 		p[i] = below(f, 4);
 }
 
+static struct virtio_device *make_blk(struct fuzz *f)
+{
+	struct virtio_blk_config c = { .queues = 3 };
+	char path[] = "/tmp/vireo-fuzz-XXXXXX", text[64];
+	struct block_options o;
+	struct virtio_device *d;
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 1 << 20), 0);
+	close(fd);
+	snprintf(text, sizeof(text), "%s,format=raw,werror=report", path);
+	assert_int_equal(block_options_parse(&o, text, NULL), 0);
+	assert_int_equal(block_open(&c.block, &o, NULL), 0);
+	unlink(path);
+	f->block = c.block;
+	assert_int_equal(virtio_blk_create(&d, &f->b.rig.space, NULL, &c, NULL), 0);
+	return d;
+}
+
+/* A request's header, or a discard's segment. */
+static void blk_header(struct fuzz *f, uint8_t *p)
+{
+	uint32_t type = below(f, 15), zero = 0;
+	uint64_t sector = below(f, 8) ? below(f, 2100) : value(f);
+
+	memcpy(p, &type, 4);
+	memcpy(p + 4, &zero, 4);
+	memcpy(p + 8, &sector, 8);
+}
+
+static void blk_poke(struct fuzz *f)
+{
+	if (!below(f, 8))
+		block_resize(f->block, (1 + below(f, 4)) << 19, NULL);
+}
+
+static void test_blk(void **state)
+{
+	(void)state;
+	run(&(struct target){ "virtio-blk", make_blk, blk_header, blk_poke });
+}
+
 static void test_rng(void **state)
 {
 	(void)state;
@@ -397,6 +444,7 @@ int main(void)
 		cmocka_unit_test(test_rng),
 		cmocka_unit_test(test_console),
 		cmocka_unit_test(test_p9),
+		cmocka_unit_test(test_blk),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
