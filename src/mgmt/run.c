@@ -215,7 +215,9 @@ static int prepare(struct run *r, struct err *e)
 {
 	int rc;
 
-	rc = run_options_check(&r->options, e);
+	rc = run_boot_beside(&r->options, e);
+	if (!rc)
+		rc = run_options_check(&r->options, e);
 	if (!rc)
 		rc = engine_choose(&r->engine, &r->why_engine, r->options.engine, e);
 	if (!rc)
@@ -276,6 +278,7 @@ static void finish(struct run *r)
 	r->log.out = stderr;
 	boot_plan_free(r->plan);
 	boot_file_free(&r->kernel);
+	run_boot_free(&r->options);
 	boot_file_free(&r->initrd);
 }
 

@@ -319,7 +319,8 @@ static int set_volume(void *dest, const char *value, struct err *e)
 
 static const struct option_def option_defs[] = {
 	{ "kernel", "FILE", "what to boot: a Linux bzImage, a 64-bit vmlinux, an ELF file with a\n"
-	  "PVH note, or a Multiboot 1 kernel", set_kernel },
+	  "PVH note, or a Multiboot 1 kernel (default: the one beside the first\n"
+	  "disk, as 'vireo image create debian12' leaves it)", set_kernel },
 	{ "initrd", "FILE", "initial RAM disk, or the Multiboot module", set_initrd },
 	{ "cmdline", "TEXT", "kernel command line; console=ttyS0 shows Linux's messages",
 	  set_cmdline },

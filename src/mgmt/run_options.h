@@ -27,6 +27,7 @@ struct run_options {
 	const char *kernel;
 	const char *initrd;		/* NULL: none */
 	const char *cmdline;		/* NULL: none */
+	char *beside[3];		/* the three, if they were found beside the first disk */
 	const char *cpu;
 	uint64_t memory;		/* bytes */
 	unsigned int cpus;

@@ -24,4 +24,11 @@ int engine_choose(const struct engine_ops **out, const char **why, enum engine_c
 bool engine_fall_back(const struct engine_ops **engine, const char **why,
 		      enum engine_choice choice);
 
+/*
+ * run_boot.c: without --kernel, takes kernel, initrd and command line from beside the first
+ * disk.  -EINVAL if there are none.
+ */
+int run_boot_beside(struct run_options *o, struct err *e);
+void run_boot_free(struct run_options *o);
+
 #endif

@@ -91,6 +91,15 @@ grep -q 'offset 0x10000' out || complain "the offset is not named: $(cat out)"
 ok check --repair disk.qcow2
 sound disk.qcow2
 
+# --- a kernel beside the disk, or beside the one below ---
+guest disk.qcow2.kernel 'b0 2a e6 f4 f4 eb fd'	# mov al, 42; out 0xf4, al
+ok create --backing disk.qcow2 --backing-type qcow2 clone.qcow2
+for disk in disk.qcow2 clone.qcow2; do
+	run_vireo run --memory 16M --disk $disk --debug-exit
+	[ "$status" = 85 ] || complain "the kernel beside $disk: status $status: $(cat err)"
+done
+expect 2 "no kernel is named, and 'small.qcow2.kernel' is not there" run --disk small.qcow2
+
 # --- bad input ---
 truncate -s 1M disk2.qcow2
 before=$(ls)
