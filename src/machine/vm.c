@@ -330,6 +330,20 @@ int vm_add_virtio(struct vm *vm, struct virtio_device *d, struct err *e)
 	return pc_add_virtio(&vm->pc, d, e);
 }
 
+int vm_add_balloon(struct vm *vm, struct virtio_device *d, struct err *e)
+{
+	const int rc = vm_add_virtio(vm, d, e);
+
+	if (!rc)
+		vm->balloon = d;
+	return rc;
+}
+
+struct virtio_device *vm_balloon(struct vm *vm)
+{
+	return vm->balloon;
+}
+
 /* --- counters --- */
 
 static void vcpu_counters(const struct vcpu *v, counter_fn *tell, void *arg)

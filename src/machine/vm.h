@@ -77,6 +77,10 @@ void vm_attach_serial(struct vm *vm, unsigned int index, struct char_backend *b)
  * fails.  It was made with vm_space() and vm_log().
  */
 int vm_add_virtio(struct vm *vm, struct virtio_device *d, struct err *e);
+/* The same with a virtio-balloon, which vm_balloon() then gives. */
+int vm_add_balloon(struct vm *vm, struct virtio_device *d, struct err *e);
+/* For virtio/balloon.h's functions; NULL: there is none. */
+struct virtio_device *vm_balloon(struct vm *vm);
 /* Returns 0 with *r filled, or an error before anything ran or by VM_EXIT_ERROR. */
 int vm_run(struct vm *vm, struct vm_result *r, struct err *e);
 void vm_stop(struct vm *vm);

@@ -54,6 +54,7 @@ struct vm {
 	struct e820_map map;
 	struct acpi_image acpi;
 	struct char_backend *serial[VM_SERIALS];
+	struct virtio_device *balloon;	/* NULL: none */
 	pthread_rwlock_t engine_lock;	/* for those who kick: set_engine.c */
 	struct engine *engine;		/* (e) and config.engine */
 	struct vm_vcpu *vcpus;

@@ -239,7 +239,8 @@ static int start(struct run *r, struct err *e)
 	if (run_add_nets(r->vm, &r->options, e))
 		return STATUS_HOST;
 	if (run_add_consoles(r->vm, &r->options, e) ||
-	    run_add_shares(r->vm, &r->options, e) || plan_boot(r, e))
+	    run_add_shares(r->vm, &r->options, e) ||
+	    run_add_balloon(r->vm, &r->options, e) || plan_boot(r, e))
 		return STATUS_USAGE;
 	if (r->options.vm)
 		*r->options.vm = r->vm;

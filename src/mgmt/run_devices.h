@@ -30,4 +30,7 @@ int run_add_nets(struct vm *vm, const struct run_options *o, struct err *e);
 /* --share, -v: one virtio-9p for each. */
 int run_add_shares(struct vm *vm, const struct run_options *o, struct err *e);
 
+/* --balloon: SIZE[,deflate-on-oom=off][,reporting=off]. */
+int run_add_balloon(struct vm *vm, const struct run_options *o, struct err *e);
+
 #endif

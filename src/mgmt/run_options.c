@@ -299,6 +299,13 @@ static int set_publish(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_balloon(void *dest, const char *value, struct err *e)
+{
+	(void)e;
+	((struct run_options *)dest)->balloon = value;
+	return 0;
+}
+
 static int add_share(struct run_options *o, const char *value, bool is_short, struct err *e)
 {
 	if (o->share_count == RUN_SHARES_MAX)
@@ -342,6 +349,8 @@ static const struct option_def option_defs[] = {
 	  "mount -t 9p TAG PLACE; also readonly, security=none (default),\n"
 	  "mapped-xattr or passthrough; may be given several times", set_share },
 	{ "v", "DIR:TAG[:ro]", "short for --share DIR,tag=TAG[,readonly]", set_volume },
+	{ "balloon", "SIZE", "a memory balloon that takes SIZE from the guest (0: nothing at first),\n"
+	  "and by which it tells which pages are free, so that the host gets them", set_balloon },
 	{ "cpu", "MODEL", "processor: vireo-v1 (default; the same on every host), vireo-v0\n"
 	  "(the least) or host (with every instruction set that this host can run)", set_cpu },
 	{ "engine", "NAME", "auto (default), soft (no help from hardware) or kvm",

@@ -49,6 +49,7 @@ struct run_options {
 	unsigned int net_count;
 	const char *publish[RUN_PUBLISH_MAX];
 	unsigned int publish_count;
+	const char *balloon;		/* --balloon's text, or NULL */
 	struct share_option share[RUN_SHARES_MAX];
 	unsigned int share_count;
 	const struct engine_trace *trace; /* vireo trace's, or NULL; the console leads nowhere then */

@@ -12,6 +12,7 @@
 
 #include "backend/p9.h"
 #include "virtio/blk.h"
+#include "virtio/balloon.h"
 #include "virtio/console.h"
 #include "virtio/p9.h"
 #include "virtio/rng.h"
@@ -432,6 +433,38 @@ static void test_console(void **state)
 	run(&(struct target){ "virtio-console", make_console, console_header, console_poke });
 }
 
+static struct virtio_device *make_balloon(struct fuzz *f)
+{
+	const struct balloon_config c = { .reporting = true };
+	struct virtio_device *d;
+
+	assert_int_equal(virtio_balloon_create(&d, &f->b.rig.space, NULL, &c, NULL), 0);
+	return d;
+}
+
+static void balloon_header(struct fuzz *f, uint8_t *p)
+{
+	uint32_t pfn[4] = { 0xa0 + below(f, 16), 0xa0 + below(f, 16), below(f, 0x400), value(f) };
+
+	memcpy(p, pfn, sizeof(pfn));
+}
+
+static void balloon_poke(struct fuzz *f)
+{
+	struct balloon_state s;
+
+	if (below(f, 2))
+		balloon_set_target(f->b.d, value(f));
+	else
+		balloon_state(f->b.d, &s);
+}
+
+static void test_balloon(void **state)
+{
+	(void)state;
+	run(&(struct target){ "virtio-balloon", make_balloon, balloon_header, balloon_poke });
+}
+
 static void test_p9(void **state)
 {
 	(void)state;
@@ -445,6 +478,7 @@ int main(void)
 		cmocka_unit_test(test_console),
 		cmocka_unit_test(test_p9),
 		cmocka_unit_test(test_blk),
+		cmocka_unit_test(test_balloon),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
