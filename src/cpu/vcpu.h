@@ -55,6 +55,16 @@ struct fault {
 /* How the decoder and the memory tables see the present mode. */
 enum code_size { CODE_16, CODE_32, CODE_64 };
 
+/*
+ * A local APIC as an engine with local APICs of its own takes it over and gives it back: the
+ * registers of its page by offset / 16, the current count among them, and what is not there.
+ */
+struct apic_state {
+	uint64_t base;		/* MSR APIC_BASE */
+	uint64_t tsc_deadline;
+	uint32_t reg[64];
+};
+
 /* The wires to the interrupt controllers; functions are thread-safe. */
 struct vcpu_intc_ops {
 	/* The vector to take at the present priority, acknowledged; -1: none after all. */
@@ -76,6 +86,17 @@ struct vcpu_intc_ops {
 	/* @off within the page, @size 1, 2, 4 or 8, not beyond the page. */
 	uint64_t (*mmio_read)(void *intc, uint32_t off, unsigned int size);
 	void (*mmio_write)(void *intc, uint32_t off, unsigned int size, uint64_t value);
+	/*
+	 * For an engine with local APICs of its own.  From host(true) to host(false) the
+	 * controller here stands still but for the PIC's INTR, which pending() and ack() tell of
+	 * whatever LINT0 is set to.  get_state() is true if the state was made anew (reset, load)
+	 * since it was taken last, so that the engine has to take it again.
+	 */
+	void (*host)(void *intc, bool by_engine);
+	bool (*get_state)(void *intc, struct apic_state *s);
+	void (*set_state)(void *intc, const struct apic_state *s);
+	/* A level-triggered interrupt has ended there: the I/O APICs want to hear of it. */
+	void (*end_of_interrupt)(void *intc, uint8_t vector);
 };
 
 #define GPA_NONE	UINT64_MAX

@@ -107,7 +107,7 @@ static bool send_lowest(struct apic_bus *bus, const struct apic_msg *m)
 	return best && lapic_accept(best, m);
 }
 
-bool apic_bus_send(struct apic_bus *bus, const struct apic_msg *m)
+static bool send_here(struct apic_bus *bus, const struct apic_msg *m)
 {
 	bool accepted = false;
 
@@ -124,6 +124,18 @@ bool apic_bus_send(struct apic_bus *bus, const struct apic_msg *m)
 		if (l && l != m->except && lapic_matches(l, m))
 			accepted |= lapic_accept(l, m);
 	}
+	return accepted;
+}
+
+bool apic_bus_send(struct apic_bus *bus, const struct apic_msg *m)
+{
+	bool accepted;
+
+	if (!bus->lock)
+		return send_here(bus, m);
+	pthread_rwlock_rdlock(bus->lock);
+	accepted = bus->forward ? bus->forward(bus->engine, m) : send_here(bus, m);
+	pthread_rwlock_unlock(bus->lock);
 	return accepted;
 }
 

@@ -14,6 +14,8 @@
 #include "base/types.h"
 #include "base/wire.h"
 
+#include <pthread.h>
+
 #define APIC_BUS_LAPICS		256
 #define APIC_BUS_IOAPICS	4
 #define APIC_DEST_ALL		0xffffffffU	/* broadcast, physical or logical */
@@ -45,6 +47,13 @@ struct apic_bus {
 	void *pic;
 	_Atomic bool lint0;			/* level of the LINT0 wire */
 	_Atomic unsigned int arbiter;		/* breaks ties of lowest priority in turn */
+	/*
+	 * While an engine has local APICs of its own, messages go there: true if one accepted.
+	 * Changed by the machine with 'lock' held for writing; NULL lock: never.
+	 */
+	pthread_rwlock_t *lock;
+	bool (*forward)(void *engine, const struct apic_msg *m);
+	void *engine;
 };
 
 /* @bus is zeroed by the owner (part of the VM). */

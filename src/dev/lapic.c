@@ -59,7 +59,7 @@ static int deliverable_locked(const struct lapic *l)
 {
 	int irr = highest(l->irr);
 
-	if (irr < 0 || !lapic_enabled(l))
+	if (irr < 0 || !lapic_enabled(l) || l->hosted)
 		return -1;
 	return (irr & 0xf0) > (int)(lapic_ppr_locked(l) & 0xf0) ? irr : -1;
 }
@@ -67,8 +67,8 @@ static int deliverable_locked(const struct lapic *l)
 /* Does the PIC's INTR reach the processor by LINT0? */
 static bool extint_wired_locked(const struct lapic *l)
 {
-	if (!lapic_enabled(l))
-		return l->bsp;	/* LINT0 is the INTR pin then */
+	if (!lapic_enabled(l) || l->hosted)
+		return l->bsp;	/* LINT0 is the INTR pin then, or the engine looks at it */
 	return !(l->lvt[LVT_LINT0] & LVT_MASKED) && LVT_MODE(l->lvt[LVT_LINT0]) == APIC_EXTINT;
 }
 
@@ -121,7 +121,7 @@ void lapic_lvt_fire_locked(struct lapic *l, unsigned int n)
 	uint32_t lvt = l->lvt[n];
 	bool level;
 
-	if (lvt & LVT_MASKED)
+	if (lvt & LVT_MASKED || l->hosted)
 		return;
 	switch (n == LVT_TIMER || n == LVT_ERROR ? APIC_FIXED : LVT_MODE(lvt)) {
 	case APIC_FIXED:
@@ -159,7 +159,7 @@ void lapic_lint0(struct lapic *l, bool level)
 	if (!level)
 		return;
 	pthread_mutex_lock(&l->lock);
-	if (lapic_enabled(l))
+	if (lapic_enabled(l) && !l->hosted)
 		lapic_lvt_fire_locked(l, LVT_LINT0);
 	else
 		lapic_attend_locked(l);
@@ -169,7 +169,7 @@ void lapic_lint0(struct lapic *l, bool level)
 void lapic_lint1(struct lapic *l)
 {
 	pthread_mutex_lock(&l->lock);
-	if (lapic_enabled(l))
+	if (lapic_enabled(l) && !l->hosted)
 		lapic_lvt_fire_locked(l, LVT_LINT1);
 	else if (l->bsp)
 		vcpu_attention(l->vcpu, ATTN_NMI);	/* LINT1 is the NMI pin then */
@@ -397,6 +397,10 @@ static const struct vcpu_intc_ops lapic_intc_ops = {
 	.mmio_base = lapic_mmio_base,
 	.mmio_read = lapic_mmio_read,
 	.mmio_write = lapic_mmio_write,
+	.host = lapic_host,
+	.get_state = lapic_get_state,
+	.set_state = lapic_set_state,
+	.end_of_interrupt = lapic_end_of_interrupt,
 };
 
 /* --- Life --- */
@@ -416,6 +420,7 @@ void lapic_clear_locked(struct lapic *l)
 	l->divide = 0;
 	l->timer_start = 0;
 	l->tsc_deadline = 0;
+	l->anew = true;
 	lapic_timer_update_locked(l);
 }
 
@@ -434,6 +439,7 @@ void lapic_set_virtual_wire(struct device *d)
 	struct lapic *l = container_of(d, struct lapic, dev);
 
 	pthread_mutex_lock(&l->lock);
+	l->anew = true;
 	l->svr |= SVR_ENABLE;
 	l->lvt[LVT_LINT0] = APIC_EXTINT << 8;
 	l->lvt[LVT_LINT1] = APIC_NMI << 8;
@@ -497,6 +503,7 @@ static int lapic_load_finish(struct device *d, struct err *e)
 	    clock_now(l->clock) - l->timer_start > BIT(60))
 		return err_set(e, EINVAL, "local APIC %u: the saved state is impossible", l->id);
 	pthread_mutex_lock(&l->lock);
+	l->anew = true;
 	lapic_timer_resume_locked(l);
 	lapic_attend_locked(l);
 	pthread_mutex_unlock(&l->lock);

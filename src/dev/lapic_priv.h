@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Inside the local APIC: its state, shared by lapic.c (acceptance, priorities, wires),
- * lapic_regs.c (registers and MSRs), lapic_timer.c and apic_bus.c.
+ * lapic_regs.c (registers and MSRs), lapic_host.c, lapic_timer.c and apic_bus.c.
  *
  * Lock: 'lock' protects everything below it; vcpu_attention() may be called with it
  * held, the bus, the PIC and I/O APICs not.  'base' is written by the vCPU's thread
@@ -38,6 +38,14 @@
 #define ESR_RECEIVE_VECTOR	BIT(6)
 #define ESR_REGISTER		BIT(7)
 
+/* A register's number: its offset in the page / 16, its MSR - 800h. */
+enum {
+	REG_ID = 0x02, REG_VERSION, REG_TPR = 0x08, REG_APR, REG_PPR, REG_EOI, REG_RRD,
+	REG_LDR, REG_DFR, REG_SVR, REG_ISR = 0x10, REG_TMR = 0x18, REG_IRR = 0x20,
+	REG_ESR = 0x28, REG_ICR = 0x30, REG_ICR_HIGH, REG_LVT, REG_LVT_LAST = 0x37,
+	REG_INITIAL, REG_CURRENT, REG_DIVIDE = 0x3e, REG_SELF_IPI,
+};
+
 /* In the order of the registers from 320h on. */
 enum { LVT_TIMER, LVT_THERMAL, LVT_PERF, LVT_LINT0, LVT_LINT1, LVT_ERROR, LVT_COUNT };
 
@@ -57,6 +65,8 @@ struct lapic {
 	uint32_t lvt[LVT_COUNT];
 	uint32_t irr[8], isr[8], tmr[8];
 	bool extint;			/* an ExtINT message waits for its INTA cycle */
+	bool hosted;			/* an engine's own APIC stands in: lapic_host.c */
+	bool anew;			/* the state is not what that engine took last */
 
 	struct timer timer;
 	uint32_t initial_count;
@@ -112,6 +122,13 @@ void lapic_mmio_write(void *intc, uint32_t off, unsigned int size, uint64_t valu
 bool lapic_read_msr(void *intc, uint32_t index, uint64_t *value);
 bool lapic_write_msr(void *intc, uint32_t index, uint64_t value);
 
+/* --- lapic_host.c --- */
+
+void lapic_host(void *intc, bool by_engine);
+bool lapic_get_state(void *intc, struct apic_state *s);
+void lapic_set_state(void *intc, const struct apic_state *s);
+void lapic_end_of_interrupt(void *intc, uint8_t vector);
+
 /* --- lapic_timer.c --- */
 
 void lapic_timer_init(struct lapic *l);
@@ -121,6 +138,8 @@ void lapic_timer_sync_locked(struct lapic *l);
 void lapic_timer_update_locked(struct lapic *l);
 /* After a load: goes on with timer_due. */
 void lapic_timer_resume_locked(struct lapic *l);
+/* The count is @current now. */
+void lapic_timer_restore_locked(struct lapic *l, uint32_t current);
 uint32_t lapic_timer_count_locked(const struct lapic *l);
 void lapic_timer_start_locked(struct lapic *l, uint32_t initial);
 void lapic_timer_divide_locked(struct lapic *l, uint32_t divide);

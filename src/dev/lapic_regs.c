@@ -9,14 +9,6 @@
  */
 #include "dev/lapic_priv.h"
 
-/* A register's number: its offset in the page / 16, its MSR - 800h. */
-enum {
-	REG_ID = 0x02, REG_VERSION, REG_TPR = 0x08, REG_APR, REG_PPR, REG_EOI, REG_RRD,
-	REG_LDR, REG_DFR, REG_SVR, REG_ISR = 0x10, REG_TMR = 0x18, REG_IRR = 0x20,
-	REG_ESR = 0x28, REG_ICR = 0x30, REG_ICR_HIGH, REG_LVT, REG_LVT_LAST = 0x37,
-	REG_INITIAL, REG_CURRENT, REG_DIVIDE = 0x3e, REG_SELF_IPI,
-};
-
 #define VERSION		(0x14 | (LVT_COUNT - 1) << 16 | BIT(24))	/* EOIs can be kept */
 #define SVR_WRITABLE	(0xff | SVR_ENABLE | BIT(9) | SVR_NO_EOI_BROADCAST)
 #define ICR_WRITABLE	0xccfffU	/* without delivery status */

@@ -98,7 +98,7 @@ static uint64_t count_due(const struct lapic *l, uint64_t now)
 static void set_due(struct lapic *l, uint64_t ns)
 {
 	l->timer_due = ns;
-	if (ns == CLOCK_NEVER)
+	if (ns == CLOCK_NEVER || l->hosted)
 		timer_cancel(&l->timer);
 	else
 		timer_set(&l->timer, ns);
@@ -122,6 +122,14 @@ void lapic_timer_resume_locked(struct lapic *l)
 		lapic_timer_update_locked(l);	/* the TSC is another host's */
 	else
 		set_due(l, l->timer_due);
+}
+
+void lapic_timer_restore_locked(struct lapic *l, uint32_t current)
+{
+	uint32_t passed = l->initial_count - MIN(current, l->initial_count);
+
+	l->timer_start = clock_now(l->clock) - counts_to_ns(l, passed);
+	lapic_timer_update_locked(l);
 }
 
 /* Delivers, and finds the next time. */
@@ -149,7 +157,7 @@ void lapic_timer_sync_locked(struct lapic *l)
 {
 	uint64_t now = clock_now(l->clock);
 
-	if (l->timer_due <= now)
+	if (l->timer_due <= now && !l->hosted)
 		fire_locked(l, now);
 }
 

@@ -10,6 +10,9 @@ enum translator_choice { TRANSLATOR_OFF, TRANSLATOR_ON, TRANSLATOR_AUTO };
 
 struct kvm_sys;
 
+/* Where the local APICs are: in KVM where it can do what ours do, else the machine's. */
+enum kvm_apics { KVM_APICS_AUTO, KVM_APICS_MACHINE, KVM_APICS_KERNEL };
+
 /*
  * Windows of the host's own page tables (cpu/window.h).  AUTO: for user code that runs long
  * enough; ALWAYS: for all user code, which shows what they are worth and what they cost.
@@ -40,6 +43,7 @@ struct engine_config {
 	const struct engine_trace *trace; /* soft: who is told of translations, or NULL */
 	const char *kvm_device;		/* kvm: NULL: /dev/kvm */
 	const struct kvm_sys *kvm_sys;	/* kvm: another way to the kernel (engine/kvm/sys.h), or NULL */
+	enum kvm_apics kvm_apics;	/* kvm */
 	bool dirty_ring;		/* kvm: watch writes with rings instead of bitmaps */
 };
 

@@ -14,6 +14,16 @@ struct engine;
 /* Told of one counter: @name is short, in words and constant only during the call. */
 typedef void counter_fn(void *arg, const char *name, uint64_t value);
 
+/* A guest's write that does no more than signal @fd, an eventfd. */
+struct engine_doorbell {
+	uint64_t addr;
+	unsigned int size;	/* 1, 2, 4, 8; 0: any */
+	bool port;		/* @addr is a port */
+	bool match;		/* only the value @value */
+	uint64_t value;
+	int fd;
+};
+
 struct engine_ops {
 	const char *name;		/* "soft", "kvm" */
 	/* Is it usable here?  0, or -errno with the reason and what would fix it. */
@@ -27,6 +37,23 @@ struct engine_ops {
 	enum vcpu_exit (*vcpu_run)(struct engine *en, struct vcpu *v);
 	/* Makes a vcpu_run in progress look at v->attention soon; any thread. */
 	void (*vcpu_kick)(struct engine *en, struct vcpu *v);
+	/*
+	 * Does it have local APICs of its own?  Then each vCPU's controller is hosted by it from
+	 * vcpu_add to vcpu_remove (struct vcpu_intc_ops), and messages to local APICs are sent
+	 * to it, as writes of @data to the address @addr (bits 8-31 of a destination in its
+	 * upper half); true if one accepted.  Any thread.  NULL: it has none.
+	 */
+	bool (*has_apics)(struct engine *en);
+	bool (*send_msi)(struct engine *en, uint64_t addr, uint32_t data);
+	/*
+	 * File descriptors in place of exits, where the engine can: a doorbell's writes do not
+	 * reach the device any more; @fd's signals send the message (again with another one:
+	 * changes it).  -ENOTSUP, -ENOSPC.  They do not outlive the engine.  NULL: cannot.
+	 */
+	int (*doorbell)(struct engine *en, const struct engine_doorbell *d, bool add,
+			struct err *e);
+	int (*irqfd_add)(struct engine *en, int fd, uint64_t addr, uint32_t data, struct err *e);
+	void (*irqfd_remove)(struct engine *en, int fd);
 	/*
 	 * Executes the one instruction at v->rip without keeping anything of its code, delivers
 	 * the fault it may raise, takes no interrupt; leaves v->err filled if the host fails.

@@ -27,7 +27,9 @@ static void kick(struct vm_vcpu *c)
 
 	if (!c->ready)
 		return;
-	pthread_rwlock_rdlock(&vm->engine_lock);
+	/* EDEADLK: this thread exchanges the engine; no vCPU runs. */
+	if (pthread_rwlock_rdlock(&vm->engine_lock))
+		return;
 	vm->config.engine->vcpu_kick(vm->engine, c->vcpu);
 	pthread_rwlock_unlock(&vm->engine_lock);
 }

@@ -290,6 +290,8 @@ int vm_create(struct vm **out, const struct vm_config *c, struct err *e)
 		rc = build_engine(vm, e);
 	if (!rc)
 		rc = vcpus_create(vm, e);
+	if (!rc)
+		vm_connect_apics(vm);
 	if (rc) {
 		vm_destroy(vm);
 		return rc;

@@ -78,6 +78,9 @@ void vm_event(struct vm *vm, enum vm_event what);
 /* The same with the host's error, the first of which is kept. */
 void vm_fail(struct vm *vm, const struct err *e);
 
+/* set_engine.c: messages to local APICs go to those of the engine, if it has any. */
+void vm_connect_apics(struct vm *vm);
+
 /* --- vcpu_thread.c --- */
 
 /* Makes the vCPUs; after a failure vcpus_destroy() takes down what is there. */

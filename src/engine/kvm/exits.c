@@ -144,6 +144,8 @@ enum kvm_next kvm_exit(struct kvm_cpu *c)
 		return NEXT_RUN;
 	case KVM_EXIT_DIRTY_RING_FULL:
 		return on_ring_full(c);
+	case KVM_EXIT_IOAPIC_EOI:
+		return kvm_on_eoi(c);
 	case KVM_EXIT_HLT:
 		return NEXT_HALT;
 	case KVM_EXIT_DEBUG:		/* nobody debugs the guest: it is the guest's own */

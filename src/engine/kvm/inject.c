@@ -3,6 +3,8 @@
  * Interrupts from the controllers of the machine into KVM's vCPU, and the task priority,
  * which is the local APIC's and CR8 at the same time.
  *
+ * With local APICs in KVM only the PIC's interrupts come this way.
+ *
  * KVM takes one interrupt at a time, when the guest can take it: otherwise we ask it to
  * come back when the guest can.
  *
@@ -15,12 +17,16 @@
 
 void kvm_tpr_out(struct kvm_cpu *c)
 {
+	if (c->kvm->apics)
+		return;
 	c->run->cr8 = c->v->intc_ops->get_tpr(c->v->intc) >> 4;
 	c->cr8 = c->run->cr8;
 }
 
 void kvm_tpr_in(struct kvm_cpu *c)
 {
+	if (c->kvm->apics)
+		return;
 	/* Written only if the guest did: the register has four bits more than CR8. */
 	if (c->run->cr8 != c->cr8)
 		c->v->intc_ops->set_tpr(c->v->intc, c->run->cr8 << 4);

@@ -3,8 +3,8 @@
  * The hardware's engine: vCPUs run by Linux's KVM.  This file has its life; kvm_priv.h says
  * what is where.
  *
- * Interrupt controllers, timers and all devices are the machine's own, the same as with the
- * software engine; while a vCPU runs, its state is KVM's, and struct vcpu has it again when
+ * All devices are the machine's own, the same as with the software engine, but for local
+ * APICs where KVM's do what ours do (apic.c); while a vCPU runs, its state is KVM's, and struct vcpu has it again when
  * vcpu_run returns.
  */
 #include "engine/kvm/kick.h"
@@ -70,6 +70,7 @@ static void kvm_destroy(struct engine *en)
 		k->sys->close(k->vm);
 	if (k->dev >= 0)
 		k->sys->close(k->dev);
+	pthread_mutex_destroy(&k->route_lock);
 	pthread_mutex_destroy(&k->lock);
 	free(k);
 }
@@ -115,6 +116,9 @@ static int kvm_create(struct engine **out, struct gpa_space *space,
 	k->sys = sys;
 	k->vm = -1;
 	pthread_mutex_init(&k->lock, NULL);
+	pthread_mutex_init(&k->route_lock, NULL);
+	for (unsigned int i = 0; i < KVM_ROUTES_FD; i++)
+		k->fd_route[i].fd = -1;
 	k->dev = open_device(sys, path, e);
 	rc = k->dev < 0 ? k->dev : check_version(sys, k->dev, path, e);
 	if (rc < 0)
@@ -127,6 +131,8 @@ static int kvm_create(struct engine **out, struct gpa_space *space,
 		rc = measure(k, e);
 	if (!rc)
 		rc = kvm_enable_caps(k, c, e);
+	if (!rc)
+		rc = kvm_apics_create(k, c, e);
 	if (!rc)
 		rc = kvm_msr_filter(k, e);
 	if (!rc)
@@ -166,6 +172,7 @@ static void kvm_vcpu_remove(struct engine *en, struct vcpu *v)
 
 	if (!c)
 		return;
+	kvm_apic_give_back(c);
 	k->cpu[v->index] = NULL;
 	cpu_free(c);
 }
@@ -189,6 +196,9 @@ static int kvm_vcpu_add(struct engine *en, struct vcpu *v, struct err *e)
 
 	if (v->index >= KVM_CPUS_MAX)
 		return err_set(e, EINVAL, "the KVM engine runs at most %d processors", KVM_CPUS_MAX);
+	if (k->apics && !v->intc_ops->host)
+		return err_set(e, EINVAL, "processor %u has no local APIC that KVM's could stand in "
+			       "for", v->index);
 	if (!v->fpu_mask)
 		return err_set(e, ENOTSUP, "this host's processor has no XSAVE, which the KVM engine "
 			       "needs: use --engine soft");
@@ -210,7 +220,10 @@ static int kvm_vcpu_add(struct engine *en, struct vcpu *v, struct err *e)
 		rc = kvm_cpuid_set(c, e);
 	if (!rc)
 		rc = kvm_ring_map(c, e);
+	if (!rc)
+		rc = kvm_apic_take(c, e);
 	if (rc) {
+		kvm_apic_give_back(c);
 		cpu_free(c);
 		return rc;
 	}
@@ -227,6 +240,11 @@ const struct engine_ops engine_kvm = {
 	.vcpu_remove = kvm_vcpu_remove,
 	.vcpu_run = kvm_vcpu_run,
 	.vcpu_kick = kvm_vcpu_kick,
+	.has_apics = kvm_has_apics,
+	.send_msi = kvm_send_msi,
+	.doorbell = kvm_doorbell,
+	.irqfd_add = kvm_irqfd_add,
+	.irqfd_remove = kvm_irqfd_remove,
 	.counters = kvm_counters,
 	.dirty_start = kvm_dirty_start,
 	.dirty_collect = kvm_dirty_collect,

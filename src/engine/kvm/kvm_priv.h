@@ -5,11 +5,11 @@
  * One file a concern: kvm.c (life), caps.c (what the kernel must offer), slots.c (guest
  * memory), dirty.c (which pages the guest wrote), cpuid.c, msr.c (the processor model),
  * state.c and events.c (struct vcpu to KVM and back), run.c (the loop), exits.c (why KVM
- * came back), inject.c (interrupts), step.c (what KVM cannot execute), report.c (what is
+ * came back), inject.c (interrupts), apic.c (local APICs in KVM), eventfd.c, step.c (what KVM cannot execute), report.c (what is
  * said when it fails).
  *
  * Locks: a struct kvm_cpu belongs to its vCPU's thread, but for 'inside' and 'thread',
- * which vcpu_kick() reads.  (l) under struct kvm's lock.
+ * which vcpu_kick() reads.  (l) under struct kvm's lock, (r) under its route_lock.
  *
  * Source: Linux, Documentation/virt/kvm/api.rst.
  */
@@ -26,6 +26,8 @@
 #include <pthread.h>
 
 #define KVM_CPUS_MAX	256
+#define KVM_ROUTES_EOI	24	/* interrupts whose end KVM tells: as many as an I/O APIC has */
+#define KVM_ROUTES_FD	64	/* interrupts by file descriptor */
 #define KVM_DEVICE	"/dev/kvm"
 
 /*
@@ -42,6 +44,12 @@ struct kvm_slot {
 	uint8_t *hva;
 	bool readonly;
 	uint64_t *dirty;	/* a bit a page, while writes are watched */
+};
+
+struct kvm_fd_route {
+	int fd;			/* -1: free */
+	uint64_t addr;
+	uint32_t data;
 };
 
 struct kvm {
@@ -63,6 +71,11 @@ struct kvm {
 	bool watched;				/* (l) writes are watched */
 	_Atomic bool stepped;			/* the interpreter wrote where nobody watched */
 	struct kvm_cpu *cpu[KVM_CPUS_MAX];	/* by vcpu.index */
+	bool apics;				/* local APICs in KVM: apic.c */
+	pthread_mutex_t route_lock;		/* (r) */
+	uint8_t eoi_vector[KVM_ROUTES_EOI];	/* (r) */
+	unsigned int eoi_routes;		/* (r) made so far */
+	struct kvm_fd_route fd_route[KVM_ROUTES_FD];	/* (r) */
 	uint32_t msr_synced[16];		/* registers that move with the state */
 	unsigned int msr_synced_count;
 };
@@ -77,6 +90,7 @@ struct kvm_cpu {
 	unsigned int ring_next;			/* (l) the entry to be looked at next */
 	struct engine *interpreter;		/* made when it is first needed */
 	bool want_interrupt;			/* the controller had something that had to wait */
+	bool hosting;				/* the vCPU's controller stands still for KVM's */
 	uint8_t cr8;				/* as KVM was told or told us last */
 	_Atomic bool inside;			/* in KVM_RUN, or about to be */
 	pthread_t thread;			/* of the run that 'inside' is about */
@@ -185,6 +199,27 @@ void kvm_tpr_in(struct kvm_cpu *c);
 void kvm_tpr_out(struct kvm_cpu *c);
 /* When the state leaves KVM: requests that waited there wait in struct vcpu. */
 void kvm_inject_park(struct kvm_cpu *c);
+
+/* --- apic.c: without local APICs in KVM these do nothing --- */
+
+int kvm_apics_create(struct kvm *k, const struct engine_config *c, struct err *e);
+bool kvm_has_apics(struct engine *en);
+int kvm_apic_put(struct kvm_cpu *c);
+int kvm_apic_get(struct kvm_cpu *c);
+/* When the vCPU comes, and when it goes. */
+int kvm_apic_take(struct kvm_cpu *c, struct err *e);
+void kvm_apic_give_back(struct kvm_cpu *c);
+int kvm_mp_put(struct kvm_cpu *c);
+int kvm_mp_get(struct kvm_cpu *c);
+int kvm_routes_set_locked(struct kvm *k);
+bool kvm_send_msi(struct engine *en, uint64_t addr, uint32_t data);
+enum kvm_next kvm_on_eoi(struct kvm_cpu *c);
+
+/* --- eventfd.c --- */
+
+int kvm_doorbell(struct engine *en, const struct engine_doorbell *d, bool add, struct err *e);
+int kvm_irqfd_add(struct engine *en, int fd, uint64_t addr, uint32_t data, struct err *e);
+void kvm_irqfd_remove(struct engine *en, int fd);
 
 /* --- run.c --- */
 

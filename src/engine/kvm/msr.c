@@ -17,10 +17,13 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* KVM's: EFER; the bases of FS and GS, and the kernel's GS. */
-static bool is_kvms(uint32_t index)
+/* KVM's: EFER; the bases of FS and GS, and the kernel's GS; its local APIC's. */
+static bool is_kvms(const struct kvm *k, uint32_t index)
 {
-	return index == MSR_EFER || (index >= MSR_FS_BASE && index <= MSR_KERNEL_GS_BASE);
+	if (index == MSR_EFER || (index >= MSR_FS_BASE && index <= MSR_KERNEL_GS_BASE))
+		return true;
+	return k->apics && (index == MSR_APIC_BASE || index == MSR_TSC_DEADLINE ||
+			    (index >= MSR_X2APIC_FIRST && index <= MSR_X2APIC_LAST));
 }
 
 int kvm_msr_filter(struct kvm *k, struct err *e)
@@ -32,6 +35,9 @@ int kvm_msr_filter(struct kvm *k, struct err *e)
 		.ranges = {
 			{ .flags = both, .nmsrs = 1, .base = MSR_EFER, .bitmap = all },
 			{ .flags = both, .nmsrs = 3, .base = MSR_FS_BASE, .bitmap = all },
+			/* those of the x2APIC are not filtered */
+			{ .flags = both, .nmsrs = k->apics, .base = MSR_APIC_BASE, .bitmap = all },
+			{ .flags = both, .nmsrs = k->apics, .base = MSR_TSC_DEADLINE, .bitmap = all },
 		},
 	};
 
@@ -213,7 +219,7 @@ enum kvm_next kvm_msr_read(struct kvm_cpu *c)
 	uint64_t value = 0;
 
 	note_place(c, run->msr.index);
-	run->msr.error = is_kvms(run->msr.index) ||
+	run->msr.error = is_kvms(c->kvm, run->msr.index) ||
 			 sys_rdmsr(c->v, run->msr.index, &value) != EXEC_OK;
 	run->msr.data = value;
 	return NEXT_RUN;
@@ -241,7 +247,7 @@ enum kvm_next kvm_msr_write(struct kvm_cpu *c)
 	int rc = 0;
 
 	note_place(c, index);
-	c->run->msr.error = is_kvms(index) || sys_wrmsr(c->v, index, c->run->msr.data) != EXEC_OK;
+	c->run->msr.error = is_kvms(c->kvm, index) || sys_wrmsr(c->v, index, c->run->msr.data) != EXEC_OK;
 	if (!c->run->msr.error)
 		rc = pass_on(c, index);
 	if (!rc && c->v->tsc_offset != offset)

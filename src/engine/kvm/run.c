@@ -150,6 +150,26 @@ static bool after(struct kvm_cpu *c, enum kvm_next next, enum vcpu_exit *why)
 	return true;
 }
 
+/*
+ * What attention asks for, with the state in struct vcpu; false: leave with *why.  With local
+ * APICs in KVM, interrupts, NMIs and waiting are KVM's.
+ */
+static bool attend(struct kvm_cpu *c, enum vcpu_exit *why)
+{
+	const uint32_t theirs = c->kvm->apics ? ATTN_INTR | ATTN_NMI : 0;
+	struct vcpu *v = c->v;
+	uint32_t kept = atomic_fetch_and(&v->attention, ~theirs) & theirs;
+	bool go = vcpu_attend(v, false, why) == EXEC_OK;
+
+	atomic_fetch_or(&v->attention, kept);
+	go = go || (c->kvm->apics && *why == VCPU_EXIT_HALT);
+	if (go && v->intr_parked) {	/* KVM says when IF is set */
+		v->intr_parked = false;
+		atomic_fetch_or(&v->attention, ATTN_INTR);
+	}
+	return go;
+}
+
 enum vcpu_exit kvm_vcpu_run(struct engine *en, struct vcpu *v)
 {
 	struct kvm *k = (struct kvm *)en;
@@ -160,11 +180,8 @@ enum vcpu_exit kvm_vcpu_run(struct engine *en, struct vcpu *v)
 	if (kvm_slots_sync(k, &v->err))
 		return VCPU_EXIT_ERROR;
 	do {
-		if (vcpu_attend(v, false, &why) != EXEC_OK)
+		if (!attend(c, &why))
 			return why;
-		if (v->intr_parked)	/* KVM says when IF is set */
-			atomic_fetch_or(&v->attention, ATTN_INTR);
-		v->intr_parked = false;
 		if (!kvm_state_put(c))
 			return VCPU_EXIT_ERROR;
 	} while (after(c, run_in_kvm(c), &why));

@@ -17,8 +17,21 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* KVM keeps this for CPUID's APIC bit only: the APIC is a device of ours. */
+/* For CPUID's APIC bit, where the APIC is a device of ours; KVM's own keeps what it has. */
 #define APIC_BASE(v) (APIC_DEFAULT_BASE | BIT(11) | ((v)->index ? 0 : BIT(8)))
+
+static int apic_base(struct kvm_cpu *c, uint64_t *base)
+{
+	struct kvm_sregs r;
+
+	*base = APIC_BASE(c->v);
+	if (!c->kvm->apics)
+		return 0;
+	if (kvm_cpu_ioctl(c, KVM_GET_SREGS, &r))
+		return -1;
+	*base = r.apic_base;
+	return 0;
+}
 
 /* --- segments --- */
 
@@ -75,11 +88,13 @@ static int sregs_put(struct kvm_cpu *c)
 	struct kvm_sregs r = {
 		.cr0 = v->cr0, .cr2 = v->cr2, .cr3 = v->cr3, .cr4 = v->cr4,
 		.cr8 = v->intc_ops->get_tpr(v->intc) >> 4,
-		.efer = v->efer, .apic_base = APIC_BASE(v),
+		.efer = v->efer,
 		.gdt = { .base = v->gdtr.base, .limit = v->gdtr.limit },
 		.idt = { .base = v->idtr.base, .limit = v->idtr.limit },
 	};
 
+	if (apic_base(c, (uint64_t *)&r.apic_base))
+		return -1;
 	for (unsigned int i = 0; i < ARRAY_SIZE(v->seg); i++)
 		segment_put(segment_of(&r, i), &v->seg[i]);
 	segment_put(&r.ldt, &v->ldtr);
@@ -235,8 +250,10 @@ static const struct part parts[] = {
 	{ "SIMD and x87 state", xsave_put, xsave_get },
 	{ "model-specific registers", kvm_msrs_put, kvm_msrs_get },
 	{ "time-stamp counter", kvm_tsc_put, NULL },
+	{ "local APIC", kvm_apic_put, kvm_apic_get },
 	{ "debug registers", debug_put, debug_get },
 	{ "pending events", kvm_events_put, NULL },
+	{ "activity", kvm_mp_put, kvm_mp_get },
 };
 
 static bool failed(struct kvm_cpu *c, const char *what, const char *name)

@@ -288,7 +288,8 @@ static int teardown(void **state)
 
 static int create(struct bench *b)
 {
-	const struct engine_config c = { .kvm_sys = &fake_sys, .kvm_device = "/dev/fake" };
+	const struct engine_config c = { .kvm_sys = &fake_sys, .kvm_device = "/dev/fake",
+					 .kvm_apics = KVM_APICS_MACHINE };
 
 	return engine_kvm.create(&b->engine, &b->space, &c, &b->log, &b->err);
 }

@@ -120,10 +120,12 @@ static void add_devices(struct bench *b)
 	assert_int_equal(gpa_space_add_mmio(&b->space, &mmio, NULL), 0);
 }
 
-static struct bench *bench_create(const struct engine_config *c)
+static struct bench *bench_create(struct engine_config config)
 {
 	struct bench *b = calloc(1, sizeof(*b));
 	struct err e;
+
+	config.kvm_apics = KVM_APICS_MACHINE;
 
 	if (engine_kvm.probe(&e)) {
 		free(b);
@@ -147,7 +149,7 @@ static struct bench *bench_create(const struct engine_config *c)
 	b->v->intc_ops = &intc_ops;
 	b->v->intc = b;
 	assert_int_equal(vcpu_init(b->v, NULL), 0);
-	if (engine_kvm.create(&b->engine, &b->space, c, &b->log, &e) ||
+	if (engine_kvm.create(&b->engine, &b->space, &config, &b->log, &e) ||
 	    engine_kvm.vcpu_add(b->engine, b->v, &e))
 		fail_msg("%s", e.text);
 	return b;
@@ -155,7 +157,7 @@ static struct bench *bench_create(const struct engine_config *c)
 
 static struct bench *bench_plain(void)
 {
-	return bench_create(&(struct engine_config){ 0 });
+	return bench_create((struct engine_config){ 0 });
 }
 
 static void bench_destroy(struct bench *b)
@@ -265,9 +267,9 @@ static void collect(struct bench *b)
 		fail_msg("%s", e.text);
 }
 
-static void written_pages(const struct engine_config *c)
+static void written_pages(bool ring)
 {
-	struct bench *b = bench_create(c);
+	struct bench *b = bench_create((struct engine_config){ .dirty_ring = ring });
 	struct err e;
 
 	assert_int_equal(engine_kvm.dirty_start(b->engine, &e), 0);
@@ -293,13 +295,13 @@ static void written_pages(const struct engine_config *c)
 static void test_dirty_bitmap(void **state)
 {
 	(void)state;
-	written_pages(&(struct engine_config){ 0 });
+	written_pages(false);
 }
 
 static void test_dirty_ring(void **state)
 {
 	(void)state;
-	written_pages(&(struct engine_config){ .dirty_ring = true });
+	written_pages(true);
 }
 
 /* --- interrupts --- */
@@ -392,8 +394,8 @@ static void test_triple_fault(void **state)
 	struct bench *b = bench_plain();
 
 	(void)state;
-	/* lidt [3000h], which is a limit of 0; int3 */
-	run(b, GUEST(0x0f, 0x01, 0x1e, 0, 0x30, 0xcc));
+	/* lidt [3000h], which is a limit of 0; CR0.PE; int3 */
+	run(b, GUEST(0x0f, 0x01, 0x1e, 0, 0x30, 0x0f, 0x20, 0xc0, 0x0c, 1, 0x0f, 0x22, 0xc0, 0xcc));
 	assert_true(b->v->shutdown);
 	bench_destroy(b);
 }

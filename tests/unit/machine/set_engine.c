@@ -338,13 +338,31 @@ static void test_soft_and_kvm(void **state)
 	assert_true(b.ticks[0] > 0 && b.ticks[1] > 0);
 }
 
+/* Local APICs of the machine's on one side, KVM's own on the other where it has them. */
 static void test_kvm_and_kvm(void **state)
 {
-	struct bench b = { .engines = { &engine_kvm, &engine_kvm }, .moves_max = 20 };
+	struct bench b = {
+		.engines = { &engine_kvm, &engine_kvm }, .moves_max = 30,
+		.configs = { { .kvm_apics = KVM_APICS_MACHINE }, { .kvm_apics = KVM_APICS_AUTO } },
+	};
 
 	(void)state;
 	create_for_kvm(&b);
 	run(&b);
+	assert_true(b.ticks[0] > 0 && b.ticks[1] > 0);
+}
+
+static void test_soft_and_kvm_with_our_apics(void **state)
+{
+	struct bench b = {
+		.engines = { &engine_kvm, &engine_soft }, .moves_max = 40,
+		.configs = { { .kvm_apics = KVM_APICS_MACHINE } },
+	};
+
+	(void)state;
+	create_for_kvm(&b);
+	run(&b);
+	assert_true(b.ticks[0] > 0 && b.ticks[1] > 0);
 }
 
 /* --- what fails leaves the VM as it is --- */
@@ -396,6 +414,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_interpreter_and_translator),
 		cmocka_unit_test(test_soft_and_kvm), cmocka_unit_test(test_kvm_and_kvm),
+		cmocka_unit_test(test_soft_and_kvm_with_our_apics),
 		cmocka_unit_test(test_refused),
 	};
 
