@@ -15,7 +15,7 @@ VERSION := $(shell cat VERSION)
 WARN     = -Wall -Wextra -Wimplicit-fallthrough -Werror
 CPPFLAGS += -Isrc -D_GNU_SOURCE -DVIREO_VERSION='"$(VERSION)"'
 ALLFLAGS = -std=gnu11 $(WARN) $(CFLAGS) -fno-strict-aliasing -pthread -MMD -MP
-LDLIBS  += -lZydis -lslirp -lseccomp -lz -lzstd -pthread
+LDLIBS  += -lZydis -lslirp -lseccomp -lz -lzstd -ljansson -pthread
 ifeq ($(SAN),1)
 ALLFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 LDFLAGS += -fsanitize=address,undefined

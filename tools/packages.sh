@@ -14,6 +14,7 @@ list() {
 	run libseccomp-dev confines helper processes
 	run zlib1g-dev unpacks compressed clusters of disk images
 	run libzstd-dev the same
+	run libjansson-dev the control socket's messages
 	run busybox-static the guest's programs
 	END
 	[ "$1" = run ] || cat <<-END

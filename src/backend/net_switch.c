@@ -4,6 +4,7 @@
 #include "backend/spawn.h"
 #include "backend/switch_priv.h"
 #include "backend/switch_socket.h"
+#include "base/named_socket.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -34,49 +35,9 @@ int switch_name_check(const char *name, struct err *e)
 		       "or '.'", name, NAME_MAX_LEN);
 }
 
-/* A folder that others may write to could have another's socket in it. */
-static int check_folder(const char *path, struct err *e)
-{
-	struct stat st;
-
-	if (mkdir(path, 0700) && errno != EEXIST)
-		return err_errno(e, errno, "could not make the folder '%s' for switches", path);
-	if (lstat(path, &st) || !S_ISDIR(st.st_mode))
-		return err_set(e, ENOTDIR, "'%s' is no folder; switches' sockets belong there", path);
-	if (st.st_uid != geteuid() || st.st_mode & 022)
-		return err_set(e, EPERM, "the folder '%s' is not yours alone to write: chmod 700 it",
-			       path);
-	return 0;
-}
-
 int switch_address(struct sockaddr_un *a, const char *name, struct err *e)
 {
-	const char *run = getenv("XDG_RUNTIME_DIR"), *home = getenv("HOME");
-	char folder[512];
-	int rc, n;
-
-	if (run && run[0] == '/') {
-		snprintf(folder, sizeof(folder), "%s/vireo", run);
-	} else if (home && home[0] == '/') {
-		/* The folders above are the user's to have made; most have. */
-		snprintf(folder, sizeof(folder), "%s/.local", home);
-		mkdir(folder, 0700);
-		snprintf(folder, sizeof(folder), "%s/.local/share", home);
-		mkdir(folder, 0700);
-		snprintf(folder, sizeof(folder), "%s/.local/share/vireo", home);
-	} else {
-		return err_set(e, ENOENT, "neither XDG_RUNTIME_DIR nor HOME says where the sockets of "
-			       "switches belong");
-	}
-	rc = check_folder(folder, e);
-	if (rc)
-		return rc;
-	*a = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	n = snprintf(a->sun_path, sizeof(a->sun_path), "%s/switch-%s", folder, name);
-	if (n >= (int)sizeof(a->sun_path))
-		return err_set(e, ENAMETOOLONG, "the path '%s/switch-%s' is too long for a socket: set "
-			       "XDG_RUNTIME_DIR to a shorter one", folder, name);
-	return 0;
+	return named_socket_address(a, "switch-", name, "", e);
 }
 
 /* A connected descriptor or -errno. */

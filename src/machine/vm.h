@@ -95,8 +95,9 @@ void vm_power_button(struct vm *vm);
 int vm_set_engine(struct vm *vm, const struct engine_ops *ops, const struct engine_config *c,
 		  struct err *e);
 /*
- * Tells @tell what @vm's processors and its engine counted since vm_create(), after vm_run()
- * has returned; a name is constant only during the call.
+ * Tells @tell what @vm's processors and its engine counted since vm_create(); a name is
+ * constant only during the call.  On the loop's thread while the VM runs: values of about
+ * now, each of another moment; exact after vm_run() has returned.
  */
 void vm_counters(struct vm *vm, void (*tell)(void *arg, const char *name, uint64_t value),
 		 void *arg);

@@ -8,6 +8,7 @@
 #include "cpu/cpuid.h"
 #include "machine/vm.h"
 #include "mgmt/command.h"
+#include "mgmt/control.h"
 #include "mgmt/escape.h"
 #include "engine/config.h"
 #include "mgmt/run_devices.h"
@@ -34,6 +35,7 @@ struct run {
 	struct boot_plan *plan;
 	struct run_disks *disks;
 	struct terminal *terminal;	/* NULL: stdin is none */
+	struct control *control;	/* NULL: it has no name */
 	struct escape escape;
 	struct char_backend *console;	/* the VM's */
 	const char *stopped_by;		/* who called vm_stop() */
@@ -242,6 +244,8 @@ static int start(struct run *r, struct err *e)
 	    run_add_shares(r->vm, &r->options, e) ||
 	    run_add_balloon(r->vm, &r->options, e) || plan_boot(r, e))
 		return STATUS_USAGE;
+	if (r->options.name && control_create(&r->control, r->vm, r->options.name, e))
+		return STATUS_HOST;
 	if (r->options.vm)
 		*r->options.vm = r->vm;
 	say_how_it_starts(r);
@@ -272,6 +276,7 @@ static void take_stats(struct run *r)
 /* Also after a failure anywhere: whatever exists goes. */
 static void finish(struct run *r)
 {
+	control_destroy(r->control);
 	if (r->vm)
 		vm_destroy(r->vm);	/* sends out what the guest printed last */
 	run_disks_free(r->disks);

@@ -5,6 +5,7 @@
 #include "machine/vm.h"
 #include "mgmt/host.h"
 #include "mgmt/run_devices.h"
+#include "mgmt/control.h"
 #include "mgmt/run_priv.h"
 
 #include <errno.h>
@@ -55,6 +56,12 @@ int parse_memory(uint64_t *bytes, const char *text, struct err *e)
 			       "one, such as 512M", text);
 	*bytes = n;
 	return 0;
+}
+
+static int set_name(void *dest, const char *value, struct err *e)
+{
+	((struct run_options *)dest)->name = value;
+	return control_name_check(value, e);
 }
 
 static int set_kernel(void *dest, const char *value, struct err *e)
@@ -325,6 +332,7 @@ static int set_volume(void *dest, const char *value, struct err *e)
 }
 
 static const struct option_def option_defs[] = {
+	{ "name", "NAME", "what other commands call this VM: vireo stats NAME", set_name },
 	{ "kernel", "FILE", "what to boot: a Linux bzImage, a 64-bit vmlinux, an ELF file with a\n"
 	  "PVH note, or a Multiboot 1 kernel (default: the one beside the first\n"
 	  "disk, as 'vireo image create debian12' leaves it)", set_kernel },

@@ -24,6 +24,7 @@ struct share_option {
 };
 
 struct run_options {
+	const char *name;		/* its control socket's, or NULL: it has none */
 	const char *kernel;
 	const char *initrd;		/* NULL: none */
 	const char *cmdline;		/* NULL: none */

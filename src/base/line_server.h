@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A server of lines of text on an event loop: many clients, each sends lines and gets lines.
+ * Clients are not believed: a line has a greatest length, who sends a longer one is told and
+ * cut off, and so is who sends requests and does not read the answers.  Everything happens on
+ * the loop's thread.
+ */
+#ifndef VIREO_BASE_LINE_SERVER_H
+#define VIREO_BASE_LINE_SERVER_H
+
+#include "base/err.h"
+#include "base/loop.h"
+
+#define LINE_LENGTH_MAX	65536	/* of a request, without its newline */
+
+struct line_server;
+struct line_client;
+
+struct line_server_ops {
+	/* May be NULL.  A client has come: what it is greeted with is sent here. */
+	void (*opened)(void *arg, struct line_client *c);
+	/* A whole line of @len bytes, which may be zeros too, then a zero. */
+	void (*line)(void *arg, struct line_client *c, char *line, size_t len);
+	/* May be NULL.  The line has become too long; the client goes after what is sent here. */
+	void (*too_long)(void *arg, struct line_client *c);
+};
+
+/* On @listener, a nonblocking stream socket that stays the caller's. */
+int line_server_create(struct line_server **out, struct loop *l, int listener,
+		       const struct line_server_ops *ops, void *arg, struct err *e);
+void line_server_destroy(struct line_server *s);
+
+/* Sends @text and a newline, soon.  Only from the ops. */
+void line_send(struct line_client *c, const char *text);
+
+#endif

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A running VM's control socket; see control.h.  A request is looked at whole, by a JSON
+ * parser with a limit on depth, before anything is done.
+ */
+#include "mgmt/control.h"
+#include "base/line_server.h"
+#include "base/named_socket.h"
+#include "base/types.h"
+#include "machine/vm.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NAME_LENGTH_MAX	48U
+
+struct control {
+	struct vm *vm;
+	char name[NAME_LENGTH_MAX + 1];
+	struct named_socket socket;
+	struct line_server *server;
+};
+
+int control_name_check(const char *name, struct err *e)
+{
+	static const char chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+	const size_t n = strlen(name);
+
+	if (n && n <= NAME_LENGTH_MAX && strspn(name, chars) == n && name[0] != '.' && name[0] != '-')
+		return 0;
+	return err_set(e, EINVAL, "'%s' is no VM's name: it has 1 to %u letters, digits, '-', '_' "
+		       "or '.'", name, NAME_LENGTH_MAX);
+}
+
+/* --- commands: each returns its answer, or NULL: out of memory --- */
+
+/* Counters of the same name, of several processors, are added up. */
+static void add_counter(void *arg, const char *name, uint64_t value)
+{
+	json_t *all = arg, *old = json_object_get(all, name);
+
+	json_object_set_new(all, name, json_integer(value + (old ? json_integer_value(old) : 0)));
+}
+
+static json_t *query_stats(struct control *c, const json_t *arguments)
+{
+	json_t *counters = json_object();
+
+	(void)arguments;
+	vm_counters(c->vm, add_counter, counters);
+	return json_pack("{s:o}", "counters", counters);
+}
+
+static json_t *query_name(struct control *c, const json_t *arguments)
+{
+	(void)arguments;
+	return json_pack("{s:s}", "name", c->name);
+}
+
+static json_t *query_commands(struct control *c, const json_t *arguments);
+
+static const struct {
+	const char *name;
+	json_t *(*run)(struct control *c, const json_t *arguments);
+} commands[] = {
+	{ "query-commands", query_commands },
+	{ "query-name", query_name },
+	{ "query-stats", query_stats },
+};
+
+static json_t *query_commands(struct control *c, const json_t *arguments)
+{
+	json_t *list = json_array();
+
+	(void)c;
+	(void)arguments;
+	for (unsigned int i = 0; i < ARRAY_SIZE(commands); i++)
+		json_array_append_new(list, json_pack("{s:s}", "name", commands[i].name));
+	return list;
+}
+
+/* --- requests --- */
+
+static json_t *refuse(const char *kind, const char *desc)
+{
+	return json_pack("{s:{s:s,s:s}}", "error", "class", kind, "desc", desc);
+}
+
+static json_t *answer(struct control *c, const json_t *request)
+{
+	const json_t *arguments = json_object_get(request, "arguments");
+	const char *name = json_string_value(json_object_get(request, "execute"));
+
+	if (!json_is_object(request) || !name)
+		return refuse("GenericError", "a request is an object with \"execute\", a string");
+	if (arguments && !json_is_object(arguments))
+		return refuse("GenericError", "\"arguments\" is an object");
+	for (unsigned int i = 0; i < ARRAY_SIZE(commands); i++)
+		if (!strcmp(name, commands[i].name)) {
+			json_t *r = commands[i].run(c, arguments);
+
+			return r ? json_pack("{s:o}", "return", r) : NULL;
+		}
+	return refuse("CommandNotFound", "there is no such command; query-commands lists them");
+}
+
+static void send_json(struct line_client *client, json_t *reply)
+{
+	char *text = reply ? json_dumps(reply, JSON_COMPACT) : NULL;
+
+	if (text)
+		line_send(client, text);
+	free(text);
+	json_decref(reply);
+}
+
+static void request(void *arg, struct line_client *client, char *line, size_t len)
+{
+	json_t *request, *reply, *id;
+	json_error_t where;
+
+	if (strspn(line, " \t\r") == len)
+		return;
+	request = json_loadb(line, len, JSON_REJECT_DUPLICATES, &where);
+	reply = request ? answer(arg, request) : refuse("GenericError", "this is no JSON in one line");
+	id = json_object_get(request, "id");
+	if (id && reply)
+		json_object_set(reply, "id", id);
+	send_json(client, reply);
+	json_decref(request);
+}
+
+static void too_long(void *arg, struct line_client *client)
+{
+	(void)arg;
+	send_json(client, refuse("GenericError", "this line is too long"));
+}
+
+int control_create(struct control **out, struct vm *vm, const char *name, struct err *e)
+{
+	static const struct line_server_ops ops = { .line = request, .too_long = too_long };
+	struct control *c = calloc(1, sizeof(*c));
+	int rc;
+
+	if (!c)
+		return err_set(e, ENOMEM, "out of memory for a control socket");
+	c->vm = vm;
+	strcpy(c->name, name);	/* control_name_check() saw it */
+	rc = named_socket_listen(&c->socket, name, e);
+	if (!rc)
+		rc = line_server_create(&c->server, vm_loop(vm), c->socket.fd, &ops, c, e);
+	if (rc) {
+		control_destroy(c);
+		return rc;
+	}
+	*out = c;
+	return 0;
+}
+
+void control_destroy(struct control *c)
+{
+	if (!c)
+		return;
+	line_server_destroy(c->server);
+	named_socket_close(&c->socket);
+	free(c);
+}
