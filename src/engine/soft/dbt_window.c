@@ -5,8 +5,8 @@
  *
  * The windows belong to one address space at a time: one whose user mode keeps the
  * processor busy.  Each page that it touches costs a signal and a mapping, some
- * microseconds, so there is a budget of those; a space that exceeds it goes back to the
- * tables for some time.
+ * microseconds, so there is a budget of those, which grows with the time that user code
+ * runs; while it is spent, all use the tables.
  *
  * A site, an instruction with a memory operand, is translated for the window that its
  * operand is in at that time.  A host fault elsewhere makes it take any window, by the
@@ -19,15 +19,14 @@
 #include <stdlib.h>
 
 #define SITES		4096
-#define WRONG_MAX	8	/* faults in vain before a site changes its kind */
+#define WRONG_MAX	16	/* faults in vain before a site changes its kind */
 #define SAMPLES_A_SECOND 1000
 #define HOT_SAMPLES	3	/* then a space is given the windows */
 #define IDLE_SAMPLES	8	/* then another one may have them */
-#define BUDGET_START	1000	/* faults */
-#define BUDGET_MAX	4000
-#define BUDGET_A_SAMPLE	30
-#define PENALTY_FIRST	256U	/* samples without windows, doubled each time */
-#define PENALTY_MAX	8192U
+#define BUDGET_MAX	2000	/* faults */
+#define BUDGET_START	1000
+#define BUDGET_ENOUGH	500	/* to give the windows to somebody */
+#define BUDGET_A_SAMPLE	4
 
 struct dbt_windows {
 	enum window_choice choice;
@@ -36,14 +35,9 @@ struct dbt_windows {
 		uint8_t kind, wrong;
 	} site[SITES];
 	uint64_t sampled;	/* TSC of the last sample */
-	uint64_t samples;
-	int budget;		/* faults that the owner may still have */
+	int budget;		/* faults that may still be spent */
 	unsigned int idle;	/* samples since the owner was seen */
-	struct {
-		unsigned int hot;	/* samples in which it was seen */
-		unsigned int penalty;
-		uint64_t not_before;	/* this sample */
-	} space[TLB_SPACES];
+	unsigned int hot[TLB_SPACES];	/* samples in which a space was seen */
 };
 
 int windows_create(struct dbt *d, enum window_choice choice, struct err *e)
@@ -54,6 +48,7 @@ int windows_create(struct dbt *d, enum window_choice choice, struct err *e)
 	if (!d->windows)
 		return err_set(e, ENOMEM, "out of memory for the translator");
 	d->windows->choice = choice;
+	d->windows->budget = BUDGET_START;
 	return 0;
 }
 
@@ -79,30 +74,9 @@ static void give(struct dbt *d, struct vcpu *v, struct tlb_space *s)
 
 	window_give(v, s);
 	d->stats.windows += s != NULL;
-	w->budget = BUDGET_START;
 	w->idle = 0;
-}
-
-/* The owner needed more mappings than they are worth. */
-static void take_away(struct dbt *d, struct vcpu *v, unsigned int space)
-{
-	struct dbt_windows *w = d->windows;
-	unsigned int *penalty = &w->space[space].penalty;
-
-	*penalty = *penalty ? MIN(*penalty * 2, PENALTY_MAX) : PENALTY_FIRST;
-	w->space[space].not_before = w->samples + *penalty;
-	w->space[space].hot = 0;
-	give(d, v, NULL);
-}
-
-static void owner_seen(struct dbt *d, struct vcpu *v, unsigned int space)
-{
-	struct dbt_windows *w = d->windows;
-
-	w->idle = 0;
-	w->budget = MIN(w->budget + BUDGET_A_SAMPLE, BUDGET_MAX);
-	if (w->budget < 0 && w->choice != WINDOWS_ALWAYS)
-		take_away(d, v, space);
+	for (unsigned int i = 0; i < TLB_SPACES; i++)
+		w->hot[i] = 0;
 }
 
 void windows_sample(struct dbt *d, struct vcpu *v)
@@ -110,21 +84,21 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 	struct dbt_windows *w = d->windows;
 	uint64_t now = __builtin_ia32_rdtsc();
 	struct tlb_window *window = &v->tlb.window;
-	unsigned int space;
 
 	if (!window->low || v->cpl != 3)
 		return;
 	if (now - w->sampled < v->tsc_hz / SAMPLES_A_SECOND)
 		return;
 	w->sampled = now;
-	w->samples++;
-	space = current_space(v);
+	w->budget = MIN(w->budget + BUDGET_A_SAMPLE, BUDGET_MAX);
 	if (window->owner == v->tlb.current) {
-		owner_seen(d, v, space);
+		w->idle = 0;
+		if (w->budget < 0 && w->choice != WINDOWS_ALWAYS)
+			give(d, v, NULL);
 		return;
 	}
 	w->idle++;
-	if (++w->space[space].hot >= HOT_SAMPLES && w->samples >= w->space[space].not_before &&
+	if (++w->hot[current_space(v)] >= HOT_SAMPLES && w->budget >= BUDGET_ENOUGH &&
 	    (!window->owner || w->idle >= IDLE_SAMPLES))
 		give(d, v, v->tlb.current);
 }
@@ -168,13 +142,18 @@ static bool site_wrong(struct dbt *d, gpa_t site)
 	return false;
 }
 
+/*
+ * The operand was in none of the windows, or in the other one.  Blocks that overlap have
+ * the same site, each in its own translation, which may be older than what is known.
+ */
 static bool site_any(struct dbt *d, gpa_t site)
 {
 	struct site *s = slot_of(d, site);
 
 	if (s->key == site + 1 && s->kind != SITE_NEW)
-		return site_wrong(d, site);
-	*s = (struct site){ .key = site + 1, .kind = SITE_ANY };
+		site_wrong(d, site);
+	else
+		*s = (struct site){ .key = site + 1, .kind = SITE_ANY };
 	return true;
 }
 
