@@ -134,7 +134,7 @@ enum vcpu_exit {
 	VCPU_EXIT_ERROR,	/* the host failed; vcpu.err says how */
 };
 
-#define ENGINE_AREA	40960
+#define ENGINE_AREA	163840
 #define XSAVE_AREA_SIZE	4096	/* standard format: legacy, AVX, AVX-512 */
 
 /* Counters that vireo stats shows; plain, written by the vCPU's thread only. */

@@ -420,6 +420,19 @@ static bool keep_steps(struct tr *t)
 	return true;
 }
 
+/* Where the jump cache leads: to the code, if r14 is the block's address. */
+static void emit_entry(struct tr *t)
+{
+	struct emit *e = &t->e;
+	uint8_t *here;
+
+	t->b->entry = emit_here(e);
+	here = emit_if_address(e, t->b->gva);
+	e_jmp(e, t->d->exit_indirect);
+	e_bind8(e, here);
+	t->b->code = emit_here(e);
+}
+
 struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa)
 {
 	gpa_t base = ALIGN_DOWN(gpa, GUEST_PAGE_SIZE);
@@ -446,7 +459,7 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 	b->gva = gva;
 	b->gpa = gpa;
 	b->mode = dbt_mode(v);
-	b->code = emit_here(&t->e);
+	emit_entry(t);
 	b->second = GPA_NONE;
 	t->count = page ? decode_block(t, page) : 0;
 	if (!t->count)

@@ -117,6 +117,7 @@ void dbt_flush(struct dbt *d)
 	for (unsigned int i = 0; i < PAGE_HASH; i++)
 		d->page[i] = NULL;
 	d->next = d->first;
+	jumps_clear(d);
 	d->changed++;
 	d->generation++;
 	d->stats.flushes++;
@@ -242,6 +243,7 @@ void dbt_kill(struct dbt *d, struct tblock *b)
 	unlink_hash(d, b);
 	while (b->in)
 		dbt_unlink(d, b->in);
+	jumps_forget(d, b);
 	b->dead = true;
 	d->changed++;
 	d->stats.invalidated++;
@@ -398,15 +400,14 @@ int dbt_vcpu_init(struct dbt *d, struct vcpu *v, struct err *e)
 		dbt_vcpu_destroy(d, v);
 		return err_errno(e, ENOMEM, "could not map the translator's stack");
 	}
-	hot->half_mask = BIT(63);
 	hot->offset_mask = GUEST_PAGE_MASK;
 	hot->flags_mask = RFLAGS_ARITH;
 	hot->pushf_mask = ~(RFLAGS_ARITH | RFLAGS_VM | RFLAGS_RF);
 	hot->not_if = ~RFLAGS_IF;
 	hot->not_ac = ~RFLAGS_AC;
 	hot->not_df = ~RFLAGS_DF;
-	hot->jump_mask = JUMP_CACHE - 1;
-	hot->sign_mask = 0xffffULL << 48;
+	hot->sign_mask = 0x1ffffULL << 47;
+	jumps_init(d, hot);
 	for (unsigned int i = 0; i < 256; i++)
 		hot->in_chunk[i] = 1;
 	for (unsigned int i = 0; i < GUEST_PAGE_SIZE; i++)

@@ -56,71 +56,6 @@ static void *emit_exit(struct emit *e, void *leave, enum dbt_reason why, bool ta
 	return here;
 }
 
-static void emit_branch_id(struct emit *e, uint32_t branch)
-{
-	if (branch != BRANCH_NONE)
-		e_store32_imm(e, GS_HOT(branch), branch);
-}
-
-/*
- * To the translation of guest address r14, by the jump cache:
- *
- *	mov	rcx, gs:calm
- *	jrcxz	poll
- *	mov	gs:target, r14
- *	mov	rcx, gs:id[half]
- *	lea	r14, [r14 + rcx]		; the key: address and id
- *	pext	rcx, r14, gs:jump_mask
- *	lea	rcx, [rcx + rcx]
- *	mov	rcx, gs:jump[rcx * 8].minus_key
- *	lea	rcx, [rcx + r14]
- *	jrcxz	hit
- *	jmp	exit_indirect
- * poll: jmp	exit_poll
- * hit:	pext	rcx, r14, gs:jump_mask
- *	lea	rcx, [rcx + rcx]
- *	jmp	gs:jump[rcx * 8].code
- *
- * @half says which half of the address space is looked for: code jumps within its own, and
- * the rare other jump misses.  HALF_EITHER asks the address.  @branch goes to hot.branch on
- * the ways out.
- */
-void emit_probe(struct dbt *d, struct emit *e, enum probe_half half, uint32_t branch)
-{
-	struct host_mem key = GS_HOT(jump[0].minus_key), code = GS_HOT(jump[0].code);
-	struct host_mem id = GS_HOT(id[0]);
-	uint8_t *poll, *hit;
-
-	key.index = code.index = H_TMP;
-	key.scale = code.scale = 3;
-	e_load(e, H_TMP, GS(calm));
-	poll = e_jrcxz(e);
-	e_store(e, GS_HOT(target), H_ADDR);
-	if (half == HALF_EITHER) {
-		e_pext(e, H_TMP, H_ADDR, GS_HOT(half_mask));
-		id.index = H_TMP;
-		id.scale = 3;
-	} else {
-		id.disp += 8 * half;
-	}
-	e_load(e, H_TMP, id);
-	e_lea(e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
-	e_pext(e, H_TMP, H_ADDR, GS_HOT(jump_mask));
-	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_TMP));
-	e_load(e, H_TMP, key);
-	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
-	hit = e_jrcxz(e);
-	emit_branch_id(e, branch);
-	e_jmp(e, d->exit_indirect);
-	e_bind8(e, poll);
-	emit_branch_id(e, branch);
-	e_jmp(e, d->exit_poll);
-	e_bind8(e, hit);
-	e_pext(e, H_TMP, H_ADDR, GS_HOT(jump_mask));
-	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_TMP));
-	e_op_mem(e, 0, 0xff, 4, code);
-}
-
 /* ret_miss: the private stack was empty; its bottom stays where it is. */
 static void emit_ret_miss(struct dbt *d, struct emit *e)
 {
@@ -139,10 +74,10 @@ void dbt_emit_fixed(struct dbt *d)
 	d->exit_chain = emit_exit(&e, leave, REASON_CHAIN, false);
 	d->exit_step = emit_exit(&e, leave, REASON_STEP, false);
 	d->exit_signal = emit_exit(&e, leave, REASON_SIGNAL, false);
-	d->exit_indirect = emit_exit(&e, leave, REASON_INDIRECT, false);
+	d->exit_indirect = emit_exit(&e, leave, REASON_INDIRECT, true);
 	d->exit_poll = emit_exit(&e, leave, REASON_POLL, true);
 	d->indirect = emit_here(&e);
-	emit_probe(d, &e, HALF_EITHER, BRANCH_NONE);
+	emit_jump_cached(&e);
 	emit_ret_miss(d, &e);
 	d->first = d->next = e.p;
 }

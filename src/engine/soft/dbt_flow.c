@@ -174,11 +174,6 @@ static bool kernel_target(const struct tr *t, gva_t target)
 	return !(t->b->mode & MODE_USER) && target >> 63 && t->b->gva >> 63;
 }
 
-static enum probe_half half_of(const struct tr *t)
-{
-	return t->b->gva >> 63 ? HALF_UPPER : HALF_LOWER;
-}
-
 /*
  * Where the jump at @rel32 to @target goes: a slot's stub, which leaves for the target to
  * be found and chained; or, to another page that may be mapped differently the next
@@ -192,7 +187,7 @@ static void emit_slot_stub(struct tr *t, uint8_t *rel32, gva_t target)
 	if (!same_page(t, target)) {
 		probe = here;
 		e_mov_imm(e, H_ADDR, target);
-		emit_probe(t->d, e, half_of(t), BRANCH_NONE);
+		emit_jump_cached(e);
 		here = emit_here(e);
 	}
 	if (!probe || kernel_target(t, target)) {
@@ -309,13 +304,7 @@ static void emit_return_point(struct tr *t)
 	uint8_t *same;
 
 	regs_lost(t);
-	if (fits_s32(-t->next)) {
-		e_lea(e, H_TMP, AT_DISP(H_ADDR, -t->next));
-	} else {
-		e_mov_imm(e, H_TMP, -t->next);
-		e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
-	}
-	same = e_jrcxz(e);
+	same = emit_if_address(e, t->next);
 	e_jmp(e, t->d->indirect);
 	e_bind8(e, same);
 }
@@ -327,12 +316,9 @@ static uint8_t *emit_host_call(struct tr *t)
 						 : e_jmp(&t->e, emit_here(&t->e));
 }
 
-/* To hot.target, through a lookup of this call's own: the host predicts it by its place. */
+/* To r14, through a lookup of this call's own: the host predicts it by its place. */
 static void emit_indirect_call(struct tr *t)
 {
-	struct emit *e = &t->e;
-
-	e_load(e, H_ADDR, GS_HOT(target));
 	t->probe_call[t->probe_calls++] = emit_host_call(t);
 }
 
@@ -341,64 +327,85 @@ void emit_call_probes(struct tr *t)
 {
 	for (unsigned int k = 0; k < t->probe_calls; k++) {
 		emit_patch32(t->probe_call[k], t->e.to_exec, emit_here(&t->e));
-		emit_probe(t->d, &t->e, half_of(t), BRANCH_NONE);
+		emit_jump_cached(&t->e);
 	}
 }
 
 /*
- * To the interpreter unless host register @target, which may be rcx, is canonical:
- *
- *	mov	r14, 1 << 47
- *	lea	rcx, [r14 + target]
- *	pext	rcx, rcx, gs:sign_mask
- *	jrcxz	canonical
- *	jmp	step
+ * To the interpreter unless r14 is a canonical address in the half that this code is in:
+ * there a CALL faults before it pushes.
  */
-static void emit_check_canonical(struct tr *t, unsigned int target)
+static void emit_check_target(struct tr *t)
 {
 	struct emit *e = &t->e;
-	uint8_t *canonical;
+	uint8_t *good;
 
-	e_mov_imm(e, H_ADDR, BIT(47));
-	e_lea(e, H_TMP, AT_INDEX(H_ADDR, target));
-	e_pext(e, H_TMP, H_TMP, GS_HOT(sign_mask));
-	canonical = e_jrcxz(e);
-	emit_step(t);
-	e_bind8(e, canonical);
+	t->known.held[0] = NO_REG;
+	e_pext(e, H_TMP, H_ADDR, GS_HOT(sign_mask));
+	if (t->b->gva >> 63)
+		e_lea(e, H_TMP, AT_DISP(H_TMP, -0x1ffff));
+	good = e_jrcxz(e);
+	t->step[t->step_count++] = (struct far_exit){ .rel32 = e_jmp(e, emit_here(e)), .n = t->n };
+	e_bind8(e, good);
+}
+
+/* r14 = the target of an indirect CALL or JMP; false: not such a one. */
+static bool emit_load_target(struct tr *t, const struct insn *i)
+{
+	struct emit *e = &t->e;
+
+	if (i->opsize != 8)
+		return false;
+	if (i->op[0].kind == OPND_GPR)
+		e_mov_rr(e, H_ADDR, value_of(t, i->op[0].reg, H_ADDR));
+	else
+		e_load(e, H_ADDR, emit_operand(t, i, 8));
+	t->known.held[1] = NO_REG;
+	return true;
+}
+
+/* Pushes the return address and keeps r14. */
+static void emit_push_return(struct tr *t)
+{
+	struct emit *e = &t->e;
+	struct host_mem m;
+
+	if (!(t->b->mode & MODE_WINDOW)) {	/* where finding the place takes r14 */
+		e_store(e, GS_HOT(target), H_ADDR);
+		if (t->i->op[0].kind == OPND_MEM)	/* see two_lookups() */
+			emit_islands(t, true);
+		emit_push_imm(t, t->next);
+		e_load(e, H_ADDR, GS_HOT(target));
+		return;
+	}
+	m = emit_pointed(t, REG_RSP, -8, true);
+	if (fits_s32(t->next)) {
+		e_store_imm(e, m, t->next);
+	} else if (m.index != H_TMP) {
+		e_mov_imm(e, H_TMP, t->next);
+		e_store(e, m, H_TMP);
+	} else {
+		e_lea(e, H_TMP, m);
+		e_store(e, GS_HOT(target), H_ADDR);
+		e_mov_imm(e, H_ADDR, t->next);
+		e_store(e, AT(H_TMP), H_ADDR);
+		e_load(e, H_ADDR, GS_HOT(target));
+	}
+	emit_adjust_stack(t, -8);
 }
 
 static bool emit_call(struct tr *t, const struct insn *i)
 {
-	struct emit *e = &t->e;
-	unsigned int target;
-
-	switch (i->op[0].kind) {
-	case OPND_REL:
+	if (i->op[0].kind == OPND_REL) {
 		emit_poll_backward(t, i);
 		emit_push_imm(t, t->next);
 		emit_taken_later(t, emit_host_call(t), target_of(t, i));
-		break;
-	case OPND_GPR:
-		if (i->opsize != 8)
+	} else {
+		if (!emit_load_target(t, i))
 			return false;
-		target = value_of(t, i->op[0].reg, H_TMP);
-		e_store(e, GS_HOT(target), target);
-		emit_check_canonical(t, target);
-		emit_push_imm(t, t->next);
+		emit_check_target(t);
+		emit_push_return(t);
 		emit_indirect_call(t);
-		break;
-	case OPND_MEM:
-		if (i->opsize != 8)
-			return false;
-		emit_load_operand(t, i);
-		e_store(e, GS_HOT(target), H_TMP);
-		emit_check_canonical(t, H_TMP);
-		emit_islands(t, true);
-		emit_push_imm(t, t->next);
-		emit_indirect_call(t);
-		break;
-	default:
-		return false;
 	}
 	emit_return_point(t);
 	return true;
@@ -438,22 +445,13 @@ static bool emit_jmp(struct tr *t, const struct insn *i)
 		emit_poll_backward(t, i);
 		emit_taken_later(t, e_jmp(e, emit_here(e)), target_of(t, i));
 		return true;
-	case OPND_GPR:
-		if (i->opsize != 8)
-			return false;
-		e_mov_rr(e, H_ADDR, value_of(t, i->op[0].reg, H_TMP));
-		emit_probe(t->d, e, half_of(t), branch_id(t));
-		return true;
-	case OPND_MEM:
-		if (i->opsize != 8)
-			return false;
-		emit_load_operand(t, i);
-		e_mov_rr(e, H_ADDR, H_TMP);
-		emit_islands(t, true);
-		emit_probe(t->d, e, half_of(t), branch_id(t));
-		return true;
 	default:
-		return false;
+		if (!emit_load_target(t, i))
+			return false;
+		/* For the interpreter, if r14 turns out not to be an address. */
+		e_store32_imm(e, GS_HOT(branch), branch_id(t));
+		emit_jump_cached(e);
+		return true;
 	}
 }
 

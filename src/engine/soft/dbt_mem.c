@@ -21,6 +21,8 @@
  */
 #include "engine/soft/dbt_priv.h"
 
+#include <assert.h>
+
 /* The host register holding guest register @reg; IN_MEMORY ones are loaded into @tmp. */
 static unsigned int address_part(struct tr *t, unsigned int reg, unsigned int tmp)
 {
@@ -117,6 +119,7 @@ void emit_islands(struct tr *t, bool fallthrough)
 	for (unsigned int k = 0; k < t->near_count; k++) {
 		const struct near_exit *x = &t->near[k];
 
+		assert(e->p - (x->rel8 + 1) <= 127);
 		e_bind8(e, x->rel8);
 		if (x->size) {
 			t->cross[t->cross_count].exit = *x;

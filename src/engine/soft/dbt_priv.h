@@ -54,7 +54,8 @@ static const uint8_t host_reg[16] = {
 #define DRIFT_MAX	BIT(20)		/* a checked register may go so far in one step */
 #define TBLOCK_INSNS	64		/* guest instructions in a block at most */
 #define BLOCK_ROOM	65536		/* host bytes a block may need */
-#define JUMP_CACHE	2048		/* entries */
+#define JUMP_CACHE	2048		/* entries in a set of the jump cache */
+#define FOUND		512		/* lookups that are remembered */
 #define GROUP_RANGE	512		/* bytes that a group's operands may span */
 #define TAG_IDS		64
 #define PRIVATE_STACK	(64 * 1024)	/* bytes */
@@ -67,14 +68,13 @@ struct dbt_hot {
 	uint64_t not_if, not_ac, not_df;
 	struct tlb_view *view_ac, *view_no_ac;	/* supervisor views after STAC, CLAC */
 	uint64_t jump_mask;
-	uint64_t sign_mask;	/* bits 48-63 */
+	uint64_t sign_mask;	/* bits 47-63 */
 	/*
 	 * What a lower [0] and an upper [1] address means depends on: an id of address space
 	 * and mode; for global pages of the upper half of tlb.upper_tag and mode.  [2], [3]:
 	 * the negatives of both.
 	 */
 	uint64_t id[4];
-	uint64_t half_mask;	/* bit 63: which half an address is in */
 	uint64_t private_base;	/* bottom of the private stack: holds ret_miss */
 	uint64_t private_sp;	/* rsp of translated code while it does not run */
 	/*
@@ -101,7 +101,17 @@ struct dbt_hot {
 	uint64_t flags;		/* as LAHF and SETO AL leave them in AX */
 	uint8_t in_chunk[256 + 64];		/* 1 for offsets 0-255, 0 beyond */
 	uint8_t in_page[GUEST_PAGE_SIZE + GROUP_RANGE];	/* 1 for offsets 0-4095, 0 beyond */
-	struct { uint64_t minus_key, code; } jump[JUMP_CACHE];
+	struct { uint64_t key; struct tblock *block; } found[FOUND];	/* blocks that C code looked for */
+	uint64_t calm;		/* what vcpu.calm is while nothing wants attention */
+	unsigned int present;	/* set of the jump cache */
+	uint64_t set_clock;
+	struct jump_set {
+		uint64_t tag;		/* whose */
+		uint64_t used_at;
+		unsigned int used;	/* entries, up to one more than the list has */
+		uint16_t list[64];	/* their indices */
+	} set[8];
+	uint64_t jump[8 * JUMP_CACHE];	/* see dbt_jump.c */
 };
 
 _Static_assert(sizeof(struct dbt_hot) <= ENGINE_AREA, "struct vcpu has no room");
@@ -147,6 +157,7 @@ struct tblock {
 	uint8_t count;		/* instructions */
 	uint16_t size;		/* guest bytes */
 	uint8_t *code, *end;	/* executable addresses */
+	uint8_t *entry;		/* before code: is r14 our address? */
 	uint16_t guest_off[TBLOCK_INSNS + 1];	/* from gva, one more: the end */
 	uint16_t host_off[TBLOCK_INSNS + 1];	/* from code; the last: where the stubs begin */
 	uint16_t cold_off[TBLOCK_INSNS];	/* of members of groups: their code alone */
@@ -205,6 +216,7 @@ struct dbt {
 	struct trap_region trap;
 	uint32_t changed;		/* counts invalidations: private stacks are void */
 	struct dbt_stats stats;
+	struct dbt_hot *hot;		/* of the vCPU, once it is there */
 	struct lockstep *lockstep;	/* NULL without */
 	struct dbt_windows *windows;	/* NULL: not used */
 };
@@ -358,7 +370,6 @@ void emit_push_scratch(struct tr *t);
  * canonical: as hot.arg, and whether it was a RET.
  */
 #define BRANCH_RET	0x80u
-#define BRANCH_NONE	UINT32_MAX	/* it cannot have */
 _Static_assert(TBLOCK_INSNS <= BRANCH_RET, "no room for the flag");
 
 static inline uint32_t branch_id(const struct tr *t)
@@ -421,9 +432,19 @@ static inline bool in_lockstep(const struct dbt *d, uint32_t mode)
 	return d->lockstep && (d->cfg.lockstep == LOCKSTEP_ALL || mode & MODE_USER);
 }
 
+/* dbt_jump.c */
+void jumps_init(struct dbt *d, struct dbt_hot *hot);
+/* No block is left. */
+void jumps_clear(struct dbt *d);
+/* From now on for @tag: a number for address space and mode, of user or kernel code. */
+void jumps_use(struct dbt *d, struct dbt_hot *hot, uint64_t tag, bool user);
+/* @b is right for the present tag. */
+void jumps_remember(struct dbt_hot *hot, const struct tblock *b);
+void jumps_forget(struct dbt *d, const struct tblock *b);
+void emit_jump_cached(struct emit *e);
+uint8_t *emit_if_address(struct emit *e, gva_t gva);
+
 /* dbt_enter.c */
-enum probe_half { HALF_LOWER, HALF_UPPER, HALF_EITHER };
-void emit_probe(struct dbt *d, struct emit *e, enum probe_half half, uint32_t branch);
 void dbt_trap_init(struct dbt *d);
 void dbt_emit_fixed(struct dbt *d);
 void dbt_enter(struct dbt *d, struct vcpu *v, void *code);

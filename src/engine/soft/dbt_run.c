@@ -23,10 +23,10 @@ static void flags_out(struct vcpu *v, const struct dbt_hot *hot)
 		    (hot->flags & 1) << 11;
 }
 
-static void jump_cache_clear(struct dbt_hot *hot)
+static void found_clear(struct dbt_hot *hot)
 {
-	for (unsigned int i = 0; i < JUMP_CACHE; i++)
-		hot->jump[i].minus_key = hot->jump[i].code = 0;
+	for (unsigned int i = 0; i < FOUND; i++)
+		hot->found[i].block = NULL;
 }
 
 /* A small number for an address space and mode, the same as long as it is remembered. */
@@ -39,7 +39,7 @@ static uint64_t tag_id(struct dbt_hot *hot, uint64_t tag)
 			hot->next_id = 1;
 			for (unsigned int i = 0; i < TAG_IDS; i++)
 				hot->ids[i].tag = 0;
-			jump_cache_clear(hot);
+			found_clear(hot);
 		}
 		hot->ids[k].tag = tag + 1;
 		hot->ids[k].id = hot->next_id;
@@ -48,17 +48,17 @@ static uint64_t tag_id(struct dbt_hot *hot, uint64_t tag)
 }
 
 /*
- * The jump cache and the private stack hold host addresses that are right for one
+ * What was found and the private stack hold host addresses that are right for one
  * address space, one mode and the blocks alive: tags tell the first two apart, the last
  * empties both.
  */
 void dbt_refresh(struct dbt *d, struct vcpu *v)
 {
 	struct dbt_hot *hot = dbt_hot(v);
-	uint64_t mode = dbt_mode(v), tag = v->tlb.fetch_tag << MODE_BITS | mode;
+	uint64_t mode = dbt_mode(v), tag = v->tlb.fetch_tag << MODE_BITS | mode, upper;
 
 	if (unlikely(hot->seen_changed != d->changed)) {
-		jump_cache_clear(hot);
+		found_clear(hot);
 		dbt_empty_private_stack(d, v);
 		hot->seen_changed = d->changed;
 	}
@@ -76,7 +76,9 @@ void dbt_refresh(struct dbt *d, struct vcpu *v)
 		dbt_empty_private_stack(d, v);
 	hot->seen_tag = tag;
 	hot->id[0] = tag_id(hot, tag) << 48;
-	hot->id[1] = tag_id(hot, BIT(63) | v->tlb.upper_tag << MODE_BITS | mode) << 48;
+	upper = BIT(63) | v->tlb.upper_tag << MODE_BITS | mode;
+	hot->id[1] = tag_id(hot, upper) << 48;
+	jumps_use(d, hot, mode & MODE_USER ? tag : upper, mode & MODE_USER);
 }
 
 static uint64_t jump_key(const struct dbt_hot *hot, gva_t gva)
@@ -84,10 +86,10 @@ static uint64_t jump_key(const struct dbt_hot *hot, gva_t gva)
 	return gva + hot->id[gva >> 63];
 }
 
-static void remember(const struct dbt *d, struct vcpu *v, const struct tblock *b)
+static void remember(const struct dbt *d, struct vcpu *v, struct tblock *b)
 {
 	struct dbt_hot *hot = dbt_hot(v);
-	unsigned int k = b->gva & (JUMP_CACHE - 1);
+	unsigned int k = b->gva & (FOUND - 1);
 
 	if (in_lockstep(d, b->mode) || !with(d, TRANSLATOR_OPT_CACHE))
 		return;
@@ -96,20 +98,23 @@ static void remember(const struct dbt *d, struct vcpu *v, const struct tblock *b
 			return;
 		tlb_note_code(&v->tlb, b->gva);
 	}
-	hot->jump[k].minus_key = -jump_key(hot, b->gva);
-	hot->jump[k].code = (uint64_t)b->code;
+	hot->found[k].key = jump_key(hot, b->gva);
+	hot->found[k].block = b;
+	jumps_remember(hot, b);
 }
 
 /* The host address to run v->rip at, or NULL. */
 static void *find_code(struct dbt *d, struct vcpu *v)
 {
 	struct dbt_hot *hot = dbt_hot(v);
-	unsigned int k = v->rip & (JUMP_CACHE - 1);
+	unsigned int k = v->rip & (FOUND - 1);
 	struct dbt_ref ref;
 
 	dbt_refresh(d, v);
-	if (hot->jump[k].minus_key == -jump_key(hot, v->rip) && hot->jump[k].code)
-		return (void *)hot->jump[k].code;
+	if (hot->found[k].block && hot->found[k].key == jump_key(hot, v->rip)) {
+		jumps_remember(hot, hot->found[k].block);
+		return hot->found[k].block->code;
+	}
 	d->stats.lookups++;
 	if (!d->cfg.find(d->cfg.arg, v, &ref))
 		return NULL;
@@ -118,11 +123,8 @@ static void *find_code(struct dbt *d, struct vcpu *v)
 	return ref.block->code;
 }
 
-static bool runnable(struct vcpu *v)
+static bool runnable(const struct vcpu *v)
 {
-	/* Pairs with vcpu_attention: calm is set before attention is looked at. */
-	if (unlikely(!atomic_load_explicit(&v->calm, memory_order_relaxed)))
-		atomic_store(&v->calm, 1);
 	return !v->attention && v->code_size == CODE_64 && !(v->rflags & RFLAGS_RF) &&
 	       !(v->dr[7] & 0xff);
 }
@@ -339,6 +341,20 @@ static enum exec_status enter(struct dbt *d, struct vcpu *v, void *code, bool *r
 	return EXEC_OK;
 }
 
+/*
+ * False: something wants attention.  Pairs with vcpu_attention: 'calm' is set before
+ * attention is looked at.
+ */
+static bool calm_down(struct vcpu *v)
+{
+	uint64_t calm = dbt_hot(v)->calm;
+
+	if (likely(atomic_load_explicit(&v->calm, memory_order_relaxed) == calm))
+		return true;
+	atomic_store(&v->calm, calm);
+	return !v->attention;
+}
+
 enum exec_status dbt_run(struct dbt *d, struct vcpu *v, const struct dbt_ref *ref)
 {
 	enum exec_status st = EXEC_OK;
@@ -349,7 +365,7 @@ enum exec_status dbt_run(struct dbt *d, struct vcpu *v, const struct dbt_ref *re
 	if (!runnable(v) || (d->windows && windows_demand(d, v)))
 		return EXEC_OK;
 	dbt_refresh(d, v);
-	while (code && st == EXEC_OK) {
+	while (code && st == EXEC_OK && calm_down(v)) {
 		d->stats.entries++;
 		st = enter(d, v, code, &ran);
 		if (st != EXEC_OK || !ran)

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The jump cache: from guest addresses to code, for indirect jumps and for direct ones to
+ * other pages.
+ *
+ *	mov	rcx, gs:calm			; r14: guest address
+ *	lea	rcx, [r14 + rcx]
+ *	pext	rcx, rcx, gs:jump_mask		; bits 0-10, 48-50
+ *	jmp	gs:jump[rcx * 8]
+ *
+ * An entry is where a block checks that r14 is its address; the others lead to
+ * exit_indirect.  There are eight sets of entries.  A set belongs to one address space and
+ * mode of user code, or to global kernel pages of one tlb.upper_tag and mode.  'calm' has
+ * the present one's number in bits 48 and up, such that it is in bits 48-50 of the sum:
+ * user addresses are 0 there, the kernel's are all ones.  When somebody clears 'calm',
+ * the sum falls into set 0 or 7, where all entries leave for attention.
+ */
+#include "engine/soft/dbt_priv.h"
+
+#define SET_FIRST	1
+#define SET_LAST	6
+
+static uint64_t *entry_of(struct dbt_hot *hot, unsigned int set, gva_t gva)
+{
+	return &hot->jump[set * JUMP_CACHE + (gva & (JUMP_CACHE - 1))];
+}
+
+static void set_fill(struct dbt_hot *hot, unsigned int set, const void *code)
+{
+	for (unsigned int i = 0; i < JUMP_CACHE; i++)
+		hot->jump[set * JUMP_CACHE + i] = (uint64_t)code;
+	hot->set[set].used = 0;
+}
+
+/* Most sets are left with few entries. */
+static void set_clear(struct dbt *d, struct dbt_hot *hot, unsigned int set)
+{
+	struct jump_set *s = &hot->set[set];
+
+	if (s->used > ARRAY_SIZE(s->list)) {
+		set_fill(hot, set, d->exit_indirect);
+		return;
+	}
+	for (unsigned int i = 0; i < s->used; i++)
+		hot->jump[set * JUMP_CACHE + s->list[i]] = (uint64_t)d->exit_indirect;
+	s->used = 0;
+}
+
+void jumps_init(struct dbt *d, struct dbt_hot *hot)
+{
+	d->hot = hot;
+	hot->jump_mask = (JUMP_CACHE - 1) | 7ULL << 48;
+	for (unsigned int i = 0; i <= SET_LAST + 1; i++) {
+		set_fill(hot, i, i < SET_FIRST || i > SET_LAST ? d->exit_poll : d->exit_indirect);
+		hot->set[i].tag = UINT64_MAX;
+	}
+}
+
+void jumps_clear(struct dbt *d)
+{
+	for (unsigned int i = SET_FIRST; d->hot && i <= SET_LAST; i++)
+		set_clear(d, d->hot, i);
+}
+
+/* The set for @tag, or the one that was used last the longest time ago. */
+static unsigned int choose_set(struct dbt *d, struct dbt_hot *hot, uint64_t tag)
+{
+	unsigned int oldest = SET_FIRST, i;
+
+	for (i = SET_FIRST; i <= SET_LAST && hot->set[i].tag != tag; i++)
+		if (hot->set[i].used_at < hot->set[oldest].used_at)
+			oldest = i;
+	if (i > SET_LAST) {
+		i = oldest;
+		set_clear(d, hot, i);
+		hot->set[i].tag = tag;
+	}
+	hot->set[i].used_at = ++hot->set_clock;
+	return i;
+}
+
+void jumps_use(struct dbt *d, struct dbt_hot *hot, uint64_t tag, bool user)
+{
+	hot->present = choose_set(d, hot, tag);
+	hot->calm = (uint64_t)(hot->present + !user) << 48;
+}
+
+void jumps_remember(struct dbt_hot *hot, const struct tblock *b)
+{
+	struct jump_set *s = &hot->set[hot->present];
+	unsigned int k = b->gva & (JUMP_CACHE - 1);
+
+	/* What the present mode jumps to in the other half is found the long way. */
+	if ((b->gva >> 63 != 0) == ((b->mode & MODE_USER) != 0))
+		return;
+	if (s->used < ARRAY_SIZE(s->list))
+		s->list[s->used] = k;
+	if (s->used <= ARRAY_SIZE(s->list))
+		s->used++;
+	hot->jump[hot->present * JUMP_CACHE + k] = (uint64_t)b->entry;
+}
+
+void jumps_forget(struct dbt *d, const struct tblock *b)
+{
+	for (unsigned int i = SET_FIRST; i <= SET_LAST; i++)
+		if (*entry_of(d->hot, i, b->gva) == (uint64_t)b->entry)
+			*entry_of(d->hot, i, b->gva) = (uint64_t)d->exit_indirect;
+}
+
+/* To the code for guest address r14. */
+void emit_jump_cached(struct emit *e)
+{
+	struct host_mem code = GS_HOT(jump[0]);
+
+	code.index = H_TMP;
+	code.scale = 3;
+	e_load(e, H_TMP, GS(calm));
+	e_lea(e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
+	e_pext(e, H_TMP, H_TMP, GS_HOT(jump_mask));
+	e_op_mem(e, 0, 0xff, 4, code);
+}
+
+/* jrcxz to be bound: r14 is @gva.  Clobbers rcx. */
+uint8_t *emit_if_address(struct emit *e, gva_t gva)
+{
+	if (fits_s32(-gva)) {
+		e_lea(e, H_TMP, AT_DISP(H_ADDR, -gva));
+	} else {
+		e_mov_imm(e, H_TMP, -gva);
+		e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
+	}
+	return e_jrcxz(e);
+}
