@@ -414,13 +414,13 @@ static bool emit_call(struct tr *t, const struct insn *i)
 /* The rest of a RET to r14. */
 void emit_host_ret(struct tr *t)
 {
-	if (!with(t->d, TRANSLATOR_OPT_RETURN)) {
-		emit_islands(t, true);
-		emit_probe(t->d, &t->e, half_of(t), branch_id(t) | BRANCH_RET);
+	e_store32_imm(&t->e, GS_HOT(branch), branch_id(t) | BRANCH_RET);
+	if (with(t->d, TRANSLATOR_OPT_RETURN)) {
+		e8(&t->e, 0xc3);
 		return;
 	}
-	e_store32_imm(&t->e, GS_HOT(branch), branch_id(t) | BRANCH_RET);
-	e8(&t->e, 0xc3);
+	emit_islands(t, true);
+	emit_jump_cached(&t->e);
 }
 
 static bool emit_ret(struct tr *t, const struct insn *i)
