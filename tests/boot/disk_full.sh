@@ -1,0 +1,70 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The host's file system fills up under a guest that writes: its requests wait, and once there
+# is room they go on, with nothing lost.  With werror=report the guest gets an I/O error.
+# Needs a small file system of its own: a tmpfs in a mount namespace.
+set -u
+cd "$(dirname "$0")/../.." || exit 2
+build=${BUILD:-build}
+work=$build/tests/boot/full
+if [ "${1:-}" != inside ]; then
+	unshare -Urm true 2>/dev/null || { echo "no user and mount namespaces here"; exit 77; }
+	exec unshare -Urm "$0" inside
+fi
+mkdir -p "$work/small"
+kernel=$(tools/kernel.sh cloud 2>"$work/kernel.err") || { tail -n 1 "$work/kernel.err"; exit 77; }
+[ -f "$(dirname "$kernel")/virtio_blk.ko" ] || { echo "no virtio_blk.ko beside $kernel"; exit 77; }
+mount -t tmpfs -o size=24M small "$work/small" || { echo "cannot mount a tmpfs"; exit 77; }
+cat >"$work/session" <<'END'
+cd /
+yes 0123456789abcde | dd of=/dev/vda bs=64k count=256 iflag=fullblock conv=fsync 2>/dev/null
+echo dd $?
+END
+tools/modules.sh "$kernel" >"$work/list"
+echo "file /session $work/session 755" >>"$work/list"
+tools/initramfs.sh "$work/cpio" "$work/list" || exit 1
+bad=0
+
+start() {
+	rm -f "$work"/small/*
+	truncate -s 32M "$work/small/image"
+	head -c 16M /dev/zero >"$work/small/filler"
+	timeout 100 "$build/vireo" run --engine "${ENGINE:-soft}" ${VIREO_OPTIONS:-} \
+		--kernel "$kernel" --initrd "$work/cpio" --memory 256M \
+		--disk "$work/small/image,format=raw$1" \
+		--cmdline "console=ttyS0 panic=-1 quiet run=\"sh /session\"" \
+		</dev/null >"$work/log" 2>"$work/err" &
+	pid=$!
+}
+verdict() {
+	if [ "$2" = 0 ]; then echo "ok full/$1"; else
+		tail -n 5 "$work/log" "$work/err"
+		echo "not ok full/$1"
+		bad=1
+	fi
+}
+
+start ""
+for _ in $(seq 300); do
+	grep -q 'no room' "$work/err" && break
+	sleep 0.1
+done
+grep -q 'no room' "$work/err"
+verdict says-so $?
+sleep 2
+! grep -q '^dd' "$work/log"
+verdict waits $?
+rm "$work/small/filler"
+wait $pid
+verdict ends $?
+tr -d '\r' <"$work/log" | grep -qx 'dd 0'
+verdict goes-on $?
+yes 0123456789abcde | head -c 16M | cmp -n $((16 << 20)) - "$work/small/image"
+verdict nothing-lost $?
+
+start ,werror=report
+wait $pid
+verdict report-ends $?
+tr -d '\r' <"$work/log" | grep -qx 'dd 1'
+verdict report $?
+exit $bad
