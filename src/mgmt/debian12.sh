@@ -25,6 +25,8 @@ root=yes
 if [ "$(id -u)" != 0 ]; then
 	root=no
 	command -v fakeroot >/dev/null || need="$need fakeroot"
+	# User name spaces are quicker; fakechroot does where they are forbidden.
+	command -v newuidmap >/dev/null || command -v fakechroot >/dev/null || need="$need uidmap"
 fi
 [ -z "$need" ] || fail "a Debian system is made with packages that are missing here:$need" \
 	"(apt-get install$need)"

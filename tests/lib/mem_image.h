@@ -72,7 +72,7 @@ static inline int mem_write_at(struct mem_image *m, uint64_t off, const struct s
 {
 	const uint64_t end = off + s->len;
 
-	if (end > 1ULL << 32)
+	if (end > 1ULL << 26)
 		return -EFBIG;
 	if (end > m->size && m->room_left >= 0) {
 		if ((uint64_t)m->room_left < end - m->size)
