@@ -36,7 +36,9 @@
 #include "base/types.h"
 #include "cpu/window.h"
 
+#ifndef TLB_INDEX_BITS	/* the thread sanitizer has less room */
 #define TLB_INDEX_BITS	36
+#endif
 #define TLB_SPACES	8	/* address spaces kept, at most */
 
 enum tlb_view_kind { VIEW_USER, VIEW_SUPER, VIEW_SUPER_AC, VIEW_COUNT };

@@ -102,7 +102,7 @@ static enum kvm_next run_in_kvm(struct kvm_cpu *c)
 		uint32_t bits;
 
 		/* The order in which the head of this file says why. */
-		c->run->immediate_exit = 0;
+		__atomic_store_n(&c->run->immediate_exit, 0, __ATOMIC_RELAXED);
 		atomic_store(&c->inside, true);
 		bits = atomic_load(&c->v->attention);
 		if (bits & ATTN_LOOK) {
