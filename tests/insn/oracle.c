@@ -3,7 +3,7 @@
  * The instruction oracle: the host's processor says what each case must come to, an
  * engine has to agree in every register, flag, byte of memory and exception.
  *
- *   oracle [--seed S] [--cases N | --seconds T] [--engine soft|translator|windows|lockstep|host] [--form NAME]
+ *   oracle [--seed S] [--cases N | --seconds T] [--engine soft|translator|windows|lockstep|kvm|host] [--form NAME]
  *   oracle --seed S --case N		shows one case
  *   oracle --list			counts how the cases end, per form
  *
@@ -214,7 +214,7 @@ static void list_forms(const struct tally *t)
 static int usage(void)
 {
 	fprintf(stderr, "usage: oracle [--seed S] [--cases N | --seconds T | --case N] "
-		"[--engine soft|translator|windows|lockstep|host] [--form NAME] [--without NAME] [--all] [--list] [--verbose]\n");
+		"[--engine soft|translator|windows|lockstep|kvm|host] [--form NAME] [--without NAME] [--all] [--list] [--verbose]\n");
 	return 2;
 }
 
@@ -265,6 +265,10 @@ static int open_engine(const struct options *o, struct guest **guest)
 
 	if (!strcmp(o->engine, "host"))
 		return 0;
+	if (!strcmp(o->engine, "kvm")) {
+		config.kvm_apics = KVM_APICS_MACHINE;	/* the vCPU here has none */
+		return guest_open(guest, &engine_kvm, &config, 1);
+	}
 	if (!strcmp(o->engine, "soft"))
 		return guest_open(guest, &engine_soft, &config, 1);
 	config.translate = true;

@@ -11,6 +11,7 @@
  */
 #include "engine/kvm/kvm_priv.h"
 
+#include "cpu/pv.h"
 #include "cpu/system.h"
 
 #include <errno.h>
@@ -194,7 +195,10 @@ int kvm_tsc_put(struct kvm_cpu *c)
 		if (actual != wanted && !atomic_exchange(&c->kvm->tsc_told, true))
 			log_warn(v->log, "KVM here cannot set the guest's time-stamp counter apart "
 				 "from the host's");
-		__atomic_store_n(&v->tsc_offset, actual, __ATOMIC_RELAXED);
+		if (actual != wanted) {
+			__atomic_store_n(&v->tsc_offset, actual, __ATOMIC_RELAXED);
+			pv_tsc_changed(v);
+		}
 		return 0;
 	}
 	m.entry[0].data = __builtin_ia32_rdtsc() + wanted;

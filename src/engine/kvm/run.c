@@ -12,6 +12,7 @@
  *
  * Source: Linux, Documentation/virt/kvm/api.rst, "KVM_RUN".
  */
+#include "cpu/pv.h"
 #include "engine/kvm/kick.h"
 #include "engine/kvm/kvm_priv.h"
 
@@ -112,6 +113,7 @@ static enum kvm_next run_in_kvm(struct kvm_cpu *c)
 		}
 		if (bits & ATTN_FLUSH)	/* of tables that are empty while KVM runs */
 			atomic_fetch_and(&c->v->attention, ~(uint32_t)ATTN_FLUSH);
+		pv_account(c->v);
 		if (!kvm_inject(c, bits))
 			next = NEXT_ERROR;
 		kvm_tpr_out(c);
