@@ -7,6 +7,7 @@
  */
 #include "base/char_socket.h"
 #include "base/char_fd.h"
+#include "base/unix_listen.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -176,39 +177,11 @@ static const struct char_backend_ops socket_ops = {
 
 /* --- making --- */
 
-/* Is there a socket that nobody listens on?  Then it is a dead VM's. */
-static bool is_left_over(const struct sockaddr_un *address)
-{
-	struct stat st;
-	bool dead;
-	int fd;
-
-	if (lstat(address->sun_path, &st) || !S_ISSOCK(st.st_mode))
-		return false;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return false;
-	dead = connect(fd, (const struct sockaddr *)address, sizeof(*address)) && errno == ECONNREFUSED;
-	close(fd);
-	return dead;
-}
-
 static int open_listener(struct char_socket *s, struct err *e)
 {
-	const struct sockaddr *address = (const struct sockaddr *)&s->address;
-	const char *path = s->address.sun_path;
-
-	s->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	s->listener = unix_listen(s->address.sun_path, 1, e);
 	if (s->listener < 0)
-		return err_errno(e, errno, "could not create a socket");
-	if (is_left_over(&s->address))
-		unlink(path);
-	/* The mode of the descriptor becomes the socket's: no moment in which others may connect. */
-	fchmod(s->listener, 0600);
-	if (bind(s->listener, address, sizeof(s->address)))
-		return err_errno(e, errno, "could not make the socket %s", path);
-	if (listen(s->listener, 1))
-		return err_errno(e, errno, "could not listen on %s", path);
+		return s->listener;
 	s->watched = !loop_watch(s->loop, s->listener, EPOLLIN, accept_ready, s, e);
 	return s->watched ? 0 : -EIO;
 }

@@ -33,4 +33,7 @@ int run_add_shares(struct vm *vm, const struct run_options *o, struct err *e);
 /* --balloon: SIZE[,deflate-on-oom=off][,reporting=off]. */
 int run_add_balloon(struct vm *vm, const struct run_options *o, struct err *e);
 
+/* --vsock: PATH[,cid=N]. */
+int run_add_vsock(struct vm *vm, const struct run_options *o, struct err *e);
+
 #endif

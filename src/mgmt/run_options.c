@@ -306,6 +306,13 @@ static int set_publish(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_vsock(void *dest, const char *value, struct err *e)
+{
+	(void)e;
+	((struct run_options *)dest)->vsock = value;
+	return 0;
+}
+
 static int set_balloon(void *dest, const char *value, struct err *e)
 {
 	(void)e;
@@ -357,6 +364,8 @@ static const struct option_def option_defs[] = {
 	  "mount -t 9p TAG PLACE; also readonly, security=none (default),\n"
 	  "mapped-xattr or passthrough; may be given several times", set_share },
 	{ "v", "DIR:TAG[:ro]", "short for --share DIR,tag=TAG[,readonly]", set_volume },
+	{ "vsock", "PATH[,cid=N]", "AF_VSOCK in the guest, a unix socket here: say \"CONNECT port\" to PATH;\n"
+	  "what the guest connects to is PATH_port", set_vsock },
 	{ "balloon", "SIZE", "a memory balloon that takes SIZE from the guest (0: nothing at first),\n"
 	  "and by which it tells which pages are free, so that the host gets them", set_balloon },
 	{ "cpu", "MODEL", "processor: vireo-v1 (default; the same on every host), vireo-v0\n"

@@ -50,6 +50,7 @@ struct run_options {
 	unsigned int net_count;
 	const char *publish[RUN_PUBLISH_MAX];
 	unsigned int publish_count;
+	const char *vsock;		/* --vsock's text, or NULL */
 	const char *balloon;		/* --balloon's text, or NULL */
 	struct share_option share[RUN_SHARES_MAX];
 	unsigned int share_count;

@@ -11,12 +11,16 @@
 #include "fake_char.h"
 
 #include "backend/p9.h"
+#include "base/unix_listen.h"
 #include "virtio/blk.h"
 #include "virtio/balloon.h"
 #include "virtio/console.h"
 #include "virtio/p9.h"
 #include "virtio/rng.h"
+#include "virtio/vsock.h"
 
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -465,6 +469,72 @@ static void test_balloon(void **state)
 	run(&(struct target){ "virtio-balloon", make_balloon, balloon_header, balloon_poke });
 }
 
+/* Ports 0 to 3 of the guest, 1 and 2 of the host, where somebody listens on 1. */
+static char vsock_path[2][64];
+static int vsock_listener;
+
+static void vsock_names(void)
+{
+	snprintf(vsock_path[0], sizeof(vsock_path[0]), "/tmp/vireo-fuzz-%d", (int)getpid());
+	snprintf(vsock_path[1], sizeof(vsock_path[1]), "/tmp/vireo-fuzz-%d_1", (int)getpid());
+}
+
+static struct virtio_device *make_vsock(struct fuzz *f)
+{
+	struct virtio_device *d;
+
+	assert_int_equal(virtio_vsock_create(&d, &f->b.rig.space, NULL, 3, vsock_path[0], NULL), 0);
+	return d;
+}
+
+static void vsock_header(struct fuzz *f, uint8_t *p)
+{
+	const uint64_t cid[2] = { 3, 2 };
+	const uint32_t word[7] = {
+		below(f, 4), below(f, 3) ? 1 : 1 + (1U << 30) + below(f, 4), below(f, 64),
+		1 | (uint32_t)below(f, 9) << 16, below(f, 4), below(f, 2) ? 65536 : value(f),
+		below(f, 4) ? 0 : value(f),
+	};
+
+	memcpy(p, cid, sizeof(cid));
+	memcpy(p + 16, word, sizeof(word));
+}
+
+/* Programs of the host that connect, talk nonsense, and leave. */
+static void vsock_poke(struct fuzz *f)
+{
+	static const char *const said[] = { "CONNECT 1\n", "CONNECT 2\nhello", "CONN", "CONNECT x\n",
+					    "CONNECT 99999999999999999999999999999999999\n" };
+	const char *text = said[below(f, ARRAY_SIZE(said))];
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd, got;
+
+	strcpy(a.sun_path, vsock_path[0]);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	if (!connect(fd, (struct sockaddr *)&a, sizeof(a)))
+		assert_true(send(fd, text, strlen(text), MSG_NOSIGNAL) != 0);
+	if (below(f, 2))
+		bench_sync(&f->b);
+	close(fd);
+	got = accept4(vsock_listener, NULL, NULL, SOCK_NONBLOCK);
+	if (got < 0)
+		return;
+	if (below(f, 2))
+		bench_sync(&f->b);
+	close(got);
+}
+
+static void test_vsock(void **state)
+{
+	(void)state;
+	vsock_names();
+	vsock_listener = unix_listen(vsock_path[1], 4, NULL);
+	assert_true(vsock_listener >= 0);
+	run(&(struct target){ "virtio-vsock", make_vsock, vsock_header, vsock_poke });
+	close(vsock_listener);
+	unlink(vsock_path[1]);
+}
+
 static void test_p9(void **state)
 {
 	(void)state;
@@ -479,6 +549,7 @@ int main(void)
 		cmocka_unit_test(test_p9),
 		cmocka_unit_test(test_blk),
 		cmocka_unit_test(test_balloon),
+		cmocka_unit_test(test_vsock),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
