@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Locks on image files: one writer, or any number of readers.  The same bytes are locked as by
- * QEMU (docs/system/qemu-block-drivers.rst, "Disk image file locking"), so that either notices
+ * QEMU (docs/system/qemu-block-drivers.rst.inc, "Disk image file locking"), so that either notices
  * the other.  They are locks of the open file description (fcntl(2), F_OFD_SETLK): two VMs of
  * one process are kept apart too, and the kernel lets go however the process ends.
  */

@@ -232,7 +232,7 @@ int qcow2_write(struct image *img, uint64_t off, const struct span *s)
 		pthread_mutex_lock(&q->lock);
 		do {
 			rc = map_lookup(q, index, clusters_of(q, off, left.len), &m);
-			in_place = m.kind == MAP_DATA && m.copied;
+			in_place = !rc && m.kind == MAP_DATA && m.copied;
 		} while (!rc && !claim_take(q, &c, index, m.count, !in_place));
 		if (!rc) {
 			rc = in_place ? write_in_place(q, &m, off, &left, &done) :

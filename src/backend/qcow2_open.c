@@ -350,7 +350,8 @@ static int extensions_read(struct opening *o)
 			return 0;
 		if (len > end - at - 8)
 			return bad_header(o, at, "an extension is too long");
-		if (be32toh(ext.type) == EXT_BACKING_FORMAT && len < 64 && !q->backing_format)
+		if (be32toh(ext.type) == EXT_BACKING_FORMAT && len && len < 64 &&
+		    !q->backing_format)
 			q->backing_format = string_read(q, at + 8, len);
 		at += 8 + ALIGN_UP(len, 8);
 	}
@@ -409,7 +410,7 @@ static int backing_open(struct opening *o)
 	}
 	how.path = path;
 	rc = image_open(&q->img.backing, &how, o->e);
-	if (rc && o->e)
+	if (rc && o->e && !o->how->depth)	/* the top one and the one that it failed at */
 		err_prefix(o->e, "backing image of '%s'", o->how->path);
 	if (!rc && !q->backing_format && strcmp(q->img.backing->ops->format, "raw")) {
 		rc = err_set(o->e, EINVAL, "disk '%s' does not say of which format its backing image "
