@@ -199,6 +199,16 @@ static void gpe_write(void *dev, uint64_t off, unsigned int size, uint64_t value
 
 static const struct io_ops gpe_io = { .read = gpe_read, .write = gpe_write };
 
+void acpi_pm_event(struct device *pm, unsigned int n)
+{
+	struct acpi_pm *p = to_pm(pm);
+
+	pthread_mutex_lock(&p->lock);
+	p->gpe0_status |= 1U << n;
+	update(p);
+	pthread_mutex_unlock(&p->lock);
+}
+
 /* --- SMI command --- */
 
 static uint64_t smi_read(void *dev, uint64_t off, unsigned int size)

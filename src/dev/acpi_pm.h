@@ -27,6 +27,8 @@ int acpi_pm_create(struct device **out, struct gpa_space *s, const struct acpi_p
 		   struct clock *clock, const struct irq_line *sci,
 		   const struct power_line *power, struct err *e);
 
+/* Raises general-purpose event @n, 0 to 15; any thread. */
+void acpi_pm_event(struct device *pm, unsigned int n);
 /* Presses the power button; any thread.  Powers off where no system listens to ACPI. */
 void acpi_pm_power_button(struct device *pm);
 

@@ -20,8 +20,17 @@
 #define OP_SCOPE	0x10
 #define OP_BUFFER	0x11
 #define OP_PACKAGE	0x12
+#define OP_METHOD	0x14
+#define OP_ARG0		0x68
+#define OP_STORE	0x70
+#define OP_AND		0x7b
+#define OP_NOTIFY	0x86
+#define OP_IF		0xa0
 #define OP_EXT		0x5b
+#define OP_EXT_REGION	0x80
+#define OP_EXT_FIELD	0x81
 #define OP_EXT_DEVICE	0x82
+#define FIELD_DWORDS	0x43	/* accessed as dwords; a write zeroes the bits around */
 #define PREFIX_ROOT	'\\'
 #define PREFIX_DUAL	0x2e
 #define PREFIX_MULTI	0x2f
@@ -35,7 +44,7 @@
 #define RES_WORD	0x88
 #define RES_QWORD	0x8a
 #define SPACE_MEMORY	0
-#define SPACE_IO	1
+#define SPACE_IO	1	/* an operation region's SystemIO too */
 #define SPACE_BUS	2
 #define WINDOW_FIXED	0x0c	/* minimum and maximum are fixed; positive decode, producer */
 
@@ -200,6 +209,71 @@ void aml_string(struct aml *a, const char *s)
 {
 	put8(a, OP_STRING);
 	put_text(a, s, strlen(s) + 1);
+}
+
+/* --- methods --- */
+
+void aml_ports(struct aml *a, const char *name, uint16_t base, uint8_t size,
+	       const char *const *fields, unsigned int count)
+{
+	put8(a, OP_EXT);
+	put8(a, OP_EXT_REGION);
+	put_path(a, name);
+	put8(a, SPACE_IO);
+	aml_integer(a, base);
+	aml_integer(a, size);
+	put8(a, OP_EXT);
+	put8(a, OP_EXT_FIELD);
+	begin(a);
+	put_path(a, name);
+	put8(a, FIELD_DWORDS);
+	for (unsigned int i = 0; i < count; i++) {
+		put_text(a, fields[i], 4);
+		put8(a, 32);	/* bits */
+	}
+	aml_end(a);
+}
+
+void aml_method(struct aml *a, const char *name, unsigned int arguments)
+{
+	put8(a, OP_METHOD);
+	begin(a);
+	put_path(a, name);
+	put8(a, arguments);
+}
+
+void aml_argument(struct aml *a, unsigned int n)
+{
+	put8(a, OP_ARG0 + n);
+}
+
+void aml_reference(struct aml *a, const char *path)
+{
+	put_path(a, path);
+}
+
+void aml_store(struct aml *a, uint64_t value, const char *to)
+{
+	put8(a, OP_STORE);
+	aml_integer(a, value);
+	put_path(a, to);
+}
+
+void aml_if_argument_has(struct aml *a, unsigned int n, uint64_t mask)
+{
+	put8(a, OP_IF);
+	begin(a);
+	put8(a, OP_AND);
+	aml_argument(a, n);
+	aml_integer(a, mask);
+	put8(a, 0);	/* the result is stored nowhere */
+}
+
+void aml_notify(struct aml *a, const char *object, unsigned int n)
+{
+	put8(a, OP_NOTIFY);
+	put_path(a, object);
+	aml_argument(a, n);
 }
 
 /* --- resource templates --- */

@@ -48,6 +48,22 @@ void aml_integer(struct aml *a, uint64_t value);
 void aml_eisa_id(struct aml *a, const char *id);	/* "PNP0A08" */
 void aml_string(struct aml *a, const char *s);
 
+/* --- methods: terms follow until the end --- */
+
+/* A region of @size I/O ports named @name, and @count fields of 32 bits each in it. */
+void aml_ports(struct aml *a, const char *name, uint16_t base, uint8_t size,
+	       const char *const *fields, unsigned int count);
+void aml_method(struct aml *a, const char *name, unsigned int arguments);
+void aml_argument(struct aml *a, unsigned int n);
+/* A name used: a field, an object; in a method's terms, a call that its arguments follow. */
+void aml_reference(struct aml *a, const char *path);
+/* Store (@value, @to). */
+void aml_store(struct aml *a, uint64_t value, const char *to);
+/* If (And (argument @n, @mask)): terms follow until the end. */
+void aml_if_argument_has(struct aml *a, unsigned int n, uint64_t mask);
+/* Notify (@object, argument @n). */
+void aml_notify(struct aml *a, const char *object, unsigned int n);
+
 /* --- resource templates: a buffer of descriptors --- */
 
 void aml_resources(struct aml *a);

@@ -5,16 +5,16 @@
  * Source: ACPI specification, "System Bus Tree", "Device Configuration"; PCI Firmware
  * Specification, "ACPI Methods".
  *
- * There are no methods: nothing here moves.  The power button is the fixed one of PM1.
+ * The only methods are those that plug PCI slots.  The power button is the fixed one of PM1.
  */
 #include "machine/acpi_priv.h"
 
 #include "dev/acpi_pm.h"
+#include "dev/pci_hotplug.h"
 #include "machine/layout.h"
 
 #include <stdio.h>
 
-#define PCI_SLOTS	32
 #define PCI_PINS	4
 #define PORTS_END	0xffff
 #define STA_HIDDEN	0x0b	/* present, enabled, working, not shown: some ask for a driver */
@@ -81,6 +81,68 @@ static void pci_interrupts(struct aml *a)
 	aml_end(a);
 }
 
+static void slot_name(char name[5], unsigned int slot)
+{
+	snprintf(name, 5, "S%03X", slot & 0xfff);
+}
+
+/* A slot that can be emptied: the system says so through the eject register. */
+static void pci_slot(struct aml *a, unsigned int slot)
+{
+	char name[5];
+
+	slot_name(name, slot);
+	aml_device(a, name);
+	aml_name(a, "_ADR");
+	aml_integer(a, slot << 16);
+	aml_name(a, "_SUN");
+	aml_integer(a, slot);
+	aml_method(a, "_EJ0", 1);
+	aml_store(a, BIT(slot), "B0EJ");
+	aml_end(a);
+	aml_end(a);
+}
+
+/* PNOT (slots, what): each of them hears what. */
+static void pci_notify(struct aml *a)
+{
+	char name[5];
+
+	aml_method(a, "PNOT", 2);
+	for (unsigned int slot = 1; slot < PCI_SLOTS; slot++) {
+		slot_name(name, slot);
+		aml_if_argument_has(a, 0, BIT(slot));
+		aml_notify(a, name, 1);
+		aml_end(a);
+	}
+	aml_end(a);
+}
+
+static void pci_slots(struct aml *a)
+{
+	static const char *const fields[] = { "PCIU", "PCID", "B0EJ" };
+
+	aml_ports(a, "PCHP", PORT_PCI_HOTPLUG, PCI_HOTPLUG_SIZE, fields, 3);
+	for (unsigned int slot = 1; slot < PCI_SLOTS; slot++)
+		pci_slot(a, slot);
+	pci_notify(a);
+}
+
+/* The event of the hot-plug registers: 1 is a device check, 3 a request to eject. */
+static void hotplug_event(struct aml *a)
+{
+	aml_scope(a, "\\_GPE");
+	aml_method(a, "_E01", 0);
+	aml_reference(a, "\\_SB_.PCI0.PNOT");
+	aml_reference(a, "\\_SB_.PCI0.PCIU");
+	aml_integer(a, 1);
+	aml_reference(a, "\\_SB_.PCI0.PNOT");
+	aml_reference(a, "\\_SB_.PCI0.PCID");
+	aml_integer(a, 3);
+	aml_end(a);
+	aml_end(a);
+}
+
 static void pci_root(struct aml *a)
 {
 	aml_device(a, "PCI0");
@@ -94,6 +156,7 @@ static void pci_root(struct aml *a)
 	aml_integer(a, 0);
 	pci_windows(a);
 	pci_interrupts(a);
+	pci_slots(a);
 	aml_end(a);
 }
 
@@ -108,6 +171,7 @@ static void board(struct aml *a)
 	aml_io(a, PORT_ACPI_PM, PM_BLOCK_SIZE);
 	aml_io(a, PORT_ACPI_GPE0, GPE0_SIZE);
 	aml_io(a, PORT_SMI_COMMAND, 2);
+	aml_io(a, PORT_PCI_HOTPLUG, PCI_HOTPLUG_SIZE);
 	aml_io(a, PORT_FW_CFG, 12);
 	aml_io(a, PORT_DIAGNOSTIC, 1);
 	aml_io(a, PORT_CONTROL_A, 1);
@@ -202,4 +266,5 @@ void dsdt_body(struct aml *a, unsigned int vcpus)
 	for (unsigned int i = 0; i < vcpus; i++)
 		processor(a, i);
 	aml_end(a);
+	hotplug_event(a);
 }

@@ -53,6 +53,8 @@
 #define PORT_FW_CFG		0x510
 #define PORT_ACPI_PM		0x600	/* PM1 event, control, timer */
 #define PORT_ACPI_GPE0		0x620
+#define PORT_PCI_HOTPLUG	0x640
+#define GPE_PCI_HOTPLUG		1		/* the DSDT's _E01 */
 #define PORT_PCI		0xcf8
 #define PORT_RESET_CONTROL	0xcf9
 #define PORT_PCI_IO		0xd00	/* I/O BARs from here on */
@@ -65,6 +67,7 @@
 #define IRQ_SCI			9
 #define IRQ_COUNT		16
 #define GSI_PIT			2
+#define PCI_SLOTS		32
 #define GSI_PCI_FIRST		16	/* INTA-INTD of the slots, by turns */
 #define GSI_PCI_COUNT		8
 

@@ -22,6 +22,7 @@
 #include "dev/lapic.h"
 #include "dev/mc146818.h"
 #include "dev/pci_host.h"
+#include "dev/pci_hotplug.h"
 #include "dev/system_control.h"
 #include "dev/uart16550.h"
 #include "virtio/pci.h"
@@ -220,10 +221,26 @@ static int build_isa(struct pc *pc, struct err *e)
 	return rc;
 }
 
+static void hotplug_event(void *sink)
+{
+	acpi_pm_event(((struct pc *)sink)->pm, GPE_PCI_HOTPLUG);
+}
+
+static void hotplug_eject(void *sink, uint32_t slots)
+{
+	struct pc *pc = sink;
+
+	if (pc->eject)
+		pc->eject(pc->eject_arg, slots);
+}
+
 static int build_platform(struct pc *pc, const struct pc_config *c, struct err *e)
 {
 	static const struct acpi_pm_ports pm = {
 		.pm = PORT_ACPI_PM, .gpe0 = PORT_ACPI_GPE0, .smi = PORT_SMI_COMMAND,
+	};
+	const struct pci_hotplug_wires hotplug = {
+		.port = PORT_PCI_HOTPLUG, .event = hotplug_event, .eject = hotplug_eject, .sink = pc,
 	};
 	const struct pci_host_wires pci = {
 		.ecam = LAYOUT_ECAM, .power = pc->power, .memory = LAYOUT_PCI_MMIO,
@@ -236,6 +253,9 @@ static int build_platform(struct pc *pc, const struct pc_config *c, struct err *
 					      &pc->power, e));
 	if (!rc)
 		rc = plug(pc, &pc->pci, pci_host_create(&pc->pci, pc->space, &pci, e));
+	if (!rc)
+		rc = plug(pc, &pc->hotplug, pci_hotplug_create(&pc->hotplug, pc->space, &hotplug,
+							       e));
 	if (!rc)
 		rc = plug(pc, &pc->fw_cfg, fw_cfg_create(&pc->fw_cfg, pc->space, PORT_FW_CFG, e));
 	if (!rc)
@@ -251,13 +271,30 @@ int pc_add_virtio(struct pc *pc, struct virtio_device *d, struct err *e)
 		.msi = { .send = msi_send, .sink = pc },
 		.intx = slot < 0 ? (struct irq_line){ 0 } : shared_gsi(pc, pci_gsi(slot, 0), slot),
 	};
-	struct device *made;
+	int rc;
 
 	if (slot < 0) {
 		d->ops->destroy(d);
 		return err_set(e, ENOSPC, "all PCI slots are taken: a VM has at most 31 devices");
 	}
-	return plug(pc, &made, virtio_pci_create(&made, d, pc->pci, PCI_DEVFN(slot, 0), &wires, e));
+	rc = plug(pc, &pc->slot[slot], virtio_pci_create(&pc->slot[slot], d, pc->pci,
+							 PCI_DEVFN(slot, 0), &wires, e));
+	return rc ? rc : slot;
+}
+
+void pc_remove_slot(struct pc *pc, unsigned int slot)
+{
+	struct device *d = slot < PCI_SLOTS ? pc->slot[slot] : NULL, **p = &pc->devices;
+
+	if (!d)
+		return;
+	while (*p != d)
+		p = &(*p)->next;
+	*p = d->next;
+	if (pc->last == &d->next)
+		pc->last = p;
+	pc->slot[slot] = NULL;
+	d->ops->destroy(d);
 }
 
 static int build_virtio(struct pc *pc, struct err *e)
@@ -266,7 +303,9 @@ static int build_virtio(struct pc *pc, struct err *e)
 	int rc;
 
 	rc = virtio_rng_create(&rng, pc->space, pc->log, e);
-	return rc ? rc : pc_add_virtio(pc, rng, e);
+	if (!rc)
+		rc = pc_add_virtio(pc, rng, e);
+	return MIN(rc, 0);
 }
 
 int pc_build(struct pc *pc, const struct pc_config *c, struct err *e)

@@ -30,7 +30,10 @@ struct pc {
 	struct device *devices, **last;	/* in the order of their making */
 
 	struct device *pic, *ioapic, *hpet, *pit, *rtc, *kbd, *uart[2];
-	struct device *fw_cfg, *pm, *pci, *control;
+	struct device *fw_cfg, *pm, *pci, *hotplug, *control;
+	struct device *slot[PCI_SLOTS];	/* what is in each; NULL: nothing that can go */
+	void (*eject)(void *arg, uint32_t slots);	/* the guest has let go; on a vCPU thread */
+	void *eject_arg;
 	struct device *bsp_lapic;
 	struct irq_line to_pic[IRQ_COUNT], to_ioapic[IRQ_COUNT];
 	struct gsi_input gsi[GSI_PCI_COUNT];
@@ -47,17 +50,19 @@ struct pc_config {
 int pc_add_memory(struct gpa_space *s, uint64_t memory, struct err *e);
 
 /*
- * Makes everything but the vCPUs; pc->space, clock, power and log must be set.  After a
+ * Makes everything but the vCPUs; pc->space, clock, power, log and eject must be set.  After a
  * failure pc_destroy() takes down what is there.
  */
 int pc_build(struct pc *pc, const struct pc_config *c, struct err *e);
 /* Makes the local APIC of @v, which vcpu_init() has not seen yet. */
 int pc_add_lapic(struct pc *pc, struct vcpu *v, struct err *e);
 /*
- * Puts @d into a PCI slot and takes it over, also where it fails; no vCPU runs.  -ENOSPC
- * where all slots are taken.
+ * Puts @d into a PCI slot and takes it over, also where it fails; no vCPU runs.  Returns the
+ * slot, or -ENOSPC where all are taken.
  */
 int pc_add_virtio(struct pc *pc, struct virtio_device *d, struct err *e);
+/* Takes out and destroys what is in @slot; no vCPU runs. */
+void pc_remove_slot(struct pc *pc, unsigned int slot);
 /* Resets all devices; no vCPU runs. */
 void pc_reset(struct pc *pc);
 void pc_destroy(struct pc *pc);

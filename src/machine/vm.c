@@ -227,6 +227,7 @@ static int build_board(struct vm *vm, struct err *e)
 	vm->pc.space = &vm->space;
 	vm->pc.clock = &vm->clock;
 	vm->pc.log = vm->log;
+	vm_init_hotplug(vm);
 	vm->pc.power = (struct power_line){ .event = power_line_event, .sink = vm };
 	return pc_build(&vm->pc, &c, e);
 }
@@ -325,11 +326,6 @@ void vm_attach_serial(struct vm *vm, unsigned int index, struct char_backend *b)
 {
 	vm->serial[index] = b;
 	uart16550_attach(vm->pc.uart[index], b);
-}
-
-int vm_add_virtio(struct vm *vm, struct virtio_device *d, struct err *e)
-{
-	return pc_add_virtio(&vm->pc, d, e);
 }
 
 int vm_add_balloon(struct vm *vm, struct virtio_device *d, struct err *e)

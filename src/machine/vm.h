@@ -73,10 +73,17 @@ int vm_create(struct vm **out, const struct vm_config *c, struct err *e);
  */
 void vm_attach_serial(struct vm *vm, unsigned int index, struct char_backend *b);
 /*
- * Puts a device on the PCI bus, before vm_run(); it then belongs to the VM, also where this
- * fails.  It was made with vm_space() and vm_log().
+ * Puts a device on the PCI bus, before vm_run() or on the loop's thread while it runs; it then
+ * belongs to the VM, also where this fails.  It was made with vm_space() and vm_log().
  */
 int vm_add_virtio(struct vm *vm, struct virtio_device *d, struct err *e);
+/* The same; returns its PCI slot. */
+int vm_plug_virtio(struct vm *vm, struct virtio_device *d, struct err *e);
+/*
+ * Asks the guest to let go of the device in @slot, which is destroyed once it has; a guest
+ * without ACPI never does.  On the loop's thread.  -ENOENT.
+ */
+int vm_unplug_slot(struct vm *vm, unsigned int slot, struct err *e);
 /* The same with a virtio-balloon, which vm_balloon() then gives. */
 int vm_add_balloon(struct vm *vm, struct virtio_device *d, struct err *e);
 /* For virtio/balloon.h's functions; NULL: there is none. */

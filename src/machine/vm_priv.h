@@ -55,6 +55,9 @@ struct vm {
 	struct acpi_image acpi;
 	struct char_backend *serial[VM_SERIALS];
 	struct virtio_device *balloon;	/* NULL: none */
+	struct loop_work eject_work;
+	_Atomic uint32_t leaving;	/* PCI slots that the guest was asked to let go */
+	_Atomic uint32_t ejected;	/* ... and did, not yet emptied */
 	pthread_rwlock_t engine_lock;	/* for those who kick: set_engine.c */
 	struct engine *engine;		/* (e) and config.engine */
 	struct vm_vcpu *vcpus;
@@ -80,6 +83,9 @@ void vm_fail(struct vm *vm, const struct err *e);
 
 /* set_engine.c: messages to local APICs go to those of the engine, if it has any. */
 void vm_connect_apics(struct vm *vm);
+
+/* hotplug.c: before the board is built. */
+void vm_init_hotplug(struct vm *vm);
 
 /* --- vcpu_thread.c --- */
 

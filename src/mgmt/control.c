@@ -7,7 +7,9 @@
 #include "base/line_server.h"
 #include "base/named_socket.h"
 #include "base/types.h"
+#include "backend/block.h"
 #include "machine/vm.h"
+#include "mgmt/run_devices.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -18,6 +20,7 @@
 
 struct control {
 	struct vm *vm;
+	struct run_disks *disks;
 	char name[NAME_LENGTH_MAX + 1];
 	struct named_socket socket;
 	struct line_server *server;
@@ -34,7 +37,7 @@ int control_name_check(const char *name, struct err *e)
 		       "or '.'", name, NAME_LENGTH_MAX);
 }
 
-/* --- commands: each returns its answer, or NULL: out of memory --- */
+/* --- commands: each returns its answer, refuse()'s, or NULL: out of memory --- */
 
 /* Counters of the same name, of several processors, are added up. */
 static void add_counter(void *arg, const char *name, uint64_t value)
@@ -59,13 +62,62 @@ static json_t *query_name(struct control *c, const json_t *arguments)
 	return json_pack("{s:s}", "name", c->name);
 }
 
+static json_t *refuse(const char *kind, const char *desc)
+{
+	return json_pack("{s:{s:s,s:s}}", "error", "class", kind, "desc", desc);
+}
+
+static void tell_disk(void *arg, unsigned int slot, const struct block_info *info)
+{
+	json_array_append_new(arg, json_pack("{s:i,s:s,s:s,s:I,s:b,s:s}", "slot", slot, "file",
+					     info->path, "format", info->format, "size",
+					     (json_int_t)info->size, "readonly", info->read_only,
+					     "serial", info->serial));
+}
+
+static json_t *query_disks(struct control *c, const json_t *arguments)
+{
+	json_t *list = json_array();
+
+	(void)arguments;
+	run_disks_list(c->disks, tell_disk, list);
+	return list;
+}
+
+static json_t *disk_add(struct control *c, const json_t *arguments)
+{
+	const char *text = json_string_value(json_object_get(arguments, "disk"));
+	struct err e;
+	int slot;
+
+	if (!text)
+		return refuse("GenericError", "\"disk\" is missing: what --disk takes");
+	slot = run_disks_add(c->disks, text, &e);
+	return slot < 0 ? refuse("GenericError", e.text) : json_pack("{s:i}", "slot", slot);
+}
+
+static json_t *disk_remove(struct control *c, const json_t *arguments)
+{
+	const json_t *slot = json_object_get(arguments, "slot");
+	struct err e;
+
+	if (!json_is_integer(slot))
+		return refuse("GenericError", "\"slot\" is missing: a number that query-disks tells");
+	if (run_disks_remove(c->disks, json_integer_value(slot), &e))
+		return refuse("GenericError", e.text);
+	return json_object();
+}
+
 static json_t *query_commands(struct control *c, const json_t *arguments);
 
 static const struct {
 	const char *name;
 	json_t *(*run)(struct control *c, const json_t *arguments);
 } commands[] = {
+	{ "disk-add", disk_add },
+	{ "disk-remove", disk_remove },
 	{ "query-commands", query_commands },
+	{ "query-disks", query_disks },
 	{ "query-name", query_name },
 	{ "query-stats", query_stats },
 };
@@ -83,11 +135,6 @@ static json_t *query_commands(struct control *c, const json_t *arguments)
 
 /* --- requests --- */
 
-static json_t *refuse(const char *kind, const char *desc)
-{
-	return json_pack("{s:{s:s,s:s}}", "error", "class", kind, "desc", desc);
-}
-
 static json_t *answer(struct control *c, const json_t *request)
 {
 	const json_t *arguments = json_object_get(request, "arguments");
@@ -101,6 +148,8 @@ static json_t *answer(struct control *c, const json_t *request)
 		if (!strcmp(name, commands[i].name)) {
 			json_t *r = commands[i].run(c, arguments);
 
+			if (json_object_get(r, "error"))
+				return r;
 			return r ? json_pack("{s:o}", "return", r) : NULL;
 		}
 	return refuse("CommandNotFound", "there is no such command; query-commands lists them");
@@ -138,7 +187,8 @@ static void too_long(void *arg, struct line_client *client)
 	send_json(client, refuse("GenericError", "this line is too long"));
 }
 
-int control_create(struct control **out, struct vm *vm, const char *name, struct err *e)
+int control_create(struct control **out, struct vm *vm, struct run_disks *disks,
+		   const char *name, struct err *e)
 {
 	static const struct line_server_ops ops = { .line = request, .too_long = too_long };
 	struct control *c = calloc(1, sizeof(*c));
@@ -147,6 +197,7 @@ int control_create(struct control **out, struct vm *vm, const char *name, struct
 	if (!c)
 		return err_set(e, ENOMEM, "out of memory for a control socket");
 	c->vm = vm;
+	c->disks = disks;
 	strcpy(c->name, name);	/* control_name_check() saw it */
 	rc = named_socket_listen(&c->socket, name, e);
 	if (!rc)

@@ -14,13 +14,15 @@
 #include "base/err.h"
 
 struct control;
+struct run_disks;
 struct vm;
 
 /* 1 to 48 letters, digits, '-', '_', '.', or -EINVAL. */
 int control_name_check(const char *name, struct err *e);
 
-/* Serves @vm as @name on its loop; -EBUSY: the name is taken. */
-int control_create(struct control **out, struct vm *vm, const char *name, struct err *e);
+/* Serves @vm with its @disks as @name on its loop; -EBUSY: the name is taken. */
+int control_create(struct control **out, struct vm *vm, struct run_disks *disks,
+		   const char *name, struct err *e);
 void control_destroy(struct control *c);
 
 #endif

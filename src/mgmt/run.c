@@ -245,7 +245,8 @@ static int start(struct run *r, struct err *e)
 	    run_add_balloon(r->vm, &r->options, e) ||
 	    run_add_vsock(r->vm, &r->options, e) || plan_boot(r, e))
 		return STATUS_USAGE;
-	if (r->options.name && control_create(&r->control, r->vm, r->options.name, e))
+	if (r->options.name && control_create(&r->control, r->vm, r->disks,
+						      r->options.name, e))
 		return STATUS_HOST;
 	if (r->options.vm)
 		*r->options.vm = r->vm;

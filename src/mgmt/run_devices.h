@@ -6,6 +6,7 @@
 #include "machine/vm.h"
 #include "mgmt/run_options.h"
 
+struct block_info;
 struct run_disks;
 
 /*
@@ -15,6 +16,13 @@ struct run_disks;
 int run_add_disks(struct run_disks **out, struct vm *vm, const struct run_options *o,
 		  struct err *e);
 void run_disks_free(struct run_disks *disks);	/* after vm_destroy(); may be NULL */
+/* One more, also while the VM runs; returns its PCI slot.  On the VM's loop, as the next two. */
+int run_disks_add(struct run_disks *disks, const char *text, struct err *e);
+/* Asks the guest to let go of the disk in @slot, which is closed once it has. */
+int run_disks_remove(struct run_disks *disks, unsigned int slot, struct err *e);
+void run_disks_list(struct run_disks *disks,
+		    void (*tell)(void *arg, unsigned int slot, const struct block_info *info),
+		    void *arg);
 
 /*
  * --console: WHERE[,name=NAME].  Makes one virtio-console with a port for each.  What is wrong

@@ -18,6 +18,7 @@ struct run_disks;
 
 struct run_disk {
 	struct run_disks *all;
+	unsigned int slot;		/* 0: this entry is free */
 	struct block *block;		/* the device's */
 	struct loop_work stopped_work;
 	int timer;			/* runs while requests wait; -1: never was needed */
@@ -27,7 +28,7 @@ struct run_disk {
 
 struct run_disks {
 	struct vm *vm;
-	unsigned int count;
+	unsigned int cpus;
 	struct run_disk disk[RUN_DISKS_MAX];
 };
 
@@ -82,10 +83,23 @@ static void stopped(void *arg, int errnum, const char *why)
 
 /* --- making --- */
 
-static int add_disk(struct run_disk *d, const struct run_options *o, const char *text,
-		    struct err *e)
+/* The device is gone, with the VM or before it. */
+static void closed(void *arg)
 {
-	struct virtio_blk_config c = { .queues = o->cpus, .stopped = stopped, .arg = d };
+	struct run_disk *d = arg;
+
+	loop_unpost(vm_loop(d->all->vm), &d->stopped_work);
+	if (d->timer >= 0) {
+		loop_unwatch(vm_loop(d->all->vm), d->timer);
+		close(d->timer);
+	}
+	d->slot = 0;
+}
+
+static int add_disk(struct run_disk *d, const char *text, struct err *e)
+{
+	struct virtio_blk_config c = { .queues = d->all->cpus, .stopped = stopped,
+				       .closed = closed, .arg = d };
 	struct vm *vm = d->all->vm;
 	struct virtio_device *device;
 	struct block_options options;
@@ -98,7 +112,46 @@ static int add_disk(struct run_disk *d, const struct run_options *o, const char 
 		return rc;
 	d->block = c.block;
 	rc = virtio_blk_create(&device, vm_space(vm), vm_log(vm), &c, e);
-	return rc ? rc : vm_add_virtio(vm, device, e);
+	return rc ? rc : vm_plug_virtio(vm, device, e);
+}
+
+int run_disks_add(struct run_disks *all, const char *text, struct err *e)
+{
+	struct run_disk *d = all->disk;
+	int slot;
+
+	while (d < all->disk + RUN_DISKS_MAX && d->slot)
+		d++;
+	if (d == all->disk + RUN_DISKS_MAX)
+		return err_set(e, E2BIG, "a VM has at most %d disks", RUN_DISKS_MAX);
+	*d = (struct run_disk){ .all = all, .timer = -1 };
+	d->stopped_work = (struct loop_work){ .run = say_and_wait, .arg = d };
+	slot = add_disk(d, text, e);
+	if (slot > 0)
+		d->slot = slot;
+	return slot;
+}
+
+int run_disks_remove(struct run_disks *all, unsigned int slot, struct err *e)
+{
+	for (unsigned int i = 0; i < RUN_DISKS_MAX; i++)
+		if (slot && all->disk[i].slot == slot)
+			return vm_unplug_slot(all->vm, slot, e);
+	return err_set(e, ENOENT, "there is no disk in PCI slot %u", slot);
+}
+
+void run_disks_list(struct run_disks *all,
+		    void (*tell)(void *arg, unsigned int slot, const struct block_info *info),
+		    void *arg)
+{
+	struct block_info info;
+
+	for (unsigned int i = 0; i < RUN_DISKS_MAX; i++) {
+		if (!all->disk[i].slot)
+			continue;
+		block_info(all->disk[i].block, &info);
+		tell(arg, all->disk[i].slot, &info);
+	}
 }
 
 int run_add_disks(struct run_disks **out, struct vm *vm, const struct run_options *o,
@@ -111,21 +164,13 @@ int run_add_disks(struct run_disks **out, struct vm *vm, const struct run_option
 		return err_set(e, ENOMEM, "out of memory for the disks");
 	*out = all;
 	all->vm = vm;
-	for (; all->count < o->disk_count && !rc; all->count++) {
-		struct run_disk *d = &all->disk[all->count];
-
-		d->all = all;
-		d->timer = -1;
-		d->stopped_work = (struct loop_work){ .run = say_and_wait, .arg = d };
-		rc = add_disk(d, o, o->disk[all->count], e);
-	}
-	return rc;
+	all->cpus = o->cpus;
+	for (unsigned int i = 0; i < o->disk_count && rc >= 0; i++)
+		rc = run_disks_add(all, o->disk[i], e);
+	return MIN(rc, 0);
 }
 
 void run_disks_free(struct run_disks *all)
 {
-	for (unsigned int i = 0; all && i < all->count; i++)
-		if (all->disk[i].timer >= 0)
-			close(all->disk[i].timer);
 	free(all);
 }

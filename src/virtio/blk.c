@@ -81,6 +81,7 @@ struct virtio_blk {
 	struct block *block;
 	char id[ID_SIZE];
 	void (*stopped)(void *arg, int errnum, const char *why);
+	void (*closed)(void *arg);
 	void *arg;
 	_Atomic bool write_through;	/* a write is done when it is on the disk */
 	_Atomic bool resetting;		/* nothing is submitted any more */
@@ -320,6 +321,8 @@ static void blk_destroy(struct virtio_device *d)
 	rc = block_close(blk->block);
 	if (rc)
 		log_error(virtio_log(d), "%s: the last flush failed: %s", info.path, strerror(-rc));
+	if (blk->closed)
+		blk->closed(blk->arg);
 	virtio_fini(d);
 	free(blk);
 }
@@ -426,6 +429,7 @@ int virtio_blk_create(struct virtio_device **out, struct gpa_space *s, struct lo
 	}
 	blk->block = c->block;
 	blk->stopped = c->stopped;
+	blk->closed = c->closed;
 	blk->arg = c->arg;
 	memcpy(blk->id, info.serial, MIN(strlen(info.serial), sizeof(blk->id)));
 	block_set_events(c->block, &blk_events, blk);

@@ -16,6 +16,8 @@ struct virtio_blk_config {
 	 * thread.  May be NULL.
 	 */
 	void (*stopped)(void *arg, int errnum, const char *why);
+	/* The device was destroyed and the image is closed.  May be NULL. */
+	void (*closed)(void *arg);
 	void *arg;
 };
 

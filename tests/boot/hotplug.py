@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Disks that come and go under a running Linux guest, through the control socket and ACPI:
+also while the guest writes to them, and again and again in the same slot."""
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+BUILD = os.path.realpath(os.environ.get("BUILD", "build"))
+ROUNDS = 3
+GUEST = """cd /
+for i in $(seq %d); do
+	while [ ! -b /dev/vdb ]; do sleep 0.1; done
+	echo there $i $(cat /sys/block/vdb/serial)
+	echo "round $i" | dd of=/dev/vdb bs=512 conv=sync,fsync 2>/dev/null
+	echo written $i
+	# From the second round on it goes in the middle of this.
+	[ $i = 1 ] || dd if=/dev/zero of=/dev/vdb bs=64k seek=1 2>/dev/null
+	while [ -b /dev/vdb ]; do sleep 0.1; done
+	echo gone $i
+done
+dd if=/dev/vda of=/dev/null bs=1M 2>/dev/null && echo first still there
+""" % ROUNDS
+
+
+def skip(why):
+    print(why)
+    sys.exit(77)
+
+
+def check(ok, name, detail=""):
+    print(f"ok hotplug/{name}" if ok else f"not ok hotplug/{name}: {detail!r}", flush=True)
+    return ok
+
+
+class Machine:
+    def __init__(self, work, kernel):
+        self.work = work
+        for disk in ("a", "b"):
+            with open(os.path.join(work, disk), "wb") as f:
+                f.truncate(8 << 20)
+        env = dict(os.environ, XDG_RUNTIME_DIR=work)
+        self.log = os.path.join(work, "log")
+        argv = [os.path.join(BUILD, "vireo"), "run", "--engine",
+                os.environ.get("ENGINE", "soft"), "--name", "plug", "--cpus", "2",
+                "--kernel", kernel, "--initrd", os.path.join(work, "cpio"), "--memory", "256M",
+                "--disk", os.path.join(work, "a"), "--cmdline",
+                'console=ttyS0 panic=-1 quiet run="sh /session"']
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log, env=env)
+
+    def connect(self):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(30)
+        for _ in range(300):
+            try:
+                self.socket.connect(os.path.join(self.work, "vireo", "plug.sock"))
+                break
+            except OSError:
+                time.sleep(0.1)
+        self.lines = self.socket.makefile("r")
+
+    def ask(self, command, **arguments):
+        request = {"execute": command, "arguments": arguments}
+        self.socket.sendall(json.dumps(request).encode() + b"\n")
+        return json.loads(self.lines.readline())
+
+    def wait_for(self, pattern, seconds=100):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            with open(self.log, errors="replace") as f:
+                if re.search(pattern, f.read(), re.M):
+                    return True
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.1)
+        with open(self.log, errors="replace") as f:
+            print(f.read()[-1500:])
+        return False
+
+    def disks(self):
+        return [os.path.basename(d["file"]) for d in self.ask("query-disks")["return"]]
+
+
+def one_round(m, n):
+    image = os.path.join(m.work, "b")
+    answer = m.ask("disk-add", disk=image + ",format=raw,serial=round" + str(n))
+    if not check("return" in answer, f"add-{n}", answer):
+        return False
+    slot = answer["return"]["slot"]
+    check(m.disks() == ["a", "b"], f"listed-{n}", m.disks())
+    if not check(m.wait_for(rf"^there {n} *round{n}"), f"appears-{n}"):
+        return False
+    if not check(m.wait_for(rf"^written {n}"), f"works-{n}"):
+        return False
+    check(m.ask("disk-remove", slot=slot) == {"return": {}}, f"remove-{n}")
+    if not check(m.wait_for(rf"^gone {n}"), f"goes-{n}"):
+        return False
+    for _ in range(100):
+        if m.disks() == ["a"]:
+            break
+        time.sleep(0.1)
+    check(m.disks() == ["a"], f"closed-{n}", m.disks())
+    with open(image, "rb") as f:
+        check(f.read(8) == b"round %d\n" % n, f"content-{n}")
+    return True
+
+
+def bad_requests(m):
+    for arguments in ({}, {"disk": "/nonexistent/x"}, {"disk": 7}, {"disk": "a,nonsense=1"}):
+        answer = m.ask("disk-add", **arguments)
+        check("error" in answer, "bad-add", answer)
+    for arguments in ({}, {"slot": "x"}, {"slot": 0}, {"slot": 1}, {"slot": 31}, {"slot": -1},
+                      {"slot": 1 << 40}):
+        answer = m.ask("disk-remove", **arguments)
+        check("error" in answer, "bad-remove", answer)
+
+
+def main():
+    kernel = subprocess.run(["tools/kernel.sh", "cloud"], stdout=subprocess.PIPE, text=True)
+    if kernel.returncode:
+        skip("no kernel")
+    kernel = kernel.stdout.strip()
+    if not os.path.exists(os.path.join(os.path.dirname(kernel), "virtio_blk.ko")):
+        skip("no virtio_blk.ko beside the kernel")
+    work = tempfile.mkdtemp()
+    os.chmod(work, 0o700)
+    with open(os.path.join(work, "session"), "w") as f:
+        f.write(GUEST)
+    with open(os.path.join(work, "list"), "w") as f:
+        subprocess.run(["tools/modules.sh", kernel], stdout=f, check=True)
+        f.write(f"file /session {work}/session 755\n")
+    subprocess.run(["tools/initramfs.sh", work + "/cpio", work + "/list"], check=True)
+    m = Machine(work, kernel)
+    try:
+        m.connect()
+        bad_requests(m)
+        for n in range(1, ROUNDS + 1):
+            if not one_round(m, n):
+                break
+        check(m.process.wait(60) == 0, "status", m.process.returncode)
+        check(m.wait_for("^first still there", 1), "first")
+    except (OSError, ValueError, subprocess.TimeoutExpired) as e:
+        check(False, "session", str(e))
+    finally:
+        m.process.kill()
+        m.process.wait()
+        shutil.rmtree(work)
+
+
+main()
