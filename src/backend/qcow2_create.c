@@ -10,7 +10,6 @@
 #include <string.h>
 
 #define REFCOUNT_ORDER	4U	/* 16 bits, as everybody has it */
-#define EXT_BACKING_FORMAT	0xe2792acaU
 
 struct layout {
 	uint64_t cluster_size, l1_entries, l1_clusters, blocks, reftable_clusters;

@@ -2,7 +2,8 @@
 /*
  * The inside of a qcow2 image.
  *
- *	qcow2_open.c	 header and its extensions, backing chain, what is refused
+ *	qcow2_open.c	 opening and closing, tables, backing chain
+ *	qcow2_header.c	 the header, what is refused
  *	qcow2_cache.c	 L2 tables and refcount blocks in memory; the commit
  *	qcow2_refcount.c clusters: which are free, taking and giving back, growing the table
  *	qcow2_map.c	 guest offset to host offset
@@ -55,6 +56,11 @@
 #define INCOMPAT_COMPRESSION	BIT(3)
 #define INCOMPAT_EXTENDED_L2	BIT(4)
 #define COMPAT_LAZY_REFCOUNTS	BIT(0)
+
+/* Header extensions. */
+#define EXT_END			0U
+#define EXT_BACKING_FORMAT	0xe2792acaU
+#define EXT_FEATURE_NAMES	0x6803f857U
 
 /* The header as it stands in the file, big-endian. */
 struct qcow2_header {
@@ -242,9 +248,24 @@ int qcow2_zero(struct image *img, uint64_t off, uint64_t len, bool unmap);
 int qcow2_discard(struct image *img, uint64_t off, uint64_t len);
 int qcow2_map(struct image *img, uint64_t off, uint64_t len, struct image_extent *x);
 
-/* --- qcow2_resize.c, qcow2_open.c --- */
+int qcow2_resize(struct image *img, uint64_t size, struct err *e);	/* qcow2_resize.c */
 
-int qcow2_resize(struct image *img, uint64_t size, struct err *e);
+/* --- qcow2_header.c --- */
+
+/* What opening an image has in hand. */
+struct opening {
+	struct qcow2 *q;
+	const struct image_open *how;
+	struct qcow2_header h;		/* host byte order */
+	uint64_t autoclear;
+	struct err *e;
+};
+
+/* Reads and checks o->h; then whether its features are known. */
+int header_read(struct opening *o);
+int features_check(struct opening *o);
+/* -EINVAL: @what is wrong at @offset of the header. */
+int bad_header(struct opening *o, unsigned int offset, const char *what);
 /* Rewrites the header's fields that change; waits for nothing. */
 int header_write(struct qcow2 *q);
 

@@ -21,12 +21,16 @@ need=
 for tool in mmdebstrap:mmdebstrap mke2fs:e2fsprogs; do
 	PATH=$PATH:/sbin:/usr/sbin command -v "${tool%:*}" >/dev/null || need="$need ${tool#*:}"
 done
-root=yes
+mode=root how="as root"
 if [ "$(id -u)" != 0 ]; then
-	root=no
 	command -v fakeroot >/dev/null || need="$need fakeroot"
 	# User name spaces are quicker; fakechroot does where they are forbidden.
-	command -v newuidmap >/dev/null || command -v fakechroot >/dev/null || need="$need uidmap"
+	if command -v newuidmap >/dev/null && unshare -U true 2>/dev/null; then
+		mode=unshare how="without root, in a user name space"
+	else
+		mode=fakechroot how="without root, with fakechroot"
+		command -v fakechroot >/dev/null || need="$need uidmap"
+	fi
 fi
 [ -z "$need" ] || fail "a Debian system is made with packages that are missing here:$need" \
 	"(apt-get install$need)"
@@ -112,9 +116,9 @@ printf %s "$PASSWORD" >"$work/password"
 [ -z "$SSH_KEY" ] || cat "$SSH_KEY" >"$work/keys"
 chmod 600 "$work/password" "$work/keys"
 
-say "getting Debian 12's packages ($(sed -nE 's/^URIs: *//p; s/^deb (\[[^]]*\] )?([^ ]*) .*/\2/p' \
-	"$sources" | sort -u | tr '\n' ' '))"
-if [ $root = yes ]; then
+say "making a Debian 12 system $how, from $(sed -nE 's/^URIs: *//p; s/^deb (\[[^]]*\] )?([^ ]*) .*/\2/p' \
+	"$sources" | sort -u | tr '\n' ' ')"
+if [ $mode = root ]; then
 	target=$work/root format=directory
 else
 	target=$work/root.tar format=tar
@@ -124,7 +128,7 @@ verbosity=
 list=systemd-sysv,udev,dbus,openssh-server,systemd-resolved,initramfs-tools,zstd,iproute2
 list=$list,linux-image-cloud-amd64,e2fsprogs,kmod,procps,iputils-ping,less,ca-certificates
 # What is put in before the packages' own scripts run decides how the initrd is made.
-mmdebstrap $verbosity --mode=auto --variant=minbase --format=$format \
+mmdebstrap $verbosity --mode=$mode --variant=minbase --format=$format \
 	--include="$list${PACKAGES:+,$PACKAGES}" \
 	--aptopt="$work/apt.conf" --aptopt='Apt::Install-Recommends "false"' \
 	--dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
@@ -144,7 +148,7 @@ mmdebstrap $verbosity --mode=auto --variant=minbase --format=$format \
 say "making the file system"
 truncate -s "$SIZE" "$out/root.ext4"
 fill='mke2fs -q -t ext4 -U "$1" -L debian12 -m 1 -E assume_storage_prezeroed=1 -d "$2" "$3"'
-if [ $root = yes ]; then
+if [ $mode = root ]; then
 	sh -c "$fill" - "$uuid" "$target" "$out/root.ext4"
 else
 	mkdir "$work/root"
