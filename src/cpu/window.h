@@ -29,7 +29,7 @@ struct vcpu;
 struct tlb_space;
 
 #define WINDOW_SLOT_BITS	30	/* of an address within a slot */
-#define WINDOW_GUARD		BIT(32)	/* around each window, never mapped */
+#define WINDOW_GUARD		BIT(33)	/* around each window, never mapped */
 #define WINDOW_LOW_END		BIT(39)
 #define WINDOW_TIB		5	/* of our address space, about ... */
 #define WINDOW_CPUS		6	/* ... and so with more vCPUs there are none */

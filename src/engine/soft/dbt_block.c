@@ -184,11 +184,13 @@ static bool emit_insn(struct tr *t)
 		return emit_group_member(t, t->i);
 	if (t->b->second != GPA_NONE && t->n + 1 == t->count)
 		emit_same_space(t);
+	if (t->b->mode & MODE_WINDOW)
+		window_loop_head(t);
 	if (hopeless_site(t) || !emit_in_line(t, t->i, &ends)) {
 		t->always_step |= BIT(t->n);
 		emit_step(t);
 		t->known.written = UINT16_MAX;
-	} else {
+	} else if (t->b->mode & MODE_WINDOW) {
 		window_after(t, t->i);
 	}
 	return ends;
@@ -221,7 +223,8 @@ static void set_off(struct tr *t)
  */
 static bool emit_insn_reachable(struct tr *t)
 {
-	struct { uint8_t *p; unsigned int near, step, jump, slots, probes; struct known known; } mark;
+	struct { uint8_t *p; unsigned int near, step, jump, slots, probes; struct known known;
+		 unsigned int loops; } mark;
 	bool ends;
 
 	if (two_lookups(t, t->i))	/* puts islands itself, in between */
@@ -234,6 +237,7 @@ static bool emit_insn_reachable(struct tr *t)
 	mark.slots = t->d->slot_count;
 	mark.probes = t->probe_calls;
 	mark.known = t->known;
+	mark.loops = t->loops;
 	ends = emit_insn(t);
 
 	if (!mark.near || (islands_reachable(t) && t->near_count < ARRAY_SIZE(t->near) - 4))
@@ -245,6 +249,7 @@ static bool emit_insn_reachable(struct tr *t)
 	t->d->slot_count = mark.slots;
 	t->probe_calls = mark.probes;
 	t->known = mark.known;
+	t->loops = mark.loops;
 	emit_islands(t, true);
 	set_off(t);
 	return emit_insn(t);
@@ -319,7 +324,7 @@ static void begin_insn(struct tr *t, unsigned int n)
 	if (!with(t->d, TRANSLATOR_OPT_HOLD))
 		temps_lost(t);
 	if (!with(t->d, TRANSLATOR_OPT_CHECK))
-		t->known.checked = 0;
+		t->known.facts = 0;
 }
 
 /* Instruction @n is in a group, perhaps a new one? */
@@ -372,6 +377,7 @@ static void emit_block(struct tr *t)
 	unsigned int n;
 
 	regs_lost(t);
+	window_begin(t);
 	for (n = 0; n < t->count; n++)
 		b->guest_off[n + 1] = b->guest_off[n] + t->insn[n].len;
 	for (n = 0; n < t->count && !ends; n++) {

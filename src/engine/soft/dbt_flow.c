@@ -216,6 +216,7 @@ static void *own_code(const struct tr *t, gva_t target)
 
 static void emit_taken_later(struct tr *t, uint8_t *rel32, gva_t target)
 {
+	t->jump[t->jump_count].own = t->b->mode & MODE_WINDOW ? window_loop_back(t, target) : NULL;
 	t->jump[t->jump_count].rel32 = rel32;
 	t->jump[t->jump_count++].target = target;
 }
@@ -225,7 +226,7 @@ void emit_taken(struct tr *t)
 {
 	for (unsigned int k = 0; k < t->jump_count; k++) {
 		uint8_t *rel32 = t->jump[k].rel32;
-		void *own = own_code(t, t->jump[k].target);
+		void *own = t->jump[k].own ? t->jump[k].own : own_code(t, t->jump[k].target);
 
 		if (own)
 			emit_patch32(rel32, t->e.to_exec, own);

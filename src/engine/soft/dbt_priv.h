@@ -51,7 +51,6 @@ static const uint8_t host_reg[16] = {
 #define WINDOW_BIAS	WINDOW_SLOT_BITS	/* the same for the windows' constants */
 #define H_HIGH		H_R15
 #define H_LOW		H_R13
-#define DRIFT_MAX	BIT(20)		/* a checked register may go so far in one step */
 #define TBLOCK_INSNS	64		/* guest instructions in a block at most */
 #define BLOCK_ROOM	65536		/* host bytes a block may need */
 #define JUMP_CACHE	2048		/* entries in a set of the jump cache */
@@ -257,12 +256,22 @@ struct group {
 struct known {
 	/* The guest registers that rcx [0] and r14 [1] hold, equal to memory, or NO_REG. */
 	uint8_t held[2], held_by[2];
-	/*
-	 * For windows: guest registers that went through the check, or are near one that did, in
-	 * instruction checked_by[]; and those that were written since the block began.
-	 */
-	uint16_t checked, written;
-	uint8_t checked_by[16];
+	/* For windows: see dbt_window_emit.c. */
+	uint8_t facts;
+	struct fact {
+		uint8_t base, index, scale;	/* guest registers, as in an operand */
+		uint8_t by;			/* the instruction that made it so */
+		int64_t off;
+	} fact[8];
+	uint16_t written;	/* registers whose value cannot be foreseen, and of the others ... */
+	uint64_t value[16];	/* ... were the block run with the registers as they are now */
+};
+
+/* A loop within a block, in code for windows. */
+struct loop {
+	uint8_t head;		/* instruction */
+	uint16_t off;		/* of its code behind the checks made before the loop */
+	struct known known;	/* there */
 };
 
 /* Is this optimization on? */
@@ -294,8 +303,10 @@ struct tr {
 	bool cold;			/* emitting members one by one */
 	struct known known;
 	uint64_t no_entry;		/* bit n: not to be entered from elsewhere */
+	struct loop loop[4];
+	unsigned int loops;
 	uint64_t always_step;		/* bit n: instruction n has no code of its own */
-	struct { uint8_t *rel32; gva_t target; } jump[TBLOCK_INSNS + 1];	/* direct jumps */
+	struct { uint8_t *rel32; gva_t target; void *own; } jump[TBLOCK_INSNS + 1]; /* direct */
 	unsigned int jump_count;
 	uint8_t *probe_call[TBLOCK_INSNS];	/* indirect calls */
 	unsigned int probe_calls;
@@ -323,11 +334,15 @@ static inline void temps_lost(struct tr *t)
 static inline void regs_lost(struct tr *t)
 {
 	temps_lost(t);
-	t->known.checked = 0;
+	t->known.facts = 0;
 }
 
 /* dbt_window_emit.c */
 struct host_mem emit_window_operand(struct tr *t, const struct mem_operand *m);
+void window_begin(struct tr *t);
+void window_loop_head(struct tr *t);
+/* Where the present jump to @target may go within the block, or NULL. */
+void *window_loop_back(struct tr *t, gva_t target);
 void window_after(struct tr *t, const struct insn *i);
 bool window_direct(const struct tr *t, const struct mem_operand *m);
 

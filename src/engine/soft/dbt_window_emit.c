@@ -7,15 +7,25 @@
  *	mov	rcx, gs:[rcx * 8 + VCPU_SLOTS]	; faults unless it is of a window
  *	op	[base + r15 + displacement - 30]	; r13 for the low window
  *
- * A register that went through the check is good for every displacement, and stays so
- * while only small constants are added to it.  Operands with an index or a segment are
- * computed into r14 and checked each time.  Where it is not known which window it is,
- * the slot's constant, then in rcx, takes the place of r15.
+ * An address that went through the check, or was accessed, is a fact: base + index + offset
+ * is in a window.  It spares the check of operands near it, and moves along when constants
+ * are added to its registers.  Operands with an index or a segment are computed into r14.
+ * Where it is not known which window it is, the slot's constant, then in rcx, takes the
+ * place of r15, and there is always a check.
+ *
+ * At the head of a loop within the block, the checks of what each turn surely accesses are
+ * made before the loop; the jump back goes behind them if at the jump the same facts hold,
+ * because an access of this very turn says so or nothing has changed.
  */
 #include "engine/soft/dbt_priv.h"
 #include "x86/regs.h"
 
 enum where { WHERE_LOW, WHERE_HIGH, WHERE_ANY };
+
+#define REACH	BIT(32)		/* from a fact to an operand that needs no check */
+#define HOISTED_MAX 5		/* there has to be room for other facts */
+#define OFF_MAX	BIT(31)		/* of a fact, and between two that a loop takes for one */
+_Static_assert(REACH + OFF_MAX + BIT(30) < WINDOW_GUARD, "operands could reach beyond the guard");
 
 static bool value_known(const struct tr *t, unsigned int reg)
 {
@@ -29,27 +39,37 @@ static enum where where_is(gva_t gva)
 	return gva < WINDOW_LOW_END ? WHERE_LOW : WHERE_HIGH;
 }
 
-/* The window of register @reg + index + displacement, as the registers are now. */
-static enum where guess(const struct tr *t, const struct mem_operand *m, bool site)
+/* The address of @m, were the block run with the registers as they are now; or false. */
+static bool foresee(const struct tr *t, const struct mem_operand *m, gva_t *gva)
 {
-	const uint64_t *gpr = t->v->gpr;
-	gva_t gva = m->disp;
-
-	if (site && windows_site(t->d, t->b->gpa + t->b->guest_off[t->n]) == SITE_ANY)
-		return WHERE_ANY;
+	*gva = m->disp;
 	if (m->seg == SEG_FS || m->seg == SEG_GS)
-		gva += t->v->seg[m->seg].base;
-	if (m->base != REG_NONE) {
-		if (!value_known(t, m->base))
-			return m->base == REG_RSP ? where_is(gpr[REG_RSP]) : WHERE_ANY;
-		gva += gpr[m->base];
-	}
-	if (m->index != REG_NONE) {
-		if (!value_known(t, m->index))
-			return WHERE_ANY;
-		gva += gpr[m->index] << m->scale;
-	}
-	return where_is(m->addr_size == 4 ? (uint32_t)gva : gva);
+		*gva += t->v->seg[m->seg].base;
+	if (m->base == REG_RIP)
+		*gva += t->next;
+	else if (m->base != REG_NONE && !value_known(t, m->base))
+		return false;
+	else if (m->base != REG_NONE)
+		*gva += t->known.value[m->base];
+	if (m->index != REG_NONE && !value_known(t, m->index))
+		return false;
+	if (m->index != REG_NONE)
+		*gva += t->known.value[m->index] << m->scale;
+	if (m->addr_size == 4)
+		*gva = (uint32_t)*gva;
+	return true;
+}
+
+/* The window that @m is likely to be in. */
+static enum where guess(const struct tr *t, const struct mem_operand *m)
+{
+	gva_t gva;
+
+	if (windows_site(t->d, t->b->gpa + t->b->guest_off[t->n]) == SITE_ANY)
+		return WHERE_ANY;
+	if (foresee(t, m, &gva))
+		return where_is(gva);
+	return m->base == REG_RSP ? where_is(t->v->gpr[REG_RSP]) : WHERE_ANY;
 }
 
 /* Faults unless host register @reg is in a window; rcx = that window's constant. */
@@ -64,26 +84,134 @@ static void emit_check(struct tr *t, unsigned int reg)
 	e_load(&t->e, H_TMP, slot);
 }
 
+/* --- facts --- */
+
+static uint64_t distance(int64_t a, int64_t b)
+{
+	return a > b ? (uint64_t)a - b : (uint64_t)b - a;
+}
+
+static bool same_registers(const struct fact *f, const struct mem_operand *m)
+{
+	return f->base == m->base && f->index == m->index &&
+	       (m->index == REG_NONE || f->scale == m->scale);
+}
+
+static struct fact *find_fact(struct known *k, const struct mem_operand *m)
+{
+	for (unsigned int i = 0; i < k->facts; i++)
+		if (same_registers(&k->fact[i], m))
+			return &k->fact[i];
+	return NULL;
+}
+
+/* Of operand registers @m it is known from here on that they + @off are in a window. */
+static void set_fact(struct tr *t, const struct mem_operand *m, int64_t off)
+{
+	struct known *k = &t->known;
+	struct fact *f = find_fact(k, m);
+
+	if (!f) {
+		/* The oldest goes. */
+		if (k->facts == ARRAY_SIZE(k->fact))
+			for (unsigned int i = 1; i < k->facts--; i++)
+				k->fact[i - 1] = k->fact[i];
+		f = &k->fact[k->facts++];
+	}
+	*f = (struct fact){ .base = m->base, .index = m->index, .scale = m->scale, .by = t->n,
+			    .off = off };
+}
+
+static void drop_fact(struct known *k, unsigned int i)
+{
+	k->fact[i] = k->fact[--k->facts];
+}
+
+static bool involves(const struct fact *f, unsigned int regs)
+{
+	return regs >> f->base & 1 || (f->index != REG_NONE && regs >> f->index & 1);
+}
+
+static void drop_facts(struct known *k, unsigned int regs)
+{
+	for (unsigned int i = 0; i < k->facts;)
+		if (involves(&k->fact[i], regs))
+			drop_fact(k, i);
+		else
+			i++;
+}
+
+/* Register @reg grew by @by. */
+static void move_facts(struct known *k, unsigned int reg, int64_t by)
+{
+	for (unsigned int i = 0; i < k->facts;) {
+		struct fact *f = &k->fact[i];
+
+		if (f->base == reg)
+			f->off -= by;
+		if (f->index == reg)
+			f->off -= by << f->scale;
+		if (distance(f->off, 0) > OFF_MAX)
+			drop_fact(k, i);
+		else
+			i++;
+	}
+}
+
+/* Register @to is @from + @by, what it was before is lost. */
+static void copy_facts(struct tr *t, unsigned int to, unsigned int from, int64_t by)
+{
+	const struct mem_operand old = { .base = from, .index = REG_NONE };
+	const struct mem_operand new = { .base = to, .index = REG_NONE };
+	const struct fact *f = find_fact(&t->known, &old);
+	struct fact was;
+
+	if (f)
+		was = *f;
+	drop_facts(&t->known, BIT(to));
+	if (!f || distance(was.off - by, 0) > OFF_MAX)
+		return;
+	set_fact(t, &new, was.off - by);
+	find_fact(&t->known, &new)->by = was.by;
+}
+
+/* Entries between the instruction that made the fact and this one would miss it. */
+static void rely_on(struct tr *t, const struct fact *f)
+{
+	uint64_t upto = ~0ULL >> (63 - t->n), before = ~0ULL >> (63 - f->by);
+
+	t->no_entry |= upto & ~before;
+}
+
+/* Checks @m, whose registers + @off are in host register @at, unless a fact says enough. */
+static void ensure(struct tr *t, const struct mem_operand *m, unsigned int at, int64_t off,
+		   enum where w)
+{
+	const struct fact *f = find_fact(&t->known, m);
+
+	if (w != WHERE_ANY && f && distance(m->disp, f->off) <= REACH) {
+		rely_on(t, f);
+	} else {
+		emit_check(t, at);
+		set_fact(t, m, off);
+	}
+}
+
+/* The access itself is as good as a check, if the instruction surely makes it. */
+static void accessed(struct tr *t, const struct mem_operand *m)
+{
+	if (t->i->encoding == ENC_LEGACY && m->size <= 16 && fits_s32(m->disp))
+		set_fact(t, m, m->disp);
+}
+
+/* --- operands --- */
+
 static struct host_mem operand_at(unsigned int base, enum where w, int32_t disp)
 {
 	if (w == WHERE_ANY)
 		return (struct host_mem){ base, H_TMP, 0, false, disp };
 	return (struct host_mem){ base, w == WHERE_LOW ? H_LOW : H_HIGH, 0, false,
 				  disp - WINDOW_BIAS };
-}
-
-/* Entries between the instruction that checked @reg and this one would skip the check. */
-static void rely_on_check(struct tr *t, unsigned int reg)
-{
-	uint64_t upto = ~0ULL >> (63 - t->n), before = ~0ULL >> (63 - t->known.checked_by[reg]);
-
-	t->no_entry |= upto & ~before;
-}
-
-static void note_checked(struct tr *t, unsigned int reg)
-{
-	t->known.checked |= BIT(reg);
-	t->known.checked_by[reg] = t->n;
 }
 
 /* The host register with guest register @reg, r14 if it has none of its own. */
@@ -107,6 +235,12 @@ static bool only_base(const struct mem_operand *m)
 	       m->addr_size == 8 && fits_s32((int64_t)m->disp - WINDOW_BIAS);
 }
 
+/* Operands whose place facts can speak of. */
+static bool has_facts(const struct mem_operand *m)
+{
+	return m->base < REG_RIP && m->seg != SEG_FS && m->seg != SEG_GS && m->addr_size == 8;
+}
+
 static bool only_constant(const struct mem_operand *m)
 {
 	return (m->base == REG_RIP || (m->base == REG_NONE && m->index == REG_NONE)) &&
@@ -115,15 +249,11 @@ static bool only_constant(const struct mem_operand *m)
 
 static struct host_mem base_operand(struct tr *t, const struct mem_operand *m)
 {
-	enum where w = guess(t, m, true);
+	enum where w = guess(t, m);
 	unsigned int base = base_in_register(t, m->base);
 
-	if (w == WHERE_ANY || !(t->known.checked & BIT(m->base))) {
-		emit_check(t, base);
-		note_checked(t, m->base);
-	} else {
-		rely_on_check(t, m->base);
-	}
+	ensure(t, m, base, 0, w);
+	accessed(t, m);
 	return operand_at(base, w, m->disp);
 }
 
@@ -157,7 +287,7 @@ bool window_direct(const struct tr *t, const struct mem_operand *m)
 {
 	if (only_constant(m))
 		return is_absolute_low(t, m);
-	return only_base(m) && host_reg[m->base] != IN_MEMORY && guess(t, m, true) != WHERE_ANY;
+	return only_base(m) && host_reg[m->base] != IN_MEMORY && guess(t, m) != WHERE_ANY;
 }
 
 struct host_mem emit_window_operand(struct tr *t, const struct mem_operand *m)
@@ -168,71 +298,266 @@ struct host_mem emit_window_operand(struct tr *t, const struct mem_operand *m)
 		return constant_operand(t, m);
 	if (only_base(m))
 		return base_operand(t, m);
-	w = guess(t, m, true);
+	w = guess(t, m);
 	emit_effective(t, m, H_ADDR, m->addr_size == 4);
 	emit_segment_base(t, m);
-	emit_check(t, H_ADDR);
+	if (has_facts(m)) {
+		ensure(t, m, H_ADDR, m->disp, w);
+		accessed(t, m);
+	} else {
+		emit_check(t, H_ADDR);
+	}
 	return operand_at(H_ADDR, w, 0);
 }
 
-/* --- what stays checked --- */
+/* --- loops --- */
 
-static bool small(int64_t by)
-{
-	return by <= (int64_t)DRIFT_MAX && by >= -(int64_t)DRIFT_MAX;
-}
-
-/* The register that @i computes its first operand from by adding a small constant. */
-static unsigned int moved_from(const struct insn *i)
+/* Where an instruction that adds a constant to a register takes it from, and how much. */
+static unsigned int moved_from(const struct insn *i, int64_t *by)
 {
 	const struct operand *o = i->op;
 
+	*by = 0;
 	if (i->opsize != 8 || o[0].kind != OPND_GPR || o[0].size != 8)
 		return NO_REG;
 	switch (i->info->id) {
 	case INSN_ID_ADD: case INSN_ID_SUB:
-		return o[1].kind == OPND_IMM && small(i->imm) ? o[0].reg : NO_REG;
+		*by = i->info->id == INSN_ID_ADD ? i->imm : -i->imm;
+		return o[1].kind == OPND_IMM && fits_s32(i->imm) ? o[0].reg : NO_REG;
 	case INSN_ID_INC: case INSN_ID_DEC:
+		*by = i->info->id == INSN_ID_INC ? 1 : -1;
 		return o[0].reg;
 	case INSN_ID_MOV:
 		return o[1].kind == OPND_GPR ? o[1].reg : NO_REG;
 	case INSN_ID_LEA:
-		return i->mem.base < REG_RIP && i->mem.index == REG_NONE && i->mem.addr_size == 8 &&
-		       small(i->mem.disp) ? i->mem.base : NO_REG;
+		*by = i->mem.disp;
+		return i->mem.base < REG_RIP && i->mem.index == REG_NONE &&
+		       i->mem.addr_size == 8 && fits_s32(i->mem.disp) ? i->mem.base : NO_REG;
 	default:
 		return NO_REG;
+	}
+}
+
+/* Registers that @i changes otherwise than by a constant. */
+static unsigned int really_written(const struct insn *i)
+{
+	int64_t by;
+
+	if (i->gpr_written == BIT(i->op[0].reg) && moved_from(i, &by) == i->op[0].reg)
+		return 0;
+	return i->gpr_written;
+}
+
+static bool is_transfer(const struct insn *i)
+{
+	return i->flags & INSN_BRANCH || i->info->id == INSN_ID_CALL;
+}
+
+/* The first instruction of the block at @target, of those before the present one; or -1. */
+static int own_insn(const struct tr *t, gva_t target)
+{
+	for (unsigned int k = 0; k <= t->n; k++)
+		if (t->b->gva + t->b->guest_off[k] == target)
+			return k;
+	return -1;
+}
+
+/* The last jump back to the present instruction in the block, or 0. */
+static unsigned int loop_end(const struct tr *t)
+{
+	unsigned int last = 0;
+
+	for (unsigned int n = t->n; n < t->count; n++) {
+		const struct insn *i = &t->insn[n];
+
+		if (i->op_count && i->op[0].kind == OPND_REL && i->info->id != INSN_ID_CALL &&
+		    t->b->gva + t->b->guest_off[n + 1] + i->imm == t->rip)
+			last = n;
+	}
+	return last;
+}
+
+/* One check before the loop instead of one in each turn. */
+static void hoist(struct tr *t, struct mem_operand m, int64_t moved)
+{
+	unsigned int at = H_ADDR;
+
+	m.disp += moved;
+	if (!has_facts(&m) || !fits_s32(m.disp) || find_fact(&t->known, &m) ||
+	    t->known.facts > HOISTED_MAX ||
+	    guess(t, &m) == WHERE_ANY)
+		return;
+	if (m.index == REG_NONE) {
+		at = base_in_register(t, m.base);
+		m.disp = 0;
+	} else {
+		emit_effective(t, &m, H_ADDR, false);
+	}
+	emit_check(t, at);
+	set_fact(t, &m, m.disp);
+}
+
+/* Hoists what all turns of the loop at the present instruction access. */
+static void hoist_all(struct tr *t, unsigned int last)
+{
+	unsigned int written = 0;
+	int64_t moved[16] = { 0 }, by;
+
+	for (unsigned int n = t->n; n <= last; n++) {
+		if (t->insn[n].info->id == INSN_ID_CALL)
+			return;
+		written |= really_written(&t->insn[n]);
+	}
+	for (unsigned int n = t->n; n <= last && !is_transfer(&t->insn[n]); n++) {
+		const struct insn *i = &t->insn[n];
+		const struct mem_operand *m = &i->mem;
+		unsigned int from = moved_from(i, &by);
+
+		if (i->flags & INSN_HAS_MEM && !m->is_address && has_facts(m) && !m->vsib &&
+		    !(written >> m->base & 1) && (m->index == REG_NONE || !(written >> m->index & 1)))
+			hoist(t, *m, moved[m->base] + (m->index == REG_NONE ? 0 :
+						       moved[m->index] << m->scale));
+		if (from != NO_REG && from == i->op[0].reg)
+			moved[from] += by;
+	}
+}
+
+void window_loop_head(struct tr *t)
+{
+	unsigned int last = loop_end(t);
+	struct loop *l = &t->loop[t->loops];
+
+	if (!last || t->loops == ARRAY_SIZE(t->loop) || in_lockstep(t->d, t->b->mode) ||
+	    !with(t->d, TRANSLATOR_OPT_LOOP) || !with(t->d, TRANSLATOR_OPT_CHECK))
+		return;
+	temps_lost(t);
+	if (windows_site(t->d, t->b->gpa + t->b->guest_off[t->n]) == SITE_NEW)
+		hoist_all(t, last);
+	temps_lost(t);
+	*l = (struct loop){ .head = t->n, .known = t->known,
+			    .off = t->e.p + t->e.to_exec - t->b->code };
+	t->loops++;
+}
+
+/* Is every fact of loop @l's head true at the present jump to it? */
+static bool facts_hold(struct tr *t, const struct loop *l)
+{
+	for (unsigned int i = 0; i < l->known.facts; i++) {
+		const struct fact *then = &l->known.fact[i];
+		const struct mem_operand m = { .base = then->base, .index = then->index,
+					       .scale = then->scale };
+		const struct fact *now = find_fact(&t->known, &m);
+
+		if (!now || (now->off != then->off &&
+			     (now->by < l->head || distance(now->off, then->off) > OFF_MAX)))
+			return false;
+	}
+	return true;
+}
+
+void *window_loop_back(struct tr *t, gva_t target)
+{
+	int head = own_insn(t, target);
+
+	/* A jump itself changes no register; CALL and LOOP do. */
+	if (t->i->gpr_written)
+		return NULL;
+	for (unsigned int i = 0; head >= 0 && i < t->loops; i++)
+		if (t->loop[i].head == head && facts_hold(t, &t->loop[i]))
+			return t->b->code + t->loop[i].off;
+	return NULL;
+}
+
+/* --- what comes behind an instruction --- */
+
+/* The value of @i's first operand behind it, as far as it can be foreseen. */
+static bool new_value(const struct tr *t, const struct insn *i, uint64_t *value)
+{
+	const struct operand *o = i->op;
+	const void *p;
+	gva_t gva;
+	int64_t by;
+
+	if (o[0].kind != OPND_GPR || i->opsize < 4)
+		return false;
+	switch (i->info->id) {
+	case INSN_ID_XOR:
+		*value = 0;
+		return o[1].kind == OPND_GPR && o[1].reg == o[0].reg;
+	case INSN_ID_LEA:
+		return foresee(t, &i->mem, value);
+	case INSN_ID_MOV:
+		*value = i->imm;
+		if (o[1].kind == OPND_IMM)
+			return true;
+		if (o[1].kind == OPND_GPR)
+			break;
+		if (i->opsize != 8 || !foresee(t, &i->mem, &gva))
+			return false;
+		p = tlb_lookup(t->v->view, gva, 8, TLB_READ);
+		if (p)
+			__builtin_memcpy(value, p, 8);
+		return p != NULL;
+	default:
+		break;
+	}
+	if (moved_from(i, &by) == NO_REG || !value_known(t, moved_from(i, &by)))
+		return false;
+	*value = t->known.value[moved_from(i, &by)] + by;
+	return true;
+}
+
+static void foresee_values(struct tr *t, const struct insn *i)
+{
+	uint64_t value;
+	bool known = new_value(t, i, &value);
+
+	t->known.written |= i->gpr_written;
+	if (known && i->gpr_written == BIT(i->op[0].reg)) {
+		t->known.written &= ~BIT(i->op[0].reg);
+		t->known.value[i->op[0].reg] = i->opsize == 4 ? (uint32_t)value : value;
 	}
 }
 
 /* What is known of the registers behind @i, which was emitted. */
 void window_after(struct tr *t, const struct insn *i)
 {
-	uint16_t lost = i->gpr_written;
-	unsigned int from = moved_from(i);
+	struct known *k = &t->known;
+	int64_t by;
+	unsigned int from = moved_from(i, &by);
 
-	t->known.written |= i->gpr_written;
+	foresee_values(t, i);
 	switch (i->info->id) {
 	case INSN_ID_PUSH: case INSN_ID_PUSHFQ:
-		lost = 0;
-		break;
+		move_facts(k, REG_RSP, -8);
+		return;
 	case INSN_ID_POP:
-		lost = BIT(i->op[0].reg);
-		break;
-	case INSN_ID_LEAVE:	/* RSP is where RBP was */
-		t->known.checked &= ~BIT(REG_RBP);
-		note_checked(t, REG_RSP);
+		drop_facts(k, BIT(i->op[0].reg));
+		if (i->op[0].reg != REG_RSP)
+			move_facts(k, REG_RSP, 8);
+		return;
+	case INSN_ID_LEAVE:
+		copy_facts(t, REG_RSP, REG_RBP, 8);
+		drop_facts(k, BIT(REG_RBP));
 		return;
 	case INSN_ID_CALL: case INSN_ID_RET: case INSN_ID_JMP:
-		t->known.checked = 0;
-		t->known.written = UINT16_MAX;
+		k->facts = 0;
+		k->written = UINT16_MAX;
 		return;
 	default:
 		break;
 	}
-	if (from != NO_REG && t->known.checked & BIT(from)) {
-		t->known.checked |= BIT(i->op[0].reg);
-		t->known.checked_by[i->op[0].reg] = t->known.checked_by[from];
-		return;
-	}
-	t->known.checked &= ~lost;
+	if (from == NO_REG || i->gpr_written != BIT(i->op[0].reg))
+		drop_facts(k, i->gpr_written);
+	else if (from == i->op[0].reg)
+		move_facts(k, from, by);
+	else
+		copy_facts(t, i->op[0].reg, from, by);
+}
+
+/* At the beginning of a block the registers are what they are. */
+void window_begin(struct tr *t)
+{
+	for (unsigned int i = 0; i < ARRAY_SIZE(t->known.value); i++)
+		t->known.value[i] = t->v->gpr[i];
 }
