@@ -14,7 +14,7 @@
  * went through that check and the operand is within WINDOW_GUARD of it.
  *
  *   gva			window	host address
- *   0 - 512 GiB		low	gva + low
+ *   0 - 1 TiB		low	gva + low
  *   85 - 87, 126 - 128 TiB	high	gva + high
  *
  * With the other window's constant, an address that went through the check leads out of
@@ -30,7 +30,7 @@ struct tlb_space;
 
 #define WINDOW_SLOT_BITS	30	/* of an address within a slot */
 #define WINDOW_GUARD		BIT(33)	/* around each window, never mapped */
-#define WINDOW_LOW_END		BIT(39)
+#define WINDOW_LOW_END		BIT(40)
 #define WINDOW_TIB		5	/* of our address space, about ... */
 #define WINDOW_CPUS		6	/* ... and so with more vCPUs there are none */
 

@@ -190,6 +190,7 @@ static bool emit_insn(struct tr *t)
 		t->always_step |= BIT(t->n);
 		emit_step(t);
 		t->known.written = UINT16_MAX;
+		window_entered(t);
 	} else if (t->b->mode & MODE_WINDOW) {
 		window_after(t, t->i);
 	}
@@ -389,6 +390,8 @@ static void emit_block(struct tr *t)
 	t->n = b->count = n;
 	b->size = b->guest_off[n];
 	b->host_off[n] = t->e.p + t->e.to_exec - b->code;
+	if (!ends && t->known.stack_moved)	/* its check would come between */
+		emit_islands(t, true);
 	if (!ends)	/* also behind a step: IRET may go to the next instruction */
 		emit_continue(t, b->gva + b->size);
 	emit_islands(t, false);

@@ -238,6 +238,7 @@ void emit_taken(struct tr *t)
 /* The block ends before @rip, which follows in the guest. */
 void emit_continue(struct tr *t, gva_t rip)
 {
+	window_leave(t);
 	emit_taken_later(t, e_jmp(&t->e, emit_here(&t->e)), rip);
 }
 
@@ -255,6 +256,7 @@ static void emit_poll_backward(struct tr *t, const struct insn *i)
 
 static void emit_jcc(struct tr *t, const struct insn *i)
 {
+	window_leave(t);
 	emit_poll_backward(t, i);
 	emit_taken_later(t, e_jcc(&t->e, i->cond, emit_here(&t->e)), target_of(t, i));
 }
@@ -268,6 +270,7 @@ static bool emit_loop(struct tr *t, const struct insn *i)
 	temps_lost(t);
 	if (i->mem.addr_size != 8)
 		return false;
+	window_leave(t);
 	emit_poll_backward(t, i);
 	e_lea(e, H_GRCX, AT_DISP(H_GRCX, -1));
 	e_mov_rr(e, H_TMP, H_GRCX);
@@ -283,6 +286,7 @@ static bool emit_jrcxz_insn(struct tr *t, const struct insn *i)
 	uint8_t *zero, *over;
 
 	temps_lost(t);
+	window_leave(t);
 	emit_poll_backward(t, i);
 	if (i->mem.addr_size == 8)
 		e_mov_rr(e, H_TMP, H_GRCX);
@@ -443,12 +447,14 @@ static bool emit_jmp(struct tr *t, const struct insn *i)
 
 	switch (i->op[0].kind) {
 	case OPND_REL:
+		window_leave(t);
 		emit_poll_backward(t, i);
 		emit_taken_later(t, e_jmp(e, emit_here(e)), target_of(t, i));
 		return true;
 	default:
 		if (!emit_load_target(t, i))
 			return false;
+		window_leave(t);
 		/* For the interpreter, if r14 turns out not to be an address. */
 		e_store32_imm(e, GS_HOT(branch), branch_id(t));
 		emit_jump_cached(e);

@@ -263,6 +263,7 @@ struct known {
 		uint8_t by;			/* the instruction that made it so */
 		int64_t off;
 	} fact[8];
+	bool stack_moved;	/* RSP is not where it was last accessed or checked */
 	uint16_t written;	/* registers whose value cannot be foreseen, and of the others ... */
 	uint64_t value[16];	/* ... were the block run with the registers as they are now */
 };
@@ -340,6 +341,9 @@ static inline void regs_lost(struct tr *t)
 /* dbt_window_emit.c */
 struct host_mem emit_window_operand(struct tr *t, const struct mem_operand *m);
 void window_begin(struct tr *t);
+void window_entered(struct tr *t);
+/* Before control may leave the block. */
+void window_leave(struct tr *t);
 void window_loop_head(struct tr *t);
 /* Where the present jump to @target may go within the block, or NULL. */
 void *window_loop_back(struct tr *t, gva_t target);
@@ -358,6 +362,8 @@ void windows_sample(struct dbt *d, struct vcpu *v);
  * instruction since, to the end if @done.  True: the site is to be translated anew.
  */
 bool windows_fault(struct dbt *d, struct vcpu *v, gpa_t site, bool done);
+/* False: user code with such a stack cannot run with windows, which were taken away. */
+bool windows_fit(struct dbt *d, struct vcpu *v);
 enum site_kind windows_site(const struct dbt *d, gpa_t site);
 
 /* dbt_copy.c: false if @i is not of a kind that can be copied; nothing was emitted then. */

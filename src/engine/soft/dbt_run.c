@@ -365,7 +365,7 @@ enum exec_status dbt_run(struct dbt *d, struct vcpu *v, const struct dbt_ref *re
 	if (!runnable(v) || (d->windows && windows_demand(d, v)))
 		return EXEC_OK;
 	dbt_refresh(d, v);
-	while (code && st == EXEC_OK && calm_down(v)) {
+	while (code && st == EXEC_OK && windows_fit(d, v) && calm_down(v)) {
 		d->stats.entries++;
 		st = enter(d, v, code, &ran);
 		if (st != EXEC_OK || !ran)

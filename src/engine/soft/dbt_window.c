@@ -14,6 +14,7 @@
  * pages that hold code) is left to the interpreter.
  */
 #include "engine/soft/dbt_priv.h"
+#include "x86/regs.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -85,7 +86,7 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 	uint64_t now = __builtin_ia32_rdtsc();
 	struct tlb_window *window = &v->tlb.window;
 
-	if (!window->low || v->cpl != 3)
+	if (!window->low || v->cpl != 3 || !window_covers(v->gpr[REG_RSP]))
 		return;
 	if (now - w->sampled < v->tsc_hz / SAMPLES_A_SECOND)
 		return;
@@ -108,10 +109,19 @@ bool windows_demand(struct dbt *d, struct vcpu *v)
 	struct dbt_windows *w = d->windows;
 
 	if (w->choice != WINDOWS_ALWAYS || !v->tlb.window.low || v->cpl != 3 ||
+	    !window_covers(v->gpr[REG_RSP]) ||
 	    v->tlb.window.owner == v->tlb.current)
 		return false;
 	give(d, v, v->tlb.current);
 	return true;
+}
+
+bool windows_fit(struct dbt *d, struct vcpu *v)
+{
+	if (likely(!v->tlb.window.active || window_covers(v->gpr[REG_RSP])))
+		return true;
+	give(d, v, NULL);
+	return false;
 }
 
 /* --- sites --- */

@@ -13,6 +13,9 @@
  * Where it is not known which window it is, the slot's constant, then in rcx, takes the
  * place of r15, and there is always a check.
  *
+ * RSP is near a window wherever a block is entered: C code looks before it enters one, and
+ * a block that moves RSP without an access there checks it before it leaves.
+ *
  * At the head of a loop within the block, the checks of what each turn surely accesses are
  * made before the loop; the jump back goes behind them if at the jump the same facts hold,
  * because an access of this very turn says so or nothing has changed.
@@ -23,6 +26,7 @@
 enum where { WHERE_LOW, WHERE_HIGH, WHERE_ANY };
 
 #define REACH	BIT(32)		/* from a fact to an operand that needs no check */
+#define BY_ENTRY 0xff		/* struct fact.by: true wherever the block is entered */
 #define HOISTED_MAX 5		/* there has to be room for other facts */
 #define OFF_MAX	BIT(31)		/* of a fact, and between two that a loop takes for one */
 _Static_assert(REACH + OFF_MAX + BIT(30) < WINDOW_GUARD, "operands could reach beyond the guard");
@@ -113,9 +117,11 @@ static void set_fact(struct tr *t, const struct mem_operand *m, int64_t off)
 
 	if (!f) {
 		/* The oldest goes. */
-		if (k->facts == ARRAY_SIZE(k->fact))
-			for (unsigned int i = 1; i < k->facts--; i++)
+		if (k->facts == ARRAY_SIZE(k->fact)) {
+			for (unsigned int i = 1; i < k->facts; i++)
 				k->fact[i - 1] = k->fact[i];
+			k->facts--;
+		}
 		f = &k->fact[k->facts++];
 	}
 	*f = (struct fact){ .base = m->base, .index = m->index, .scale = m->scale, .by = t->n,
@@ -172,15 +178,15 @@ static void copy_facts(struct tr *t, unsigned int to, unsigned int from, int64_t
 	if (!f || distance(was.off - by, 0) > OFF_MAX)
 		return;
 	set_fact(t, &new, was.off - by);
-	find_fact(&t->known, &new)->by = was.by;
+	if (was.by != BY_ENTRY)
+		find_fact(&t->known, &new)->by = was.by;
 }
 
 /* Entries between the instruction that made the fact and this one would miss it. */
 static void rely_on(struct tr *t, const struct fact *f)
 {
-	uint64_t upto = ~0ULL >> (63 - t->n), before = ~0ULL >> (63 - f->by);
-
-	t->no_entry |= upto & ~before;
+	if (f->by != BY_ENTRY)
+		t->no_entry |= ~0ULL >> (63 - t->n) & ~(~0ULL >> (63 - f->by));
 }
 
 /* Checks @m, whose registers + @off are in host register @at, unless a fact says enough. */
@@ -200,8 +206,11 @@ static void ensure(struct tr *t, const struct mem_operand *m, unsigned int at, i
 /* The access itself is as good as a check, if the instruction surely makes it. */
 static void accessed(struct tr *t, const struct mem_operand *m)
 {
-	if (t->i->encoding == ENC_LEGACY && m->size <= 16 && fits_s32(m->disp))
-		set_fact(t, m, m->disp);
+	if (t->i->encoding != ENC_LEGACY || m->size > 16 || !fits_s32(m->disp))
+		return;
+	set_fact(t, m, m->disp);
+	if (m->base == REG_RSP && m->index == REG_NONE)
+		t->known.stack_moved = false;
 }
 
 /* --- operands --- */
@@ -449,7 +458,7 @@ static bool facts_hold(struct tr *t, const struct loop *l)
 		const struct fact *now = find_fact(&t->known, &m);
 
 		if (!now || (now->off != then->off &&
-			     (now->by < l->head || distance(now->off, then->off) > OFF_MAX)))
+			     (now->by < l->head || now->by == BY_ENTRY || distance(now->off, then->off) > OFF_MAX)))
 			return false;
 	}
 	return true;
@@ -535,6 +544,8 @@ void window_after(struct tr *t, const struct insn *i)
 		drop_facts(k, BIT(i->op[0].reg));
 		if (i->op[0].reg != REG_RSP)
 			move_facts(k, REG_RSP, 8);
+		else
+			k->stack_moved = true;
 		return;
 	case INSN_ID_LEAVE:
 		copy_facts(t, REG_RSP, REG_RBP, 8);
@@ -543,9 +554,10 @@ void window_after(struct tr *t, const struct insn *i)
 	case INSN_ID_CALL: case INSN_ID_RET: case INSN_ID_JMP:
 		k->facts = 0;
 		k->written = UINT16_MAX;
+		window_entered(t);
 		return;
 	default:
-		break;
+		k->stack_moved |= i->gpr_written >> REG_RSP & 1;
 	}
 	if (from == NO_REG || i->gpr_written != BIT(i->op[0].reg))
 		drop_facts(k, i->gpr_written);
@@ -555,9 +567,31 @@ void window_after(struct tr *t, const struct insn *i)
 		copy_facts(t, i->op[0].reg, from, by);
 }
 
+static const struct mem_operand stack = { .base = REG_RSP, .index = REG_NONE };
+
 /* At the beginning of a block the registers are what they are. */
 void window_begin(struct tr *t)
 {
 	for (unsigned int i = 0; i < ARRAY_SIZE(t->known.value); i++)
 		t->known.value[i] = t->v->gpr[i];
+	window_entered(t);
+}
+
+/* Behind what may come back from elsewhere. */
+void window_entered(struct tr *t)
+{
+	if (!(t->b->mode & MODE_WINDOW))
+		return;
+	t->known.stack_moved = false;
+	set_fact(t, &stack, 0);
+	find_fact(&t->known, &stack)->by = BY_ENTRY;
+}
+
+void window_leave(struct tr *t)
+{
+	if (!(t->b->mode & MODE_WINDOW) || !t->known.stack_moved)
+		return;
+	emit_check(t, H_GRSP);
+	set_fact(t, &stack, 0);
+	t->known.stack_moved = false;
 }
