@@ -79,7 +79,8 @@ bool kvm_has_apics(struct engine *en)
 
 static int deadline_ioctl(struct kvm_cpu *c, unsigned long request, uint64_t *value)
 {
-	struct { struct kvm_msrs head; struct kvm_msr_entry entry; } m = {
+	/* struct kvm_msrs, which ends with an array of no size */
+	struct { struct { uint32_t nmsrs, pad; } head; struct kvm_msr_entry entry; } m = {
 		.head.nmsrs = 1, .entry = { .index = MSR_TSC_DEADLINE, .data = *value },
 	};
 	int rc = kvm_cpu_ioctl(c, request, &m);
@@ -212,8 +213,8 @@ static bool has_route(const struct kvm *k, uint8_t vector)
 
 int kvm_routes_set_locked(struct kvm *k)
 {
-	struct {
-		struct kvm_irq_routing head;
+	struct {	/* struct kvm_irq_routing, which ends with an array of no size */
+		struct { uint32_t nr, flags; } head;
 		struct kvm_irq_routing_entry entry[KVM_ROUTES_EOI + KVM_ROUTES_FD];
 	} t = { .head.nr = 0 };
 

@@ -124,6 +124,15 @@ void block_paid(struct soft_vcpu *sv, gpa_t gpa)
 		p->drops = 0;
 }
 
+/* Compilers would call memset() for so much, which may use the guest's registers. */
+static void page_clear(struct code_page *p)
+{
+	size_t count = sizeof(*p) / 8;
+
+	_Static_assert(sizeof(*p) % 8 == 0, "cleared by words");
+	asm volatile("rep stosq" : "+D" (p), "+c" (count) : "a" (0) : "memory");
+}
+
 static struct code_page *page_make(struct soft_vcpu *sv, gpa_t base)
 {
 	struct code_page *p = page_find_locked(sv, base);
@@ -133,7 +142,9 @@ static struct code_page *page_make(struct soft_vcpu *sv, gpa_t base)
 	p = arena_alloc(sv, sizeof(*p));
 	if (!p)
 		return NULL;
-	*p = (struct code_page){ .base = base, .hash_next = *page_slot(sv, base) };
+	page_clear(p);
+	p->base = base;
+	p->hash_next = *page_slot(sv, base);
 	*page_slot(sv, base) = p;
 	return p;
 }
