@@ -42,7 +42,7 @@ static struct rig *make(enum translator_choice translate)
 	gdt[4] = 0x0020fb0000000000ULL;
 	r->v->gdtr.limit = 5 * 8 - 1;
 	r->v->tr = (struct segment){ .sel = 0x28, .attr = 0x8b, .limit = 103, .base = TSS_AT };
-	*(uint64_t *)(r->ram + TSS_AT + 4) = RIG_STACK;
+	memcpy(r->ram + TSS_AT + 4, &(uint64_t){ RIG_STACK }, 8);
 	*(uint64_t *)(r->ram + LOG_AT) = LOG_AT + 8;
 	return r;
 }

@@ -232,7 +232,7 @@ static void set_state(struct wild *w, bool user)
 	memset(r->ram + ALIAS_PAGE, 0x55, 0x1000);
 	for (unsigned int i = 0; user && i < 512; i++)
 		((uint64_t *)(r->ram + RIG_TABLES + 0x3000))[i] |= PTE_U;
-	*(uint64_t *)(r->ram + TSS_AT + 4) = RIG_STACK;
+	memcpy(r->ram + TSS_AT + 4, &(uint64_t){ RIG_STACK }, 8);
 	v->shutdown = v->halted = v->wait_sipi = false;
 	v->nmi_blocked = false;
 	rig_state(r);
