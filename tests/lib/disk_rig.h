@@ -62,7 +62,7 @@ static inline struct block *open_text(const char *fmt, ...) __attribute__((forma
 static inline struct block *open_text(const char *fmt, ...)
 {
 	struct block_options o;
-	struct block *b;
+	struct block *b = NULL;
 	struct err e;
 	char text[512];
 	va_list ap;
