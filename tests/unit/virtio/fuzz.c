@@ -9,12 +9,14 @@
  */
 #include "virtio_rig.h"
 #include "fake_char.h"
+#include "fake_net.h"
 
 #include "backend/p9.h"
 #include "base/unix_listen.h"
 #include "virtio/blk.h"
 #include "virtio/balloon.h"
 #include "virtio/console.h"
+#include "virtio/net.h"
 #include "virtio/p9.h"
 #include "virtio/rng.h"
 #include "virtio/vsock.h"
@@ -34,6 +36,7 @@ struct fuzz {
 	uint64_t seed;
 	const struct target *target;
 	struct fake_char chars[3];
+	struct fake_net net;
 	struct block *block;
 };
 
@@ -425,6 +428,93 @@ static void test_blk(void **state)
 	run(&(struct target){ "virtio-blk", make_blk, blk_header, blk_poke });
 }
 
+/* The test looks at what a device sends only here: the fake would keep it. */
+static unsigned int swallow(struct net_backend *b, const struct net_out *frames,
+			    unsigned int count)
+{
+	struct fake_net *n = container_of(b, struct fake_net, net);
+	const unsigned int taken = MIN(count, n->room);
+
+	for (unsigned int i = 0; i < taken; i++) {
+		volatile uint8_t sum = 0;
+
+		for (unsigned int p = 0; p < frames[i].count; p++)
+			for (size_t at = 0; at < frames[i].iov[p].iov_len; at += 64)
+				sum += ((uint8_t *)frames[i].iov[p].iov_base)[at];
+	}
+	n->room -= taken;
+	return taken;
+}
+
+static struct virtio_device *make_net(struct fuzz *f)
+{
+	static const struct net_backend_ops ops = {
+		.name = "fake", .attach = fake_attach, .send = swallow,
+		.input_wanted = fake_input_wanted, .destroy = fake_destroy,
+	};
+	struct virtio_net_setup setup = {
+		.space = &f->b.rig.space, .backend = &f->net.net, .mac = { 0x52 }, .mtu = 1500,
+	};
+	struct virtio_device *d;
+
+	fake_net_init(&f->net);
+	f->net.net.ops = &ops;
+	assert_int_equal(virtio_net_create(&d, &setup, NULL), 0);
+	return d;
+}
+
+/* A header and a frame to cut, a little wrong; or a command. */
+static void net_header(struct fuzz *f, uint8_t *p)
+{
+	uint8_t frame[64];
+	struct net_hdr h;
+
+	if (below(f, 4) == 0) {
+		for (int i = 0; i < 8; i++)
+			p[i] = below(f, 4);
+		return;
+	}
+	make_tcp(frame, false, 0, 0x10);
+	be16(frame + 16, 40 + below(f, 4096));
+	h = tcp_hdr(frame, false, sizeof(frame), below(f, 2) ? 1460 : 0);
+	memcpy(p, &h, sizeof(h));
+	memcpy(p + sizeof(h), frame, 52);
+	p[below(f, 64)] ^= BIT(below(f, 8));
+}
+
+/* On the device's thread: frames come, there is room again, the link changes. */
+static void net_deed(void *arg)
+{
+	struct fuzz *f = arg;
+	const struct net_front_ops *front = f->net.net.front;
+	static uint8_t frame[NET_FRAME_MAX];
+	struct net_in in = { .data = frame };
+
+	switch (below(f, 4)) {
+	case 0:
+		f->net.room = below(f, 100);
+		front->writable(f->net.net.front_dev);
+		break;
+	case 1:
+		front->link(f->net.net.front_dev, below(f, 2));
+		break;
+	default:
+		in.len = make_tcp(frame, below(f, 2), below(f, 3) ? below(f, 9000) : 0, 0x10);
+		in.hdr = tcp_hdr(frame, frame[12] == 0x86, in.len, below(f, 2) ? 1460 : 0);
+		if (!below(f, 4))
+			((uint8_t *)&in.hdr)[below(f, sizeof(in.hdr))] = rnd(f);
+		front->receive(f->net.net.front_dev, &in, 1);
+	}
+}
+
+static void net_poke(struct fuzz *f)
+{
+	bench_sync(&f->b);
+	f->net.work = (struct loop_work){ .run = net_deed, .arg = f };
+	loop_post(f->net.loop, &f->net.work);
+	bench_sync(&f->b);
+}
+
 static void test_rng(void **state)
 {
 	(void)state;
@@ -541,6 +631,14 @@ static void test_p9(void **state)
 	run(&(struct target){ "virtio-9p", make_p9, p9_header, NULL });
 }
 
+static void test_net(void **state)
+{
+	static const struct target t = { "virtio-net", make_net, net_header, net_poke };
+
+	(void)state;
+	run(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -550,6 +648,7 @@ int main(void)
 		cmocka_unit_test(test_blk),
 		cmocka_unit_test(test_balloon),
 		cmocka_unit_test(test_vsock),
+		cmocka_unit_test(test_net),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
