@@ -15,8 +15,11 @@ struct acpi_image {
 	uint32_t size;
 };
 
-/* -ENOMEM; -ENOSPC where the tables outgrow their place. */
-int acpi_build(struct acpi_image *out, unsigned int vcpus, struct err *e);
+/*
+ * @virtio_mmio: with nodes for virtio devices in pages of their own.  -ENOMEM; -ENOSPC where the
+ * tables outgrow their place.
+ */
+int acpi_build(struct acpi_image *out, unsigned int vcpus, bool virtio_mmio, struct err *e);
 void acpi_image_free(struct acpi_image *image);
 
 #endif

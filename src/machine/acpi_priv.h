@@ -9,6 +9,6 @@
 #include "machine/layout.h"
 
 /* What follows the DSDT's header. */
-void dsdt_body(struct aml *a, unsigned int vcpus);
+void dsdt_body(struct aml *a, unsigned int vcpus, bool virtio_mmio);
 
 #endif

@@ -41,6 +41,7 @@
 #define RES_END		0x79
 #define RES_MEMORY32	0x86	/* large items */
 #define RES_DWORD	0x87
+#define RES_GSI		0x89
 #define RES_WORD	0x88
 #define RES_QWORD	0x8a
 #define SPACE_MEMORY	0
@@ -315,6 +316,15 @@ void aml_irq(struct aml *a, unsigned int irq)
 {
 	put8(a, RES_IRQ);
 	put16(a, 1U << irq);
+}
+
+void aml_gsi(struct aml *a, uint32_t gsi)
+{
+	put8(a, RES_GSI);
+	put16(a, 6);
+	put8(a, 0x09);	/* consumer, shared */
+	put8(a, 1);	/* one interrupt */
+	put32(a, gsi);
 }
 
 void aml_memory(struct aml *a, uint32_t base, uint32_t size)

@@ -70,6 +70,7 @@ void aml_resources(struct aml *a);
 void aml_resources_end(struct aml *a);
 void aml_io(struct aml *a, uint16_t base, uint8_t size);
 void aml_irq(struct aml *a, unsigned int irq);		/* edge, active high */
+void aml_gsi(struct aml *a, uint32_t gsi);		/* level, active high, shared */
 void aml_memory(struct aml *a, uint32_t base, uint32_t size); /* fixed, read-write */
 /* Windows that a bridge passes on; all ends inclusive. */
 void aml_bus_window(struct aml *a, uint16_t first, uint16_t last);

@@ -239,6 +239,23 @@ static void panic_port(struct aml *a)
 	aml_end(a);
 }
 
+/* ARM's identification, which Linux's driver knows; an empty page says so itself. */
+static void virtio_page(struct aml *a, unsigned int slot)
+{
+	char name[5];
+
+	snprintf(name, sizeof(name), "V%03X", slot & 0xfff);
+	aml_device(a, name);
+	aml_name(a, "_HID");
+	aml_string(a, "LNRO0005");
+	uid(a, slot);
+	crs(a);
+	aml_memory(a, LAYOUT_VIRTIO_MMIO + (slot - 1) * GUEST_PAGE_SIZE, GUEST_PAGE_SIZE);
+	aml_gsi(a, pci_gsi(slot, 0));
+	aml_resources_end(a);
+	aml_end(a);
+}
+
 static void processor(struct aml *a, unsigned int index)
 {
 	char name[5];
@@ -251,7 +268,7 @@ static void processor(struct aml *a, unsigned int index)
 	aml_end(a);
 }
 
-void dsdt_body(struct aml *a, unsigned int vcpus)
+void dsdt_body(struct aml *a, unsigned int vcpus, bool virtio_mmio)
 {
 	s5(a);
 	aml_scope(a, "\\_SB_");
@@ -263,6 +280,8 @@ void dsdt_body(struct aml *a, unsigned int vcpus)
 	keyboard(a);
 	event_timer(a);
 	panic_port(a);
+	for (unsigned int slot = 1; virtio_mmio && slot <= VIRTIO_MMIO_SLOTS; slot++)
+		virtio_page(a, slot);
 	for (unsigned int i = 0; i < vcpus; i++)
 		processor(a, i);
 	aml_end(a);

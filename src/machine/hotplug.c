@@ -10,6 +10,7 @@
 #include "machine/vm_priv.h"
 
 #include "dev/pci_hotplug.h"
+#include "virtio/virtio.h"
 
 #include <errno.h>
 
@@ -18,6 +19,11 @@ int vm_plug_virtio(struct vm *vm, struct virtio_device *d, struct err *e)
 	const bool runs = vm->state == VM_RUNNING;
 	int slot;
 
+	if (runs && vm->pc.virtio_mmio) {
+		d->ops->destroy(d);
+		return err_set(e, ENOTSUP, "a VM whose devices are not on PCI cannot get more while "
+			       "it runs");
+	}
 	if (runs)
 		vcpus_pause(vm);
 	slot = pc_add_virtio(&vm->pc, d, e);
@@ -37,6 +43,8 @@ int vm_unplug_slot(struct vm *vm, unsigned int slot, struct err *e)
 {
 	if (slot >= PCI_SLOTS || !vm->pc.slot[slot])
 		return err_set(e, ENOENT, "there is no device in PCI slot %u", slot);
+	if (vm->pc.virtio_mmio)
+		return err_set(e, ENOTSUP, "only devices on PCI can go while the VM runs");
 	atomic_fetch_or(&vm->leaving, 1U << slot);
 	pci_hotplug_remove(vm->pc.hotplug, slot);
 	return 0;

@@ -32,6 +32,7 @@
 #define LAYOUT_IOAPIC		0xfec00000ULL
 #define LAYOUT_HPET		0xfed00000ULL
 #define LAYOUT_LAPIC		0xfee00000ULL
+#define LAYOUT_VIRTIO_MMIO	0xfef00000ULL	/* a page for each of VIRTIO_MMIO_SLOTS */
 #define LAYOUT_PCI_MMIO64	0x200000000000ULL
 #define LAYOUT_PCI_MMIO64_SIZE	0x10000000000ULL
 
@@ -68,6 +69,7 @@
 #define IRQ_COUNT		16
 #define GSI_PIT			2
 #define PCI_SLOTS		32
+#define VIRTIO_MMIO_SLOTS	16		/* number 1 is the first, as of PCI's that can be filled */
 #define GSI_PCI_FIRST		16	/* INTA-INTD of the slots, by turns */
 #define GSI_PCI_COUNT		8
 

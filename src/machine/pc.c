@@ -25,6 +25,7 @@
 #include "dev/pci_hotplug.h"
 #include "dev/system_control.h"
 #include "dev/uart16550.h"
+#include "virtio/mmio.h"
 #include "virtio/pci.h"
 #include "virtio/rng.h"
 
@@ -263,7 +264,62 @@ static int build_platform(struct pc *pc, const struct pc_config *c, struct err *
 	return rc;
 }
 
-int pc_add_virtio(struct pc *pc, struct virtio_device *d, struct err *e)
+/* --- virtio devices, in PCI slots or in pages of their own --- */
+
+/* A page without a device: a driver reads a device type of 0. */
+static uint64_t empty_page_read(void *dev, uint64_t off, unsigned int size)
+{
+	static const uint32_t head[] = { 0x74726976 /* "virt" */, 2 /* version */, 0, 0 };
+
+	(void)dev;
+	return size == 4 && off % 4 == 0 && off < sizeof(head) ? head[off / 4] : 0;
+}
+
+static const struct io_ops empty_page = { .read = empty_page_read };
+
+static gpa_t page_of(unsigned int slot)
+{
+	return LAYOUT_VIRTIO_MMIO + (slot - 1) * GUEST_PAGE_SIZE;
+}
+
+static int add_empty_page(struct pc *pc, unsigned int slot, struct err *e)
+{
+	const struct io_region r = { .name = "no virtio device", .base = page_of(slot),
+				     .size = VIRTIO_MMIO_SIZE, .ops = &empty_page };
+
+	return gpa_space_add_mmio(pc->space, &r, e);
+}
+
+static int build_pages(struct pc *pc, struct err *e)
+{
+	int rc = 0;
+
+	for (unsigned int slot = 1; slot <= VIRTIO_MMIO_SLOTS && !rc; slot++)
+		rc = add_empty_page(pc, slot, e);
+	return rc;
+}
+
+static int add_to_page(struct pc *pc, struct virtio_device *d, struct err *e)
+{
+	struct irq_line irq;
+	unsigned int slot = 1;
+	int rc;
+
+	while (slot <= VIRTIO_MMIO_SLOTS && pc->slot[slot])
+		slot++;
+	if (slot > VIRTIO_MMIO_SLOTS) {
+		d->ops->destroy(d);
+		return err_set(e, ENOSPC, "a VM has at most %d virtio-mmio devices",
+			       VIRTIO_MMIO_SLOTS);
+	}
+	irq = shared_gsi(pc, pci_gsi(slot, 0), slot);
+	gpa_space_remove_mmio(pc->space, page_of(slot));
+	rc = plug(pc, &pc->slot[slot], virtio_mmio_create(&pc->slot[slot], d, page_of(slot), &irq,
+							  e));
+	return rc ? rc : (int)slot;
+}
+
+static int add_to_slot(struct pc *pc, struct virtio_device *d, struct err *e)
 {
 	const int slot = pci_host_free_slot(pc->pci);
 	const struct pci_wires wires = {
@@ -280,6 +336,11 @@ int pc_add_virtio(struct pc *pc, struct virtio_device *d, struct err *e)
 	rc = plug(pc, &pc->slot[slot], virtio_pci_create(&pc->slot[slot], d, pc->pci,
 							 PCI_DEVFN(slot, 0), &wires, e));
 	return rc ? rc : slot;
+}
+
+int pc_add_virtio(struct pc *pc, struct virtio_device *d, struct err *e)
+{
+	return pc->virtio_mmio ? add_to_page(pc, d, e) : add_to_slot(pc, d, e);
 }
 
 void pc_remove_slot(struct pc *pc, unsigned int slot)
@@ -300,9 +361,12 @@ void pc_remove_slot(struct pc *pc, unsigned int slot)
 static int build_virtio(struct pc *pc, struct err *e)
 {
 	struct virtio_device *rng;
-	int rc;
+	int rc = 0;
 
-	rc = virtio_rng_create(&rng, pc->space, pc->log, e);
+	if (pc->virtio_mmio)
+		rc = build_pages(pc, e);
+	if (!rc)
+		rc = virtio_rng_create(&rng, pc->space, pc->log, e);
 	if (!rc)
 		rc = pc_add_virtio(pc, rng, e);
 	return MIN(rc, 0);
@@ -314,6 +378,7 @@ int pc_build(struct pc *pc, const struct pc_config *c, struct err *e)
 	int rc;
 
 	pc->last = &pc->devices;
+	pc->virtio_mmio = c->virtio_mmio;
 	apic_bus_init(&pc->apic_bus);
 	for (unsigned int i = 0; i < GSI_PCI_COUNT; i++)
 		pthread_mutex_init(&pc->gsi[i].lock, NULL);

@@ -31,7 +31,8 @@ struct pc {
 
 	struct device *pic, *ioapic, *hpet, *pit, *rtc, *kbd, *uart[2];
 	struct device *fw_cfg, *pm, *pci, *hotplug, *control;
-	struct device *slot[PCI_SLOTS];	/* what is in each; NULL: nothing that can go */
+	bool virtio_mmio;
+	struct device *slot[PCI_SLOTS];	/* virtio devices, by PCI slot or page; NULL: none */
 	void (*eject)(void *arg, uint32_t slots);	/* the guest has let go; on a vCPU thread */
 	void *eject_arg;
 	struct device *bsp_lapic;
@@ -44,6 +45,7 @@ struct pc_config {
 	unsigned int vcpus;
 	struct timespec epoch;	/* UTC at VM time 0 */
 	bool debug_exit;
+	bool virtio_mmio;	/* virtio devices in pages of their own, not in PCI slots */
 };
 
 /* Lays out @memory bytes of RAM in pc->space.  -EINVAL, -ENOMEM. */
@@ -57,7 +59,7 @@ int pc_build(struct pc *pc, const struct pc_config *c, struct err *e);
 /* Makes the local APIC of @v, which vcpu_init() has not seen yet. */
 int pc_add_lapic(struct pc *pc, struct vcpu *v, struct err *e);
 /*
- * Puts @d into a PCI slot and takes it over, also where it fails; no vCPU runs.  Returns the
+ * Puts @d into a PCI slot (or a page) and takes it over, also where it fails; no vCPU runs.  Returns the
  * slot, or -ENOSPC where all are taken.
  */
 int pc_add_virtio(struct pc *pc, struct virtio_device *d, struct err *e);

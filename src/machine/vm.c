@@ -220,7 +220,7 @@ static int build_board(struct vm *vm, struct err *e)
 {
 	struct pc_config c = {
 		.memory = vm->config.memory, .vcpus = MAX(vm->config.vcpus, 1U),
-		.debug_exit = vm->config.debug_exit,
+		.debug_exit = vm->config.debug_exit, .virtio_mmio = vm->config.virtio_mmio,
 	};
 
 	clock_gettime(CLOCK_REALTIME, &c.epoch);
@@ -238,7 +238,7 @@ static int build_tables(struct vm *vm, struct err *e)
 	int rc;
 
 	make_map(vm);
-	rc = acpi_build(&vm->acpi, MAX(vm->config.vcpus, 1U), e);
+	rc = acpi_build(&vm->acpi, MAX(vm->config.vcpus, 1U), vm->config.virtio_mmio, e);
 	if (!rc)
 		rc = fw_cfg_add_file(vm->pc.fw_cfg, "etc/e820", vm->map.entry,
 				     vm->map.count * sizeof(vm->map.entry[0]), e);

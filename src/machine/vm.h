@@ -41,6 +41,7 @@ struct vm_config {
 	struct log *log;		/* borrowed; may be NULL */
 	bool no_reboot;			/* a reset ends vm_run() with VM_EXIT_RESET */
 	bool debug_exit;		/* give it an isa-debug-exit port */
+	bool virtio_mmio;		/* its virtio devices have pages of their own; else PCI */
 	enum vm_triple_fault triple_fault;
 	/*
 	 * Puts the boot images into guest memory and the first vCPU's state in place;

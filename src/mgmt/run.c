@@ -83,7 +83,8 @@ static int make_vm(struct run *r, struct err *e)
 		.memory = r->options.memory, .vcpus = r->options.cpus, .model = &r->model, .engine = r->engine,
 		.engine_config = &engine,
 		.log = &r->log, .no_reboot = r->options.no_reboot,
-		.debug_exit = r->options.debug_exit, .load = load, .load_arg = r,
+		.debug_exit = r->options.debug_exit, .virtio_mmio = r->options.virtio_mmio,
+		.load = load, .load_arg = r,
 	};
 
 	return vm_create(&r->vm, &c, e);

@@ -229,6 +229,17 @@ static int set_log_level(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_transport(void *dest, const char *value, struct err *e)
+{
+	static const char *const names[] = { "pci", "mmio" };
+	const int i = parse_choice("transport", value, names, ARRAY_SIZE(names), e);
+
+	if (i < 0)
+		return i;
+	((struct run_options *)dest)->virtio_mmio = i == 1;
+	return 0;
+}
+
 static int set_debug_exit(void *dest, const char *value, struct err *e)
 {
 	(void)value;
@@ -387,6 +398,8 @@ static const struct option_def option_defs[] = {
 	  set_stats },
 	{ "no-reboot", NULL, "when the guest resets, end with status 4 instead of booting again",
 	  set_no_reboot },
+	{ "transport", "NAME", "where virtio devices are: pci (default), or mmio, in pages of their own,\n"
+	  "for systems without PCI", set_transport },
 	{ "debug-exit", NULL, "give the guest port 0xf4: writing N there ends vireo with status\n"
 	  "(N << 1) | 1, as QEMU's isa-debug-exit does", set_debug_exit },
 	{ "console-escape", "KEY", "the console's escape key: ^] (default), ^A ..., or none",

@@ -41,6 +41,7 @@ struct run_options {
 	bool perf_map;
 	bool stats;			/* counters at the end */
 	bool debug_exit;
+	bool virtio_mmio;
 	bool no_reboot;
 	const char *disk[RUN_DISKS_MAX];	/* --disk's texts */
 	unsigned int disk_count;

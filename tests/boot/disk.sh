@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Disks under a Linux guest: ext4 on raw and on qcow2 images is mounted, written, synced; what
 # the host finds afterwards is what the guest wrote, and the file systems and images are whole.
-# Serial numbers, read-only and throwaway disks, discard, several queues.
+# Serial numbers, read-only and throwaway disks, discard, several queues; on PCI with MSI-X and
+# with INTx, and on virtio-mmio.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 build=${BUILD:-build}
@@ -46,6 +47,7 @@ for m in raw qcow; do
 done
 dd if=/dev/zero of=/dev/vdc bs=512 count=1 2>/dev/null || echo refused
 dd if=/dev/zero of=/dev/vdd bs=1M count=8 conv=fsync 2>/dev/null && echo thrown away
+grep virtio /proc/interrupts
 # The last megabytes lie outside of the file system.
 blkdiscard -o $((64 << 20)) -l $((2 << 20)) /dev/vda && echo discarded
 END
@@ -71,36 +73,40 @@ same_sum() {
 	grep -q "^sum $1 $(md5sum <"$work/big.$1" | cut -c 1-32) " "$work/text"
 }
 
+# one NAME CPUS OPTIONS KERNEL-OPTIONS
 one() {
-	local cpus=$1 status
+	local name=$1 cpus=$2 status
 	images || { echo "no images"; exit 1; }
-	timeout 200 "$build/vireo" run --engine "${ENGINE:-soft}" ${VIREO_OPTIONS:-} --cpus "$cpus" \
+	timeout 200 "$build/vireo" run --engine "${ENGINE:-soft}" ${VIREO_OPTIONS:-} --cpus "$cpus" $3 \
 		--kernel "$kernel" --initrd "$work/cpio" --memory 256M \
 		--disk "$work/a.img,serial=first" --disk "$work/b.qcow2,serial=second" \
 		--disk "$work/c.img,readonly=on,serial=third" \
 		--disk "$work/d.qcow2,snapshot=on,serial=fourth" \
-		--cmdline "console=ttyS0 panic=-1 run=\"sh /session\"" \
+		--cmdline "console=ttyS0 panic=-1 $4 run=\"sh /session\"" \
 		</dev/null >"$work/log" 2>"$work/err"
 	status=$?
 	tr -d '\r' <"$work/log" | sed 's/^serial \([a-d]\) */serial \1 /' >"$work/text"
 	[ $status = 0 ] || { tail -n 20 "$work/text" "$work/err"; echo "not ok disk/run: $status"; bad=1; }
 	for line in 'serial a first' 'serial d fourth' 'readonly 1' "queues $cpus" \
 		refused 'thrown away' discarded 'status 0'; do
-		check "$cpus/${line// /-}" grep -qxF "$line" "$work/text"
+		check "$name/${line// /-}" grep -qxF "$line" "$work/text"
 	done
-	check "$cpus/read" test "$(grep -cx 'of the host' "$work/text")" = 2
-	check "$cpus/no-complaint" test -z "$(grep -E 'I/O error|Oops|BUG:|WARNING:' "$work/text")"
-	check "$cpus/raw-fsck" e2fsck -fn "$work/a.img"
-	check "$cpus/raw-content" same_sum raw "$work/a.img"
-	check "$cpus/discarded-is-zero" cmp -n $((2 << 20)) -i $((64 << 20)):0 "$work/a.img" /dev/zero
-	check "$cpus/qcow2-check" qemu-img check -q "$work/b.qcow2"
-	check "$cpus/qcow2-flat" qemu-img convert -O raw "$work/b.qcow2" "$work/b.img"
-	check "$cpus/qcow2-fsck" e2fsck -fn "$work/b.img"
-	check "$cpus/qcow2-content" same_sum qcow "$work/b.img"
-	check "$cpus/readonly-unchanged" cmp "$work/c.img" "$work/c.before"
-	check "$cpus/snapshot-unchanged" cmp "$work/d.qcow2" "$work/d.before"
+	check "$name/read" test "$(grep -cx 'of the host' "$work/text")" = 2
+	check "$name/no-complaint" test -z "$(grep -E 'I/O error|Oops|BUG:|WARNING:' "$work/text")"
+	check "$name/raw-fsck" e2fsck -fn "$work/a.img"
+	check "$name/raw-content" same_sum raw "$work/a.img"
+	check "$name/discarded-is-zero" cmp -n $((2 << 20)) -i $((64 << 20)):0 "$work/a.img" /dev/zero
+	check "$name/qcow2-check" qemu-img check -q "$work/b.qcow2"
+	check "$name/qcow2-flat" qemu-img convert -O raw "$work/b.qcow2" "$work/b.img"
+	check "$name/qcow2-fsck" e2fsck -fn "$work/b.img"
+	check "$name/qcow2-content" same_sum qcow "$work/b.img"
+	check "$name/readonly-unchanged" cmp "$work/c.img" "$work/c.before"
+	check "$name/snapshot-unchanged" cmp "$work/d.qcow2" "$work/d.before"
 }
 
-one 1
-one 2
+one one 1 "" ""
+one two 2 "" ""
+one intx 1 "" pci=nomsi
+grep -q 'IO-APIC.*virtio' "$work/text" || { echo "not ok disk/intx: no such interrupt"; bad=1; }
+one mmio 2 "--transport mmio" ""
 exit $bad

@@ -218,7 +218,7 @@ static void test_sizes(void **state)
 	struct acpi_image many;
 
 	(void)state;
-	assert_int_equal(acpi_build(&many, VM_CPUS_MAX, NULL), 0);
+	assert_int_equal(acpi_build(&many, VM_CPUS_MAX, true, NULL), 0);
 	assert_true(many.size <= LAYOUT_ACPI_END - LAYOUT_ACPI);
 	acpi_image_free(&many);
 }
@@ -285,7 +285,7 @@ static void test_iasl(void **state)
 static int setup(void **state)
 {
 	(void)state;
-	return acpi_build(&image, CPUS, NULL);
+	return acpi_build(&image, CPUS, true, NULL);
 }
 
 static int teardown(void **state)
