@@ -96,7 +96,7 @@ tar -C "$work/files" --owner=0 --group=0 -cf "$work/files.tar" etc
 cat >"$work/setup" <<-'END'
 	set -eu
 	systemctl -q enable systemd-networkd systemd-resolved ssh
-	systemctl -q enable serial-getty@ttyS0 serial-getty@hvc0
+	# The serial consoles' logins come by themselves, for those that there are.
 	systemctl -q disable getty@tty1 systemd-networkd-wait-online 2>/dev/null || true
 	systemctl -q mask getty@tty1
 	if [ -s /root/.password ]; then

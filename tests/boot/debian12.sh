@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# A whole Debian 12: vireo image create debian12, boot it, log in on the console, power it off;
-# the file system is then clean.  Minutes, and packages from a mirror: only in the long run.
+# A whole Debian 12: vireo image create debian12, boot it, log in on the console and by ssh,
+# power it off; the file system is then clean.  Minutes, and packages from a mirror: only in the
+# long run.
 . "$(dirname "$0")/../lib/cli.sh"
 
 [ -n "${LONG:-}" ] || { echo "takes minutes and downloads Debian's packages: LONG=1"; exit 77; }
@@ -21,7 +22,9 @@ run_vireo image check debian.qcow2
 # The console: a name, a password, a shell.
 mkfifo keys
 exec 3<>keys
-timeout -k 5 600 "$VIREO" run --disk debian.qcow2 --memory 768M --no-reboot <keys >console 2>err &
+port=$((20000 + $$ % 20000))
+timeout -k 5 600 "$VIREO" run --disk debian.qcow2 --memory 768M --no-reboot \
+	--net user,hostfwd=tcp:127.0.0.1:$port-:22 <keys >console 2>err &
 pid=$!
 wait_for() {
 	for _ in $(seq 400); do
@@ -39,6 +42,13 @@ wait_for 'root@testhost'
 echo 'systemctl is-active ssh systemd-networkd; cat /root/.ssh/authorized_keys; echo "end $((6 * 7))"' >&3
 wait_for 'end 42'
 grep -aq 'nobody\|ssh-ed25519' console || complain "the key is not there"
+if [ -s key ] && command -v ssh >/dev/null; then
+	timeout 120 ssh -i key -p $port -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null \
+		-o ConnectTimeout=60 root@127.0.0.1 'hostname; systemctl is-system-running --wait' \
+		>ssh.out 2>ssh.err </dev/null
+	[ "$(head -n 1 ssh.out)" = testhost ] || complain "ssh: $(cat ssh.out ssh.err)"
+	grep -q running ssh.out || complain "the system is $(tail -n 1 ssh.out), not running"
+fi
 echo 'sync; poweroff' >&3
 wait $pid
 status=$?
