@@ -391,7 +391,8 @@ static const struct option_def option_defs[] = {
 	  "'help' lists them", set_translator_opt },
 	{ "windows", "CHOICE", "auto (default), off or always: let the host's page tables do what lookups\n"
 	  "do else, for user programs that run long enough, none, or all", set_windows },
-	{ "code-cache", "SIZE", "memory for decoded and for translated code, each (default 64M)",
+	{ "code-cache", "SIZE", "memory for translated code (default 64M), half as much for decoded;\n"
+	  "all of it for decoded code with --translator off",
 	  set_cache },
 	{ "perf-map", NULL, "name translated code for perf(1) in /tmp/perf-PID.map", set_perf_map },
 	{ "stats", NULL, "at the end, print on stderr what was counted while the guest ran",

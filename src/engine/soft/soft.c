@@ -422,7 +422,7 @@ static void release_vcpu(struct soft_vcpu *sv)
 	munmap(sv, sizeof(*sv));
 }
 
-/* Its share of the memory for code. */
+/* Its share of the memory for translated code; for decoded code there is half as much. */
 static uint64_t cache_share(const struct soft *s, const struct vcpu *v)
 {
 	return MAX(s->config.cache_bytes / v->model->cpus, MIN(s->config.cache_bytes, CACHE_LEAST));
@@ -440,7 +440,7 @@ static int vcpu_make(struct soft_vcpu *sv, struct err *e)
 	__builtin_memset(sv->once, 0, sizeof(struct block) + sizeof(struct insn));
 	rc = code_init(sv, e);
 	if (!rc)
-		rc = blocks_init(sv, cache, e);
+		rc = blocks_init(sv, c->translate != TRANSLATOR_OFF ? cache / 2 : cache, e);
 	if (!rc)
 		rc = snippets_init(sv, e);
 	if (!rc && (c->translate != TRANSLATOR_OFF || c->lockstep))
