@@ -127,14 +127,20 @@ static bool gate_closed(const struct vm *vm)
 	return vm->state == VM_PAUSED || (vm->state == VM_RUNNING && atomic_load(&vm->events));
 }
 
-/* Waits for the gate to open; false when the VM ends. */
-static bool pass_gate(struct vm *vm)
+/* Waits for the gate to open; false when the VM ends.  What it is held back counts as stolen. */
+static bool pass_gate(struct vm_vcpu *c)
 {
+	struct vm *vm = c->vm;
+	uint64_t from;
 	bool go;
 
 	pthread_mutex_lock(&vm->gate_lock);
-	while (gate_closed(vm))
+	while (gate_closed(vm) || (vm->state == VM_RUNNING && vm->held)) {
+		from = gate_closed(vm) ? 0 : clock_ns(CLOCK_MONOTONIC);
 		pthread_cond_wait(&vm->gate, &vm->gate_lock);
+		if (from)
+			c->awake += clock_ns(CLOCK_MONOTONIC) - from;
+	}
 	go = vm->state == VM_RUNNING;
 	if (go)
 		vm->running++;
@@ -154,7 +160,7 @@ static void *vcpu_thread(void *arg)
 {
 	struct vm_vcpu *c = arg;
 
-	while (pass_gate(c->vm)) {
+	while (pass_gate(c)) {
 		wakes_up(c);
 		run_vcpu(c);
 		falls_asleep(c);
@@ -207,7 +213,7 @@ int vcpus_start(struct vm *vm, struct err *e)
 			return err_errno(e, rc, "could not start the thread of processor %u", i);
 		c->started = true;
 	}
-	return 0;
+	return cpu_share_pin(vm, e);
 }
 
 void vcpus_join(struct vm *vm)

@@ -8,6 +8,7 @@
 #include "cpu/vcpu.h"
 #include "engine/engine.h"
 #include "machine/acpi.h"
+#include "machine/cpu_share.h"
 #include "machine/pc.h"
 #include "machine/vm.h"
 
@@ -41,6 +42,17 @@ struct vm_vcpu {
 	uint64_t awake;			/* ns in which it wanted to run, until ... */
 	uint64_t awake_since;		/* ... it woke last */
 	uint64_t stolen;		/* ns that vcpu_stolen() told last; the thread's own */
+	uint64_t counted;		/* (l) ns of its CPU clock that cpu_share.c has seen */
+};
+
+/* (l) */
+struct cpu_share {
+	struct cpu_limits limits;
+	struct share_file *file;	/* NULL until there is a weight */
+	struct share_entry *entry;
+	struct timer timer;
+	uint64_t ticked;		/* CLOCK_MONOTONIC ns of the last tick */
+	int64_t credit;			/* ns that the cap still allows */
 };
 
 /* (g) under gate_lock; (e) engine_lock, written with all vCPUs paused; (l) loop's thread; the rest is constant after vm_create() */
@@ -74,6 +86,8 @@ struct vm {
 	pthread_cond_t gate;		/* state or running changed */
 	enum { VM_PAUSED, VM_RUNNING, VM_ENDING } state; /* (g) */
 	unsigned int running;		/* (g) vCPU threads that have passed the gate */
+	bool held;			/* (g) the vCPUs have had their share for now */
+	struct cpu_share share;		/* (l) */
 };
 
 /* Notes @what and has the loop see to it; any thread, any locks but the gate's. */
@@ -86,6 +100,13 @@ void vm_connect_apics(struct vm *vm);
 
 /* hotplug.c: before the board is built. */
 void vm_init_hotplug(struct vm *vm);
+
+/* --- cpu_share.c --- */
+
+void cpu_share_init(struct vm *vm);
+void cpu_share_destroy(struct vm *vm);
+/* Puts the threads where they belong. */
+int cpu_share_pin(struct vm *vm, struct err *e);
 
 /* --- vcpu_thread.c --- */
 

@@ -38,6 +38,7 @@ struct command {
 extern const struct command command_run;
 extern const struct command command_trace;
 extern const struct command command_stats;
+extern const struct command command_set;
 extern const struct command command_doctor;
 extern const struct command command_audit;
 extern const struct command command_net_user;

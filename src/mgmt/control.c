@@ -9,6 +9,7 @@
 #include "base/types.h"
 #include "backend/block.h"
 #include "machine/vm.h"
+#include "mgmt/cpu_limits.h"
 #include "mgmt/run_devices.h"
 
 #include <errno.h>
@@ -108,6 +109,33 @@ static json_t *disk_remove(struct control *c, const json_t *arguments)
 	return json_object();
 }
 
+/* "weight", "cap" and "pin" as `vireo set` takes them; what is not named stays as it is. */
+static json_t *set_cpu(struct control *c, const json_t *arguments)
+{
+	static const struct {
+		const char *name;
+		int (*parse)(struct cpu_limits *l, const char *text, struct err *e);
+	} what[] = {
+		{ "weight", cpu_weight_parse }, { "cap", cpu_cap_parse }, { "pin", cpu_pin_parse },
+	};
+	struct cpu_limits l = *vm_cpu_limits(c->vm);
+	struct err e = { 0 };
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(what); i++) {
+		const json_t *value = json_object_get(arguments, what[i].name);
+
+		if (!value)
+			continue;
+		if (!json_is_string(value))
+			return refuse("GenericError", "weight, cap and pin are strings");
+		if (what[i].parse(&l, json_string_value(value), &e))
+			return refuse("GenericError", e.text);
+	}
+	if (vm_set_cpu_limits(c->vm, &l, &e))
+		return refuse("GenericError", e.text);
+	return json_object();
+}
+
 static json_t *query_commands(struct control *c, const json_t *arguments);
 
 static const struct {
@@ -120,6 +148,7 @@ static const struct {
 	{ "query-disks", query_disks },
 	{ "query-name", query_name },
 	{ "query-stats", query_stats },
+	{ "set-cpu", set_cpu },
 };
 
 static json_t *query_commands(struct control *c, const json_t *arguments)

@@ -86,8 +86,10 @@ static int make_vm(struct run *r, struct err *e)
 		.debug_exit = r->options.debug_exit, .virtio_mmio = r->options.virtio_mmio,
 		.load = load, .load_arg = r,
 	};
+	int rc;
 
-	return vm_create(&r->vm, &c, e);
+	rc = vm_create(&r->vm, &c, e);
+	return rc ? rc : vm_set_cpu_limits(r->vm, &r->options.limits, e);
 }
 
 /* KVM may refuse what the other engine can do, a processor model for one. */

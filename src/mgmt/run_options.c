@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The options of `vireo run`: their values and their help. */
 #include "mgmt/run_options.h"
+#include "mgmt/cpu_limits.h"
 #include "mgmt/escape.h"
 #include "machine/vm.h"
 #include "mgmt/host.h"
@@ -109,6 +110,21 @@ static int set_cpus(void *dest, const char *value, struct err *e)
 			       value, VM_CPUS_MAX);
 	((struct run_options *)dest)->cpus = n;
 	return 0;
+}
+
+static int set_cpu_weight(void *dest, const char *value, struct err *e)
+{
+	return cpu_weight_parse(&((struct run_options *)dest)->limits, value, e);
+}
+
+static int set_cpu_cap(void *dest, const char *value, struct err *e)
+{
+	return cpu_cap_parse(&((struct run_options *)dest)->limits, value, e);
+}
+
+static int set_cpu_pin(void *dest, const char *value, struct err *e)
+{
+	return cpu_pin_parse(&((struct run_options *)dest)->limits, value, e);
 }
 
 /* The place of @value among @names, for enums that count from 0. */
@@ -379,6 +395,10 @@ static const struct option_def option_defs[] = {
 	  "what the guest connects to is PATH_port", set_vsock },
 	{ "balloon", "SIZE", "a memory balloon that takes SIZE from the guest (0: nothing at first),\n"
 	  "and by which it tells which pages are free, so that the host gets them", set_balloon },
+	{ "cpu-weight", "N", "share of the processors beside other VMs of this user that have a weight,\n"
+	  "1 to 10000", set_cpu_weight },
+	{ "cpu-cap", "N%", "at most so much of one processor: 150% is one and a half", set_cpu_cap },
+	{ "cpu-pin", "LIST", "run on these processors of the host only: 0-1,4", set_cpu_pin },
 	{ "cpu", "MODEL", "processor: vireo-v1 (default; the same on every host), vireo-v0\n"
 	  "(the least) or host (with every instruction set that this host can run)", set_cpu },
 	{ "engine", "NAME", "auto (default), soft (no help from hardware) or kvm",

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/types.h"
 #include "engine/config.h"
+#include "machine/cpu_share.h"
 
 #define RUN_DISKS_MAX		16
 #define RUN_CONSOLES_MAX	31
@@ -32,6 +33,7 @@ struct run_options {
 	const char *cpu;
 	uint64_t memory;		/* bytes */
 	unsigned int cpus;
+	struct cpu_limits limits;	/* --cpu-weight, --cpu-cap, --cpu-pin */
 	enum engine_choice engine;
 	enum translator_choice translate;
 	enum lockstep_choice lockstep;	/* ... compared with the interpreter */

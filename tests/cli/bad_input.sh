@@ -54,6 +54,16 @@ expect 2 "a number from 1 to 64" run --kernel good --cpus 2x
 expect 2 "a number from 1 to 64" run --kernel good --cpus -1
 expect 2 "use it with --cpus 1" run --kernel good --cpus 2 --translator lockstep
 
+expect 2 "number from 1 to 10000" run --kernel good --cpu-weight 0
+expect 2 "number from 1 to 10000" run --kernel good --cpu-weight 10001
+expect 2 "per cent of a processor" run --kernel good --cpu-cap 50
+expect 2 "per cent of a processor" run --kernel good --cpu-cap 0%
+expect 2 "list of the host's processors" run --kernel good --cpu-pin 1-0
+expect 2 "list of the host's processors" run --kernel good --cpu-pin 0,
+expect 2 "list of the host's processors" run --kernel good --cpu-pin -1
+expect 2 "nothing is to be set" set somebody
+expect 2 "per cent of a processor" set somebody --cpu-cap x
+
 # --- memory ---
 expect 2 "whole MiB, at least one" run --kernel good --memory 0
 expect 2 "whole MiB, at least one" run --kernel good --memory 0M

@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Weights, caps and pinning of VMs, by the CPU clocks of their threads.
+
+Eight VMs of weights 1 to 8 on one processor get shares within 4 % of what the weights say; a
+cap holds; both can be changed with `vireo set`; what one VM leaves goes to the others.
+
+SECONDS=10 is how long shares are measured.  On a machine that is busy with something else they
+are still ratios; a case is skipped if there is too little of the processor to tell.
+"""
+import glob
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+VIREO = os.path.join(os.path.abspath(os.environ.get("BUILD") or os.path.join(TOP, "build")), "vireo")
+SECONDS = float(os.environ.get("SECONDS", "10"))
+CPU = str(min(os.sched_getaffinity(0)))
+bad = 0
+
+
+def judge(ok, name, detail):
+    global bad
+    print("%s sched/%s%s" % ("ok" if ok else "not ok", name, ": " + detail), flush=True)
+    bad |= not ok
+
+
+def guest(path, code):
+    """A Multiboot kernel of these bytes, run at 0x100020 in 32-bit protected mode."""
+    words = [0x1badb002, 0x10000, -(0x1badb002 + 0x10000) & 0xffffffff, 0x100000, 0x100000,
+             0x100020 + len(code), 0, 0x100020]
+    with open(path, "wb") as f:
+        f.write(b"".join(w.to_bytes(4, "little") for w in words) + code)
+
+
+class Vm:
+    def __init__(self, kernel, *options):
+        self.p = subprocess.Popen([VIREO, "run", "--memory", "4M", "--kernel", kernel,
+                                   "--translator", "off", "--log-level", "error"] + list(options),
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL)
+
+    def ran(self):
+        """Seconds that its vCPU's thread ran, which is the one that ran most."""
+        most = 0
+        for path in glob.glob("/proc/%d/task/*/schedstat" % self.p.pid):
+            with open(path) as f:
+                most = max(most, int(f.read().split()[0]))
+        return most / 1e9
+
+    def end(self):
+        self.p.kill()
+        self.p.wait()
+
+
+def rates(vms, seconds):
+    before = [vm.ran() for vm in vms]
+    t = time.monotonic()
+    time.sleep(seconds)
+    t = time.monotonic() - t
+    return [(vm.ran() - b) / t for vm, b in zip(vms, before)]
+
+
+def test_weights(spin):
+    vms = [Vm(spin, "--cpu-weight", str(w), "--cpu-pin", CPU) for w in range(1, 9)]
+    time.sleep(2)
+    got = rates(vms, SECONDS)
+    for vm in vms:
+        vm.end()
+    if sum(got) < 0.2:
+        print("ok sched/weights # skip the processor is busy: %.2f of it is ours" % sum(got))
+        return
+    shares = [g / sum(got) for g in got]
+    worst = max(abs(s / (w / 36) - 1) for w, s in zip(range(1, 9), shares))
+    print("# %.2f of the processor" % sum(got))
+    judge(worst < 0.04, "weights", "each within %.1f %% of its share; %s" %
+          (100 * worst, " ".join("%.3f" % s for s in shares)))
+
+
+def test_cap(spin):
+    vm = Vm(spin, "--cpu-cap", "30%", "--name", "cap%d" % os.getpid())
+    time.sleep(1)
+    got, = rates([vm], 3)
+    judge(got < 0.33, "cap", "30 %% became %.1f %%" % (100 * got))
+    capped = got
+    subprocess.check_call([VIREO, "set", "cap%d" % os.getpid(), "--cpu-cap", "10%"])
+    got, = rates([vm], 3)
+    judge(got < 0.13, "cap-changed", "10 %% became %.1f %%" % (100 * got))
+    subprocess.check_call([VIREO, "set", "cap%d" % os.getpid(), "--cpu-cap", "none"])
+    got, = rates([vm], 2)
+    if got < 0.4:
+        print("ok sched/cap-removed # skip the processor is busy: %.2f of it is ours" % got)
+    else:
+        judge(capped > 0.2, "cap-is-given", "%.1f %% of 30 %%" % (100 * capped))
+    vm.end()
+
+
+def test_changed(spin):
+    name = "w%d" % os.getpid()
+    a = Vm(spin, "--cpu-weight", "100", "--cpu-pin", CPU, "--name", name)
+    b = Vm(spin, "--cpu-weight", "100", "--cpu-pin", CPU)
+    time.sleep(1)
+    x, y = rates([a, b], 4)
+    judge(abs(x / (x + y) - 0.5) < 0.04, "equal-weights", "%.3f" % (x / (x + y)))
+    subprocess.check_call([VIREO, "set", name, "--cpu-weight", "300"])
+    time.sleep(0.5)
+    x, y = rates([a, b], 4)
+    judge(abs(x / (x + y) - 0.75) < 0.04, "weight-changed", "%.3f" % (x / (x + y)))
+    a.end()
+    x, = rates([b], 2)
+    judge(x > 1.5 * y, "the-rest-is-given", "%.2f of the processor instead of %.2f" % (x, y))
+    b.end()
+
+
+def test_pin(spin):
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        print("ok sched/pin # skip there is one processor")
+        return
+    vm = Vm(spin, "--cpu-pin", str(cpus[-1]), "--name", "pin%d" % os.getpid())
+    time.sleep(1)
+    where = set()
+    for path in glob.glob("/proc/%d/task/*/status" % vm.p.pid):
+        with open(path) as f:
+            where |= {line.split()[1] for line in f if line.startswith("Cpus_allowed_list")}
+    judge(str(cpus[-1]) in where, "pin", " ".join(sorted(where)))
+    vm.end()
+
+
+def main():
+    with tempfile.TemporaryDirectory() as work:
+        spin = os.path.join(work, "spin")
+        guest(spin, b"\xeb\xfe")			# jmp $
+        test_weights(spin)
+        test_cap(spin)
+        test_changed(spin)
+        test_pin(spin)
+    return bad
+
+
+sys.exit(main())
