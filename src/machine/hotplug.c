@@ -59,9 +59,13 @@ static void empty_slots(void *arg)
 
 	if (runs)
 		vcpus_pause(vm);
-	for (unsigned int slot = 0; slot < PCI_SLOTS; slot++)
-		if (slots >> slot & 1)
-			pc_remove_slot(&vm->pc, slot);
+	for (unsigned int slot = 0; slot < PCI_SLOTS; slot++) {
+		if (!(slots >> slot & 1))
+			continue;
+		if (slot == vm->balloon_slot)
+			vm->balloon = NULL;
+		pc_remove_slot(&vm->pc, slot);
+	}
 	if (runs)
 		vcpus_resume(vm);
 }

@@ -12,6 +12,7 @@
 
 #include "dev/acpi_pm.h"
 #include "dev/debugexit.h"
+#include "dev/i6300esb.h"
 #include "dev/pvpanic.h"
 #include "dev/fw_cfg.h"
 #include "dev/hpet.h"
@@ -319,19 +320,30 @@ static int add_to_page(struct pc *pc, struct virtio_device *d, struct err *e)
 	return rc ? rc : (int)slot;
 }
 
-static int add_to_slot(struct pc *pc, struct virtio_device *d, struct err *e)
+/* A free slot and its wires. */
+static int take_slot(struct pc *pc, struct pci_wires *wires, struct err *e)
 {
 	const int slot = pci_host_free_slot(pc->pci);
-	const struct pci_wires wires = {
+
+	if (slot < 0)
+		return err_set(e, ENOSPC, "all PCI slots are taken: a VM has at most 31 devices");
+	*wires = (struct pci_wires){
 		.space = pc->space, .log = pc->log,
 		.msi = { .send = msi_send, .sink = pc },
-		.intx = slot < 0 ? (struct irq_line){ 0 } : shared_gsi(pc, pci_gsi(slot, 0), slot),
+		.intx = shared_gsi(pc, pci_gsi(slot, 0), slot),
 	};
+	return slot;
+}
+
+static int add_to_slot(struct pc *pc, struct virtio_device *d, struct err *e)
+{
+	struct pci_wires wires;
+	const int slot = take_slot(pc, &wires, e);
 	int rc;
 
 	if (slot < 0) {
 		d->ops->destroy(d);
-		return err_set(e, ENOSPC, "all PCI slots are taken: a VM has at most 31 devices");
+		return slot;
 	}
 	rc = plug(pc, &pc->slot[slot], virtio_pci_create(&pc->slot[slot], d, pc->pci,
 							 PCI_DEVFN(slot, 0), &wires, e));
@@ -356,6 +368,18 @@ void pc_remove_slot(struct pc *pc, unsigned int slot)
 		pc->last = p;
 	pc->slot[slot] = NULL;
 	d->ops->destroy(d);
+}
+
+int pc_add_watchdog(struct pc *pc, const struct watchdog_wire *bite, struct err *e)
+{
+	struct pci_wires wires;
+	struct device *made;
+	const int slot = take_slot(pc, &wires, e);
+
+	if (slot < 0)
+		return slot;
+	return plug(pc, &made, i6300esb_create(&made, pc->pci, PCI_DEVFN(slot, 0), &wires, pc->clock,
+					       bite, e));
 }
 
 static int build_virtio(struct pc *pc, struct err *e)

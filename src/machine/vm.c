@@ -9,6 +9,7 @@
 
 #include "cpu/cpuid.h"
 #include "dev/acpi_pm.h"
+#include "dev/i6300esb.h"
 #include "dev/fw_cfg.h"
 #include "dev/lapic.h"
 #include "dev/uart16550.h"
@@ -330,13 +331,32 @@ void vm_attach_serial(struct vm *vm, unsigned int index, struct char_backend *b)
 	uart16550_attach(vm->pc.uart[index], b);
 }
 
+static void watchdog_bites(void *sink)
+{
+	struct vm *vm = sink;
+
+	log_warn(vm->log, "the watchdog timer was not reset by the guest in time");
+	if (vm->watchdog != WATCHDOG_NONE)
+		vm_event(vm, vm->watchdog == WATCHDOG_RESET ? EVENT_RESET : EVENT_POWEROFF);
+}
+
+int vm_add_watchdog(struct vm *vm, enum vm_watchdog action, struct err *e)
+{
+	const struct watchdog_wire bite = { .bite = watchdog_bites, .sink = vm };
+
+	vm->watchdog = action;
+	return pc_add_watchdog(&vm->pc, &bite, e);
+}
+
 int vm_add_balloon(struct vm *vm, struct virtio_device *d, struct err *e)
 {
-	const int rc = vm_add_virtio(vm, d, e);
+	const int slot = vm_plug_virtio(vm, d, e);
 
-	if (!rc)
-		vm->balloon = d;
-	return rc;
+	if (slot < 0)
+		return slot;
+	vm->balloon = d;
+	vm->balloon_slot = slot;
+	return 0;
 }
 
 struct virtio_device *vm_balloon(struct vm *vm)

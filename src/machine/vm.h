@@ -85,7 +85,10 @@ int vm_plug_virtio(struct vm *vm, struct virtio_device *d, struct err *e);
  * without ACPI never does.  On the loop's thread.  -ENOENT.
  */
 int vm_unplug_slot(struct vm *vm, unsigned int slot, struct err *e);
-/* The same with a virtio-balloon, which vm_balloon() then gives. */
+enum vm_watchdog { WATCHDOG_RESET, WATCHDOG_POWEROFF, WATCHDOG_NONE };
+/* Gives it a watchdog timer (i6300esb), before vm_run(). */
+int vm_add_watchdog(struct vm *vm, enum vm_watchdog action, struct err *e);
+/* vm_add_virtio() with a virtio-balloon, which vm_balloon() then gives. */
 int vm_add_balloon(struct vm *vm, struct virtio_device *d, struct err *e);
 /* For virtio/balloon.h's functions; NULL: there is none. */
 struct virtio_device *vm_balloon(struct vm *vm);

@@ -66,7 +66,9 @@ struct vm {
 	struct e820_map map;
 	struct acpi_image acpi;
 	struct char_backend *serial[VM_SERIALS];
+	enum vm_watchdog watchdog;	/* what it does */
 	struct virtio_device *balloon;	/* NULL: none */
+	unsigned int balloon_slot;
 	struct loop_work eject_work;
 	_Atomic uint32_t leaving;	/* PCI slots that the guest was asked to let go */
 	_Atomic uint32_t ejected;	/* ... and did, not yet emptied */

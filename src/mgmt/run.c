@@ -246,7 +246,8 @@ static int start(struct run *r, struct err *e)
 	if (run_add_consoles(r->vm, &r->options, e) ||
 	    run_add_shares(r->vm, &r->options, e) ||
 	    run_add_balloon(r->vm, &r->options, e) ||
-	    run_add_vsock(r->vm, &r->options, e) || plan_boot(r, e))
+	    run_add_vsock(r->vm, &r->options, e) ||
+	    (r->options.watchdog && vm_add_watchdog(r->vm, r->options.watchdog_action, e)) || plan_boot(r, e))
 		return STATUS_USAGE;
 	if (r->options.name && control_create(&r->control, r->vm, r->disks,
 						      r->options.name, e))

@@ -333,6 +333,20 @@ static int set_publish(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_watchdog(void *dest, const char *value, struct err *e)
+{
+	static const char *const names[] = {
+		[WATCHDOG_RESET] = "reset", [WATCHDOG_POWEROFF] = "poweroff", [WATCHDOG_NONE] = "none",
+	};
+	const int i = parse_choice("watchdog", value, names, ARRAY_SIZE(names), e);
+
+	if (i < 0)
+		return i;
+	((struct run_options *)dest)->watchdog = true;
+	((struct run_options *)dest)->watchdog_action = i;
+	return 0;
+}
+
 static int set_vsock(void *dest, const char *value, struct err *e)
 {
 	(void)e;
@@ -393,6 +407,8 @@ static const struct option_def option_defs[] = {
 	{ "v", "DIR:TAG[:ro]", "short for --share DIR,tag=TAG[,readonly]", set_volume },
 	{ "vsock", "PATH[,cid=N]", "AF_VSOCK in the guest, a unix socket here: say \"CONNECT port\" to PATH;\n"
 	  "what the guest connects to is PATH_port", set_vsock },
+	{ "watchdog", "ACTION", "a watchdog timer (i6300esb), and what happens when the guest does not\n"
+	  "reset it in time: reset, poweroff or none (a line in the log)", set_watchdog },
 	{ "balloon", "SIZE", "a memory balloon that takes SIZE from the guest (0: nothing at first),\n"
 	  "and by which it tells which pages are free, so that the host gets them", set_balloon },
 	{ "cpu-weight", "N", "share of the processors beside other VMs of this user that have a weight,\n"

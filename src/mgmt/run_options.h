@@ -53,6 +53,8 @@ struct run_options {
 	unsigned int net_count;
 	const char *publish[RUN_PUBLISH_MAX];
 	unsigned int publish_count;
+	bool watchdog;
+	unsigned int watchdog_action;	/* enum vm_watchdog */
 	const char *vsock;		/* --vsock's text, or NULL */
 	const char *balloon;		/* --balloon's text, or NULL */
 	struct share_option share[RUN_SHARES_MAX];
