@@ -208,6 +208,7 @@ static int open_image(struct image **img, const struct block_options *o, struct 
 {
 	const struct image_open how = {
 		.path = o->path, .format = o->format, .read_only = o->read_only || o->snapshot,
+		.part = o->part || o->extent_count,
 	};
 	int rc = image_open(img, &how, e);
 

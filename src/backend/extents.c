@@ -148,6 +148,8 @@ int extents_open(struct image **img, const struct block_extent *list, unsigned i
 			    x->x[j].offset < x->x[i].offset + x->x[i].size)
 				rc = err_set(e, EINVAL, "disk '%s': pieces %u and %u overlap", path,
 					     j + 1, i + 1);
+		if (!rc && !(*img)->file && raw_fd(*img) >= 0)
+			rc = raw_lock_part(*img, x->x[i].offset, x->x[i].size, e);
 		size += x ? x->x[i].size : 0;
 	}
 	if (rc) {

@@ -54,7 +54,10 @@ int image_open(struct image **out, const struct image_open *how, struct err *e)
 		*out = file;
 		return 0;
 	}
-	rc = qcow2_open(out, file, how, e);
+	/* Its clusters may be anywhere, so a part of what it shows is nobody's alone. */
+	rc = how->part && !how->unlocked ? raw_lock_whole(file, e) : 0;
+	if (!rc)
+		rc = qcow2_open(out, file, how, e);
 	if (rc)
 		image_close(file);
 	return rc;

@@ -55,6 +55,7 @@ struct image_open {
 	const char *format;
 	bool read_only;
 	bool no_backing;	/* leave a qcow2 file's backing image alone (info) */
+	bool part;		/* raw: others may have other parts of it (raw_lock_part()) */
 	bool unlocked;		/* do not lock: for looking at an image in use */
 	bool damaged;		/* open although marked corrupt, and do not repair: for check */
 	/* Of a chain: the images above, for depth and loops. */
@@ -94,6 +95,10 @@ void raw_never_sync(struct image *img);
 int raw_usage(struct image *img, uint64_t *length, uint64_t *allocated);
 /* The descriptor below @img, for looking; -1 if there is none. */
 int raw_fd(struct image *img);
+/* Opened with how->part: this much of it is ours alone (to write) or shared (to read). */
+int raw_lock_part(struct image *img, uint64_t offset, uint64_t size, struct err *e);
+/* The same image is to be all ours after all. */
+int raw_lock_whole(struct image *img, struct err *e);
 /*
  * From now on writes that would turn the head of the raw image @img into another format's fail
  * with -EPERM: for images whose format was guessed, and will be again.

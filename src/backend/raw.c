@@ -277,12 +277,22 @@ static int raw_check_chain(int fd, const struct image_open *how, struct err *e)
 	return 0;
 }
 
+/* Opened with O_EXCL to be written, a device that is mounted is refused. */
+static bool is_device(const char *path)
+{
+	struct stat st;
+
+	return !stat(path, &st) && S_ISBLK(st.st_mode);
+}
+
 int raw_open(struct image **out, const struct image_open *how, struct err *e)
 {
-	int fd, rc;
+	int fd, rc, flags = how->read_only ? O_RDONLY : O_RDWR;
 
+	if (!how->read_only && !how->part && is_device(how->path))
+		flags |= O_EXCL;
 	/* A FIFO would block the open, a terminal become ours. */
-	fd = open(how->path, (how->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	fd = open(how->path, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
 		return err_errno(e, errno, "cannot open disk '%s'%s", how->path,
 				 how->read_only ? "" : " for writing");
@@ -294,7 +304,9 @@ int raw_open(struct image **out, const struct image_open *how, struct err *e)
 		return rc;
 	}
 	if (!how->unlocked)
-		rc = image_lock(fd, how->path, !how->read_only, e);
+		rc = image_lock(fd, how->path, how->part ?
+				how->read_only ? LOCK_PART_READ : LOCK_PART_WRITE :
+				how->read_only ? LOCK_READ : LOCK_WRITE, e);
 	if (rc)
 		raw_close(*out);
 	return rc;
@@ -302,13 +314,14 @@ int raw_open(struct image **out, const struct image_open *how, struct err *e)
 
 int raw_create(struct image **out, const char *path, uint64_t size, bool replace, struct err *e)
 {
-	const int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY |
-			    (replace ? 0 : O_EXCL), 0644);
-	int rc;
+	int fd, rc, flags = O_CREAT | (replace ? 0 : O_EXCL);
 
+	if (is_device(path))
+		flags = O_EXCL;
+	fd = open(path, flags | O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644);
 	if (fd < 0)
 		return err_errno(e, errno, "cannot make '%s'", path);
-	rc = image_lock(fd, path, true, e);	/* before it is emptied */
+	rc = image_lock(fd, path, LOCK_WRITE, e);	/* before it is emptied */
 	if (!rc)
 		rc = raw_make(out, fd, path, false, e);
 	if (rc) {
@@ -376,6 +389,16 @@ int raw_fd(struct image *img)
 	struct raw *r = raw_bottom(img);
 
 	return r ? r->fd : -1;
+}
+
+int raw_lock_part(struct image *img, uint64_t offset, uint64_t size, struct err *e)
+{
+	return image_lock_part(raw_of(img)->fd, img->path, offset, size, !img->read_only, e);
+}
+
+int raw_lock_whole(struct image *img, struct err *e)
+{
+	return image_lock(raw_of(img)->fd, img->path, img->read_only ? LOCK_READ : LOCK_WRITE, e);
 }
 
 void raw_never_sync(struct image *img)

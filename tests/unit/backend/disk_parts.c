@@ -7,6 +7,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <zlib.h>
 
 static void put(const char *path, uint64_t off, const void *data, size_t len)
@@ -190,12 +192,92 @@ static void test_extents(void **state)
 	assert_int_equal(block_close(d), 0);
 }
 
+/* Each VM its part; nobody all of it meanwhile, and nobody another's. */
+static void test_shared(void **state)
+{
+	struct bench *b = *state;
+	struct block *one, *two, *reader;
+	struct err e;
+
+	unlink(b->path);
+	fill_disk(b->path);
+	one = open_text("%s,format=raw,offset=1M,size=1M", b->path);
+	two = open_text("%s,format=raw,map=2M+1M:512K+512K", b->path);
+	reader = open_text("%s,format=raw,offset=4M,readonly=on", b->path);
+	assert_int_equal(try_open(&e, "%s,format=raw,offset=4M,size=512,readonly=on", b->path), 0);
+	assert_int_equal(try_open(&e, "%s,format=raw,offset=5M,size=512", b->path), -EBUSY);
+	assert_int_equal(try_open(&e, "%s,format=raw,offset=1M,size=512", b->path), -EBUSY);
+	assert_non_null(strstr(e.text, "part of disk"));
+	assert_int_equal(try_open(&e, "%s,format=raw,offset=1535K,size=1K,readonly=on", b->path), -EBUSY);
+	assert_int_equal(try_open(&e, "%s,format=raw,offset=3M,size=1M", b->path), 0);
+	assert_int_equal(try_open(&e, "%s,format=raw", b->path), -EBUSY);
+	assert_int_equal(try_open(&e, "%s,format=raw,readonly=on", b->path), -EBUSY);
+	assert_int_equal(block_close(one), 0);
+	assert_int_equal(block_close(two), 0);
+	assert_int_equal(try_open(&e, "%s,format=raw", b->path), -EBUSY);
+	assert_int_equal(try_open(&e, "%s,format=raw,readonly=on", b->path), 0);
+	assert_int_equal(block_close(reader), 0);
+	one = open_text("%s,format=raw", b->path);
+	assert_int_equal(try_open(&e, "%s,format=raw,offset=1M,size=1M", b->path), -EBUSY);
+	assert_int_equal(try_open(&e, "%s,format=raw,offset=1M,size=1M,readonly=on", b->path), -EBUSY);
+	assert_int_equal(block_close(one), 0);
+	make_disk(b->path, MIB, true);
+	one = open_text("%s,size=512K", b->path);
+	assert_int_equal(try_open(&e, "%s,offset=512K", b->path), -EBUSY);
+	assert_int_equal(block_close(one), 0);
+}
+
+/* A device of the host, handed to one VM; not one that is mounted. */
+static void test_device(void **state)
+{
+	struct bench *b = *state;
+	char line[512], loop[64] = "";
+	struct block_info info;
+	struct block *d;
+	struct err e;
+	FILE *f;
+
+	unlink(b->path);
+	snprintf(line, sizeof(line), "truncate -s 8M %s && PATH=$PATH:/sbin:/usr/sbin && "
+		 "mke2fs -q %s && losetup -f --show %s 2>/dev/null", b->path, b->path, b->path);
+	f = popen(line, "r");
+	if (!fgets(loop, sizeof(loop), f))
+		loop[0] = '\0';
+	pclose(f);
+	loop[strcspn(loop, "\n")] = '\0';
+	if (!loop[0]) {
+		print_message("no loop device can be made here\n");
+		skip();
+	}
+	d = open_text("%s,format=raw", loop);
+	block_info(d, &info);
+	assert_int_equal(info.size, 8 * MIB);
+	assert_int_equal(try_open(&e, "%s,format=raw", loop), -EBUSY);
+	assert_int_equal(block_rw(d, BLOCK_WRITE_ZEROES, 4 * MIB, NULL, MIB), 0);
+	assert_int_equal(block_rw(d, BLOCK_DISCARD, 5 * MIB, NULL, MIB), 0);
+	assert_int_equal(block_rw(d, BLOCK_WRITE, 8 * MIB - 512, line, 512), 0);
+	assert_int_equal(block_rw(d, BLOCK_WRITE, 8 * MIB, line, 512), -EINVAL);
+	assert_int_equal(block_rw(d, BLOCK_FLUSH, 0, NULL, 0), 0);
+	assert_int_equal(block_resize(d, 16 * MIB, &e), -ENOTSUP);
+	assert_int_equal(block_close(d), 0);
+	snprintf(line, sizeof(line), "%s.mnt", b->path);
+	mkdir(line, 0700);
+	if (!mount(loop, line, "ext2", MS_RDONLY, "") || !mount(loop, line, "ext4", MS_RDONLY, "")) {
+		assert_int_equal(try_open(&e, "%s,format=raw", loop), -EBUSY);
+		assert_int_equal(umount(line), 0);
+	}
+	snprintf(line, sizeof(line), "PATH=$PATH:/sbin:/usr/sbin losetup -d %s", loop);
+	assert_int_equal(system(line), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_mbr),
 		cmocka_unit_test(test_gpt),
 		cmocka_unit_test(test_extents),
+		cmocka_unit_test(test_shared),
+		cmocka_unit_test(test_device),
 	};
 
 	return cmocka_run_group_tests_name("disk_parts", tests, setup, teardown);
