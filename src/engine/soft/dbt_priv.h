@@ -434,7 +434,7 @@ uint32_t dbt_mode(const struct vcpu *v);
 
 /* dbt_run.c: enters at @code once; the reason for which it left is in dbt_hot(v). */
 void dbt_enter_once(struct dbt *d, struct vcpu *v, void *code);
-/* The instruction of @b whose code, hot or cold, @pc is in. */
+/* The instruction of @b whose code, hot or cold, @pc is in; b->count: what follows the last. */
 unsigned int dbt_insn_at(const struct tblock *b, const uint8_t *pc);
 /* Ids and jump cache for the present address space and mode */
 void dbt_refresh(struct dbt *d, struct vcpu *v);

@@ -231,6 +231,8 @@ unsigned int dbt_insn_at(const struct tblock *b, const uint8_t *pc)
 			n++;
 		return n;
 	}
+	if (b->mode & MODE_WINDOW)	/* no groups, but RSP is checked before it goes on */
+		return b->count;
 	for (; n < b->count; n++)
 		if (b->cold_off[n] && b->cold_off[n] <= off && b->cold_off[n] >= b->cold_off[best])
 			best = n;
@@ -269,7 +271,7 @@ static enum exec_status host_fault(struct dbt *d, struct vcpu *v, void **code)
 		return step(d, v, b, n, code);
 	/* One instruction only, so that it is known what it did. */
 	v->rip = b->gva + b->guest_off[n];
-	st = window_fault(d, v, b, n);
+	st = n < b->count ? window_fault(d, v, b, n) : EXEC_OK;
 	if (st == EXEC_OK && runnable(v))
 		*code = find_code(d, v);
 	return st;

@@ -319,6 +319,29 @@ static void test_alias(void **state)
 	}
 }
 
+/*
+ * RSP becomes an address without a window in a block that then ends before what cannot be
+ * decoded: nothing of the block is done twice.
+ */
+static void test_stack_leaves_windows(void **state)
+{
+	struct wild *w = *state;
+	struct vcpu *v = w->rig->v;
+
+	for (unsigned int n = 0; n < 10; n++) {
+		set_state(w, true);
+		/* inc ebx; xchg rsp, [rsi]; bytes that are no instruction */
+		rig_code(w->rig, RIG_CODE, "\xff\xc3\x48\x87\x26\x66\x41\x0f\x13\xcf", 10);
+		*(uint64_t *)(w->rig->ram + RIG_DATA) = 0x1a2e0285583a5ec6;
+		v->gpr[REG_RBX] = 0;
+		v->gpr[REG_RSI] = RIG_DATA;
+		v->gpr[REG_RSP] = RIG_DATA + 0x800;
+		assert_int_equal(rig_run(w->rig, RIG_CODE), EXC_UD);
+		assert_int_equal(v->gpr[REG_RBX], 1);
+		assert_int_equal(*(uint64_t *)(w->rig->ram + RIG_DATA), RIG_DATA + 0x800);
+	}
+}
+
 /* Never writable and executable at one address, and the cache's mappings are the only ones. */
 static void test_w_xor_x(void **state)
 {
@@ -336,7 +359,8 @@ static void test_w_xor_x(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { T(test_wild), T(test_alias), T(test_w_xor_x) };
+	const struct CMUnitTest tests[] = { T(test_wild), T(test_alias), T(test_stack_leaves_windows),
+					    T(test_w_xor_x) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
