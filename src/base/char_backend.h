@@ -16,6 +16,14 @@
 
 struct char_backend;
 
+/* The speed and format of a serial line. */
+struct char_line {
+	unsigned int baud;
+	unsigned int data_bits;		/* 5 to 8 */
+	unsigned int stop_bits;		/* 1, 2 */
+	char parity;			/* 'E', 'O', or 0 */
+};
+
 struct char_backend_ops {
 	/*
 	 * Takes at most @len bytes and says how many; less than @len means that
@@ -24,6 +32,8 @@ struct char_backend_ops {
 	size_t (*write)(struct char_backend *b, const uint8_t *buf, size_t len);
 	/* The front end, having refused input before, can take some again. */
 	void (*input_wanted)(struct char_backend *b);
+	/* The front end was programmed for this line.  May be NULL; as write(). */
+	void (*set_line)(struct char_backend *b, const struct char_line *line);
 	/* Frees @b after sending out what it holds, as far as the host takes it soon. */
 	void (*destroy)(struct char_backend *b);
 };

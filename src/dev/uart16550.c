@@ -42,6 +42,7 @@ enum { RBR_THR, IER, IIR_FCR, LCR, MCR, LSR, MSR, SCR };
 #define FCR_TX_RESET	0x04
 #define LCR_STOP2	0x04
 #define LCR_PARITY	0x08
+#define LCR_EVEN	0x10
 #define LCR_DLAB	0x80
 #define MCR_DTR		0x01
 #define MCR_RTS		0x02
@@ -411,6 +412,20 @@ static uint8_t read_register(struct uart16550 *u, unsigned int reg)
 	}
 }
 
+/* What the registers say of the line, for a backend that is one. */
+static void tell_line(struct uart16550 *u)
+{
+	const unsigned int divisor = u->dll | u->dlm << 8;
+	const struct char_line line = {
+		.baud = UART_HZ / 16 / MAX(divisor, 1U), .data_bits = 5 + (u->lcr & 3),
+		.stop_bits = u->lcr & LCR_STOP2 ? 2 : 1,
+		.parity = !(u->lcr & LCR_PARITY) ? 0 : u->lcr & LCR_EVEN ? 'E' : 'O',
+	};
+
+	if (u->backend && u->backend->ops->set_line)
+		u->backend->ops->set_line(u->backend, &line);
+}
+
 static void write_register(struct uart16550 *u, unsigned int reg, uint8_t value)
 {
 	switch (reg) {
@@ -431,6 +446,8 @@ static void write_register(struct uart16550 *u, unsigned int reg, uint8_t value)
 		break;
 	case LCR:
 		u->lcr = value;
+		if (!(value & LCR_DLAB))
+			tell_line(u);
 		break;
 	case MCR:
 		write_mcr(u, value);

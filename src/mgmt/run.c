@@ -37,7 +37,8 @@ struct run {
 	struct terminal *terminal;	/* NULL: stdin is none */
 	struct control *control;	/* NULL: it has no name */
 	struct escape escape;
-	struct char_backend *console;	/* the VM's */
+	bool stdio;			/* COM1 is here */
+	struct char_backend *console;	/* the VM's; NULL: COM1 is elsewhere */
 	const char *stopped_by;		/* who called vm_stop() */
 	char *stats;			/* of --stats, or NULL */
 };
@@ -247,6 +248,7 @@ static int start(struct run *r, struct err *e)
 	    run_add_shares(r->vm, &r->options, e) ||
 	    run_add_balloon(r->vm, &r->options, e) ||
 	    run_add_vsock(r->vm, &r->options, e) ||
+	    run_add_serials(r->vm, &r->options, &r->stdio, e) ||
 	    (r->options.watchdog && vm_add_watchdog(r->vm, r->options.watchdog_action, e)) || plan_boot(r, e))
 		return STATUS_USAGE;
 	if (r->options.name && control_create(&r->control, r->vm, r->disks,
@@ -257,7 +259,7 @@ static int start(struct run *r, struct err *e)
 	say_how_it_starts(r);
 	signal(SIGPIPE, SIG_IGN);
 	if (loop_watch_signals(vm_loop(r->vm), signals, ARRAY_SIZE(signals), caught, r, e) ||
-	    open_console(r, e))
+	    (r->stdio && open_console(r, e)))
 		return STATUS_HOST;
 	return 0;
 }

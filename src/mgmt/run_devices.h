@@ -44,4 +44,7 @@ int run_add_balloon(struct vm *vm, const struct run_options *o, struct err *e);
 /* --vsock: PATH[,cid=N]. */
 int run_add_vsock(struct vm *vm, const struct run_options *o, struct err *e);
 
+/* --serial; *stdio: COM1 is to be this terminal. */
+int run_add_serials(struct vm *vm, const struct run_options *o, bool *stdio, struct err *e);
+
 #endif

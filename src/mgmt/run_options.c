@@ -333,6 +333,16 @@ static int set_publish(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_serial(void *dest, const char *value, struct err *e)
+{
+	struct run_options *o = dest;
+
+	if (o->serial_count == RUN_SERIALS_MAX)
+		return err_set(e, E2BIG, "a VM has two serial ports, COM1 and COM2");
+	o->serial[o->serial_count++] = value;
+	return 0;
+}
+
 static int set_watchdog(void *dest, const char *value, struct err *e)
 {
 	static const char *const names[] = {
@@ -407,6 +417,8 @@ static const struct option_def option_defs[] = {
 	{ "v", "DIR:TAG[:ro]", "short for --share DIR,tag=TAG[,readonly]", set_volume },
 	{ "vsock", "PATH[,cid=N]", "AF_VSOCK in the guest, a unix socket here: say \"CONNECT port\" to PATH;\n"
 	  "what the guest connects to is PATH_port", set_vsock },
+	{ "serial", "WHERE", "COM1, and given again COM2: /dev/NAME (a serial device of the host, ours\n"
+	  "alone), pty, file:PATH, socket:PATH, fd:N, stdio or none", set_serial },
 	{ "watchdog", "ACTION", "a watchdog timer (i6300esb), and what happens when the guest does not\n"
 	  "reset it in time: reset, poweroff or none (a line in the log)", set_watchdog },
 	{ "balloon", "SIZE", "a memory balloon that takes SIZE from the guest (0: nothing at first),\n"

@@ -13,6 +13,7 @@
 #define RUN_CONSOLES_MAX	31
 #define RUN_NETS_MAX		8
 #define RUN_PUBLISH_MAX		64
+#define RUN_SERIALS_MAX		2
 #define RUN_SHARES_MAX		16
 
 struct vm;
@@ -53,6 +54,8 @@ struct run_options {
 	unsigned int net_count;
 	const char *publish[RUN_PUBLISH_MAX];
 	unsigned int publish_count;
+	const char *serial[RUN_SERIALS_MAX];	/* --serial's texts: COM1, COM2 */
+	unsigned int serial_count;
 	bool watchdog;
 	unsigned int watchdog_action;	/* enum vm_watchdog */
 	const char *vsock;		/* --vsock's text, or NULL */

@@ -33,6 +33,9 @@ expect 2 "'qemu' is no value for --engine" run --kernel good --engine qemu
 expect 2 "'yes' is no value for --translator" run --kernel good --translator yes
 expect 2 "whole MiB, at least one" run --kernel good --code-cache 0
 [ -e /dev/kvm ] || expect 2 "load the module kvm_intel or kvm_amd" run --kernel good --engine kvm
+expect 2 "--serial knows no 'com9'" run --kernel good --serial com9
+expect 2 "is no serial device" run --kernel good --serial /dev/null
+expect 2 "'77' is no open descriptor" run --kernel good --serial fd:77
 expect 2 "'bark' is no value for --watchdog" run --kernel good --watchdog bark
 expect 2 "'2' is no CID of a guest" run --kernel good --vsock v,cid=2
 expect 2 "--vsock knows no 'x'" run --kernel good --vsock v,x
