@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -45,6 +46,8 @@ static int run_script(const struct image_args *a, const char *folder, uint64_t s
 	if (pid < 0)
 		return err_errno(e, errno, "cannot start a shell");
 	if (!pid) {
+		signal(SIGINT, SIG_DFL);
+		signal(SIGHUP, SIG_DFL);
 		set_environment(a, size);
 		dup2(STDERR_FILENO, STDOUT_FILENO);
 		execlp("sh", "sh", "-c", debian12_script, "debian12", folder, NULL);
@@ -165,6 +168,9 @@ int image_debian(const struct image_args *a)
 		err_errno(&e, errno, "cannot make a folder '%s'", folder);
 		return command_fail(&e, STATUS_HOST);
 	}
+	/* Ctrl-C ends the script, which is most of the time; then what there is gets removed. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
 	rc = make_all(a, folder, path, &e);
 	clean(folder);
 	if (rc)
