@@ -346,6 +346,7 @@ static bool copy_memory(struct tr *t, const struct insn *i)
 	if (high) {			/* no REX allowed: the address into rcx */
 		e_lea(&t->e, H_TMP, f.m);
 		f.m = AT(H_TMP);
+		t->known.held[0] = NO_REG;
 	} else if (tp.count && f.m.index == H_TMP) {
 		e_lea(&t->e, H_ADDR, f.m);
 		f.m = AT(H_ADDR);
