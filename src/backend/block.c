@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,7 @@ struct block {
 	unsigned int running;		/* (b) requests on workers */
 	bool stopped;			/* (b) stopped() was called, block_resume() not yet */
 	bool ending;			/* (b) */
+	atomic_flag told;		/* failed() was called */
 	pthread_t threads[THREADS_MAX];
 	unsigned int thread_count;
 };
@@ -115,6 +117,20 @@ static void tell_stopped(struct block *b, int rc)
 		b->events->stopped(b->events_arg, -rc, why);
 }
 
+/* Says once that the host or the image fails; what the guest asks wrongly is its own affair. */
+static void tell_failed(struct block *b, int rc)
+{
+	char why[768], damage[256];
+
+	if (rc == -EINVAL || rc == -EROFS || !b->events || !b->events->failed ||
+	    atomic_flag_test_and_set(&b->told))
+		return;
+	qcow2_damage(b->img, damage, sizeof(damage));
+	snprintf(why, sizeof(why), "disk '%.380s' fails: %s", b->img->path,
+		 damage[0] ? damage : strerror(-rc));
+	b->events->failed(b->events_arg, why);
+}
+
 /* With the lock held, which is let go for the work itself. */
 static void run_one(struct block *b, struct block_request *r)
 {
@@ -125,6 +141,8 @@ static void run_one(struct block *b, struct block_request *r)
 	pthread_mutex_unlock(&b->lock);
 	rc = carry_out(b, r);
 	aside = host_full(b, rc);
+	if (rc && !aside)
+		tell_failed(b, rc);
 	if (!aside)
 		r->done(r, rc);
 	pthread_mutex_lock(&b->lock);
@@ -240,6 +258,7 @@ int block_open(struct block **out, const struct block_options *o, struct err *e)
 	pthread_mutex_init(&b->lock, NULL);
 	pthread_cond_init(&b->work, NULL);
 	pthread_cond_init(&b->idle, NULL);
+	atomic_flag_clear(&b->told);
 	list_init(&b->queue);
 	list_init(&b->aside);
 	memcpy(b->serial, o->serial, sizeof(b->serial));

@@ -90,13 +90,18 @@ struct block_info {
 /* [any] thread; the size may grow while the VM runs (events->resized()). */
 void block_info(struct block *b, struct block_info *out);
 
-/* Both may be NULL; called on any thread, without a lock of the block's. */
+/* Each may be NULL; called on any thread, without a lock of the block's. */
 struct block_events {
 	/*
 	 * Requests were put aside since the host is full: pause the VM, show @why, call
 	 * block_resume() when told to go on.  Once until then.
 	 */
 	void (*stopped)(void *arg, int errnum, const char *why);
+	/*
+	 * A request failed, and it is not the guest's fault: the first time only.  @why names the
+	 * disk, and the offset of what is damaged in its metadata.
+	 */
+	void (*failed)(void *arg, const char *why);
 	/* block_info() has a new size. */
 	void (*resized)(void *arg);
 };

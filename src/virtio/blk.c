@@ -399,8 +399,16 @@ static void blk_resized(void *arg)
 	virtio_config_write(&blk->virtio, 0, &capacity, sizeof(capacity), true);
 }
 
+static void blk_failed(void *arg, const char *why)
+{
+	struct virtio_blk *blk = arg;
+
+	log_error(virtio_log(&blk->virtio), "%s; the guest gets I/O errors", why);
+}
+
 static const struct block_events blk_events = {
 	.stopped = blk_stopped,
+	.failed = blk_failed,
 	.resized = blk_resized,
 };
 

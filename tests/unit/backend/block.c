@@ -8,7 +8,9 @@
 #include "backend/qcow2.h"
 #include "disk_rig.h"
 
+#include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -137,6 +139,39 @@ static void test_forged_head(void **state)
 	assert_int_equal(block_close(d), 0);
 	d = open_text("%s,format=raw", b->path);
 	assert_int_equal(block_rw(d, BLOCK_WRITE, 0, (char *)"QFI\xfb", 4), 0);
+	assert_int_equal(block_close(d), 0);
+}
+
+/* A damaged image is told of once, with the place; what the guest does wrong is not. */
+static void failed(void *arg, const char *why)
+{
+	strncat(arg, why, 255);
+}
+
+static void test_damaged(void **state)
+{
+	static const struct block_events events = { .failed = failed };
+	struct bench *b = *state;
+	const uint64_t entry = htobe64(0x8000000000000000ULL | 0x123450000ULL);
+	char why[512] = "";
+	struct block *d;
+	uint8_t buf[512];
+	int fd;
+
+	make_disk(b->path, MIB, true);
+	fd = open(b->path, O_WRONLY);
+	assert_int_equal(pwrite(fd, &entry, 8, 3 * 65536), 8);	/* the first L1 entry */
+	close(fd);
+	d = open_text("%s", b->path);
+	block_set_events(d, &events, why);
+	assert_int_equal(block_rw(d, BLOCK_READ, MIB, buf, 512), -EINVAL);
+	assert_string_equal(why, "");
+	assert_int_equal(block_rw(d, BLOCK_READ, 0, buf, 512), -EIO);
+	assert_non_null(strstr(why, b->path));
+	assert_non_null(strstr(why, "the L1 entry at offset 0x30000"));
+	why[0] = '\0';
+	assert_int_equal(block_rw(d, BLOCK_WRITE, 0, buf, 512), -EIO);
+	assert_string_equal(why, "");
 	assert_int_equal(block_close(d), 0);
 }
 
@@ -442,6 +477,7 @@ int main(void)
 		cmocka_unit_test(test_locks),
 		cmocka_unit_test(test_requests),
 		cmocka_unit_test(test_forged_head),
+		cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_full),
 		cmocka_unit_test(test_snapshot),
