@@ -5,9 +5,11 @@
 #include "mgmt/status.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CHUNK	(2U << 20)	/* at most one cluster of the largest size */
@@ -148,6 +150,33 @@ int image_make_end(struct image *img, const char *path, int rc, struct err *e)
 
 /* --- copying --- */
 
+static void stop_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGHUP);
+}
+
+/* From now on these signals only end the copying, so that what was begun can be removed. */
+static void hold_signals(void)
+{
+	sigset_t set;
+
+	stop_signals(&set);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+static bool interrupted(void)
+{
+	const struct timespec at_once = { 0 };
+	sigset_t set, blocked;
+
+	stop_signals(&set);
+	sigprocmask(SIG_BLOCK, NULL, &blocked);
+	return sigismember(&blocked, SIGINT) && sigtimedwait(&set, NULL, &at_once) > 0;
+}
+
 /* How many of @len bytes are alike: zero or not, in grains. */
 static size_t run_of(const uint8_t *buf, size_t len, bool *zero)
 {
@@ -192,6 +221,8 @@ static int copy_extents(struct image *from, struct image *to, bool only_here, st
 
 	for (uint64_t off = 0; off < from->size; off += n) {
 		progress_at(p, off, from->size);
+		if (interrupted())
+			return err_set(e, EINTR, "interrupted");
 		rc = image_map(from, off, from->size - off, &x);
 		if (rc)
 			return image_error(from, rc, "read", e);
@@ -239,6 +270,8 @@ int image_copy(struct image *from, struct image *to, const char *what, struct er
 
 static int fail(const struct err *e)
 {
+	if (e->code == -EINTR)
+		return command_fail(e, STATUS_STOPPED);
 	return command_fail(e, e->code == -ENOMEM || e->code == -ENOSPC || e->code == -EDQUOT ?
 			    STATUS_HOST : STATUS_USAGE);
 }
@@ -254,6 +287,7 @@ int image_convert(const struct image_args *a)
 
 	if (image_open(&from, &how, &e))
 		return fail(&e);
+	hold_signals();
 	rc = image_make(&to, a->operands[1], from->size, a, &e);
 	if (!rc) {
 		rc = image_copy(from, to, "converting", &e);
@@ -297,6 +331,7 @@ int image_commit(const struct image_args *a)
 
 	if (image_open(&top, &how, &e))
 		return fail(&e);
+	hold_signals();
 	path = qcow2_backing_path(top);
 	if (!path || !qcow2_info(top, &q))
 		rc = err_set(&e, EINVAL, "disk '%s' has no backing image", top->path);

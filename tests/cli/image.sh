@@ -55,6 +55,19 @@ if [ -n "$have_qemu" ]; then
 	sound unpacked.qcow2
 fi
 
+# --- interrupted: status 10, nothing left ---
+truncate -s 4G long.raw
+for i in $(seq 0 20); do head -c 8M /dev/urandom | dd of=long.raw bs=1M seek=$((i * 150)) conv=notrunc 2>/dev/null; done
+"$VIREO" image convert long.raw --cluster-size 512 --force long.qcow2 >out 2>err </dev/null &
+pid=$!
+while [ ! -s long.qcow2.part ] && kill -0 $pid 2>/dev/null; do sleep 0.01; done
+kill -TERM $pid
+wait $pid
+status=$?
+[ $status = 10 ] || complain "interrupted: status $status: $(cat err)"
+[ -e long.qcow2.part ] || [ -e long.qcow2 ] && complain "left behind: $(ls long*)"
+rm long.raw
+
 # --- overlays, commit ---
 ok create --backing data.qcow2 --backing-type qcow2 over.qcow2
 ok info --format json over.qcow2
