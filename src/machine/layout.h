@@ -50,6 +50,7 @@
 #define PORT_DEBUG_EXIT		0xf4
 #define PORT_PVPANIC		0x505
 #define PORT_COM2		0x2f8
+#define PORT_LPT1		0x378
 #define PORT_COM1		0x3f8
 #define PORT_FW_CFG		0x510
 #define PORT_ACPI_PM		0x600	/* PM1 event, control, timer */
@@ -64,6 +65,7 @@
 #define IRQ_KEYBOARD		1
 #define IRQ_COM2		3
 #define IRQ_COM1		4
+#define IRQ_LPT1		7
 #define IRQ_RTC			8
 #define IRQ_SCI			9
 #define IRQ_COUNT		16

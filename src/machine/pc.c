@@ -13,6 +13,7 @@
 #include "dev/acpi_pm.h"
 #include "dev/debugexit.h"
 #include "dev/i6300esb.h"
+#include "dev/parallel.h"
 #include "dev/pvpanic.h"
 #include "dev/fw_cfg.h"
 #include "dev/hpet.h"
@@ -368,6 +369,14 @@ void pc_remove_slot(struct pc *pc, unsigned int slot)
 		pc->last = p;
 	pc->slot[slot] = NULL;
 	d->ops->destroy(d);
+}
+
+int pc_add_parallel(struct pc *pc, struct char_backend *printer, struct err *e)
+{
+	const struct irq_line irq = isa(pc, IRQ_LPT1);
+	struct device *made;
+
+	return plug(pc, &made, parallel_create(&made, pc->space, PORT_LPT1, &irq, printer, e));
 }
 
 int pc_add_watchdog(struct pc *pc, const struct watchdog_wire *bite, struct err *e)

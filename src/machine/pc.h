@@ -14,6 +14,7 @@
 struct vcpu;
 struct virtio_device;
 struct watchdog_wire;
+struct char_backend;
 
 /* One input of the I/O APIC that several sources share: high while one of them is. */
 struct gsi_input {
@@ -66,6 +67,8 @@ int pc_add_lapic(struct pc *pc, struct vcpu *v, struct err *e);
 int pc_add_virtio(struct pc *pc, struct virtio_device *d, struct err *e);
 /* Takes out and destroys what is in @slot; no vCPU runs. */
 void pc_remove_slot(struct pc *pc, unsigned int slot);
+/* A parallel port; @printer is borrowed.  No vCPU runs. */
+int pc_add_parallel(struct pc *pc, struct char_backend *printer, struct err *e);
 /* A watchdog timer in a PCI slot; no vCPU runs.  -ENOSPC. */
 int pc_add_watchdog(struct pc *pc, const struct watchdog_wire *bite, struct err *e);
 /* Resets all devices; no vCPU runs. */

@@ -310,6 +310,8 @@ void vm_destroy(struct vm *vm)
 	for (unsigned int i = 0; i < VM_SERIALS; i++)
 		if (vm->serial[i])
 			vm->serial[i]->ops->destroy(vm->serial[i]);
+	if (vm->printer)
+		vm->printer->ops->destroy(vm->printer);
 	pc_destroy(&vm->pc);
 	vcpus_destroy(vm);
 	if (vm->engine)
@@ -329,6 +331,12 @@ void vm_attach_serial(struct vm *vm, unsigned int index, struct char_backend *b)
 {
 	vm->serial[index] = b;
 	uart16550_attach(vm->pc.uart[index], b);
+}
+
+int vm_add_printer(struct vm *vm, struct char_backend *printer, struct err *e)
+{
+	vm->printer = printer;
+	return pc_add_parallel(&vm->pc, printer, e);
 }
 
 static void watchdog_bites(void *sink)

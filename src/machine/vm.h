@@ -85,6 +85,11 @@ int vm_plug_virtio(struct vm *vm, struct virtio_device *d, struct err *e);
  * without ACPI never does.  On the loop's thread.  -ENOENT.
  */
 int vm_unplug_slot(struct vm *vm, unsigned int slot, struct err *e);
+/*
+ * Gives it a parallel port with @printer on it, before vm_run(); the printer, which lives on
+ * vm_loop(), then belongs to the VM, also where this fails.
+ */
+int vm_add_printer(struct vm *vm, struct char_backend *printer, struct err *e);
 enum vm_watchdog { WATCHDOG_RESET, WATCHDOG_POWEROFF, WATCHDOG_NONE };
 /* Gives it a watchdog timer (i6300esb), before vm_run(). */
 int vm_add_watchdog(struct vm *vm, enum vm_watchdog action, struct err *e);

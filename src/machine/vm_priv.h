@@ -66,6 +66,7 @@ struct vm {
 	struct e820_map map;
 	struct acpi_image acpi;
 	struct char_backend *serial[VM_SERIALS];
+	struct char_backend *printer;	/* NULL: no parallel port */
 	enum vm_watchdog watchdog;	/* what it does */
 	struct virtio_device *balloon;	/* NULL: none */
 	unsigned int balloon_slot;

@@ -39,6 +39,7 @@ extern const struct command command_run;
 extern const struct command command_trace;
 extern const struct command command_stats;
 extern const struct command command_set;
+extern const struct command command_spool;
 extern const struct command command_doctor;
 extern const struct command command_audit;
 extern const struct command command_net_user;

@@ -7,7 +7,7 @@
 #include <string.h>
 
 static const struct command *const commands[] = {
-	&command_run, &command_trace, &command_stats, &command_set, &command_image, &command_switch, &command_doctor, &command_audit,
+	&command_run, &command_trace, &command_stats, &command_set, &command_image, &command_switch, &command_spool, &command_doctor, &command_audit,
 	&command_net_user,
 };
 

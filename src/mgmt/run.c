@@ -248,6 +248,7 @@ static int start(struct run *r, struct err *e)
 	    run_add_shares(r->vm, &r->options, e) ||
 	    run_add_balloon(r->vm, &r->options, e) ||
 	    run_add_vsock(r->vm, &r->options, e) ||
+	    run_add_printer(r->vm, &r->options, e) ||
 	    run_add_serials(r->vm, &r->options, &r->stdio, e) ||
 	    (r->options.watchdog && vm_add_watchdog(r->vm, r->options.watchdog_action, e)) || plan_boot(r, e))
 		return STATUS_USAGE;

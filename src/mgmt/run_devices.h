@@ -47,4 +47,7 @@ int run_add_vsock(struct vm *vm, const struct run_options *o, struct err *e);
 /* --serial; *stdio: COM1 is to be this terminal. */
 int run_add_serials(struct vm *vm, const struct run_options *o, bool *stdio, struct err *e);
 
+/* --printer: QUEUE[,out=DIR][,lp=NAME][,name=VM][,idle=SECONDS][,form-feed]. */
+int run_add_printer(struct vm *vm, const struct run_options *o, struct err *e);
+
 #endif

@@ -343,6 +343,13 @@ static int set_serial(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_printer(void *dest, const char *value, struct err *e)
+{
+	(void)e;
+	((struct run_options *)dest)->printer = value;
+	return 0;
+}
+
 static int set_watchdog(void *dest, const char *value, struct err *e)
 {
 	static const char *const names[] = {
@@ -419,6 +426,8 @@ static const struct option_def option_defs[] = {
 	  "what the guest connects to is PATH_port", set_vsock },
 	{ "serial", "WHERE", "COM1, and given again COM2: /dev/NAME (a serial device of the host, ours\n"
 	  "alone), pty, file:PATH, socket:PATH, fd:N, stdio or none", set_serial },
+	{ "printer", "QUEUE", "a parallel port with a printer that spools into QUEUE of 'vireo spool';\n"
+	  ",out=DIR or ,lp=NAME say where its jobs go; ,idle=SECONDS ends one", set_printer },
 	{ "watchdog", "ACTION", "a watchdog timer (i6300esb), and what happens when the guest does not\n"
 	  "reset it in time: reset, poweroff or none (a line in the log)", set_watchdog },
 	{ "balloon", "SIZE", "a memory balloon that takes SIZE from the guest (0: nothing at first),\n"

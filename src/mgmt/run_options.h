@@ -56,6 +56,7 @@ struct run_options {
 	unsigned int publish_count;
 	const char *serial[RUN_SERIALS_MAX];	/* --serial's texts: COM1, COM2 */
 	unsigned int serial_count;
+	const char *printer;		/* --printer's text, or NULL */
 	bool watchdog;
 	unsigned int watchdog_action;	/* enum vm_watchdog */
 	const char *vsock;		/* --vsock's text, or NULL */

@@ -36,6 +36,10 @@ expect 2 "whole MiB, at least one" run --kernel good --code-cache 0
 expect 2 "--serial knows no 'com9'" run --kernel good --serial com9
 expect 2 "is no serial device" run --kernel good --serial /dev/null
 expect 2 "'77' is no open descriptor" run --kernel good --serial fd:77
+expect 2 "--printer knows no 'x'" run --kernel good --printer q,x
+expect 2 "'a/b' is no name of a queue" run --kernel good --printer a/b
+expect 2 "0.1 to 3600 seconds" run --kernel good --printer q,idle=0
+expect 2 "'x' is no job's number" spool q --rm x
 expect 2 "'bark' is no value for --watchdog" run --kernel good --watchdog bark
 expect 2 "'2' is no CID of a guest" run --kernel good --vsock v,cid=2
 expect 2 "--vsock knows no 'x'" run --kernel good --vsock v,x

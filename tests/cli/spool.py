@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Spooled printers: two VMs print at the same time, and their jobs leave the queue whole and each
+VM's in its order; jobs are listed, held, released and removed; a killed VM's job is kept."""
+import os
+import struct
+import subprocess
+import tempfile
+import time
+
+BUILD = os.path.realpath(os.environ.get("BUILD", "build"))
+VIREO = os.path.join(BUILD, "vireo")
+SIZE, JOBS = 20000, 5
+
+
+def check(ok, name, detail=""):
+    print(f"ok spool/{name}" if ok else f"not ok spool/{name}: {detail!r}", flush=True)
+
+
+def multiboot(code):
+    """A kernel that runs these bytes in 32-bit protected mode."""
+    magic, flags = 0x1badb002, 0x10000
+    end = 0x100020 + len(code)
+    return struct.pack("<8I", magic, flags, -(magic + flags) & 0xffffffff, 0x100000, 0x100000,
+                       end, end, 0x100020) + code
+
+
+def port(number):
+    return b"\x66\xba" + struct.pack("<H", number)
+
+
+def print_bytes(letter, count):
+    """Waits until the printer is not busy, puts the byte, strobes; count times."""
+    one = (port(0x379) + b"\xec\xa8\x80\x74\xfb" + port(0x378) + b"\xb0" + letter + b"\xee" +
+           port(0x37a) + b"\xb0\x05\xee\xb0\x04\xee\x49")
+    return b"\xb9" + struct.pack("<I", count) + one + b"\x75" + bytes([-(len(one) + 2) & 0xff])
+
+
+def jobs(letter):
+    code = b""
+    for i in range(JOBS):
+        code += print_bytes(letter, SIZE + i) + print_bytes(b"\x04", 1)
+    return code
+
+
+EXIT = port(0xf4) + b"\xb0\x03\xee\xf4\xeb\xfd"
+STOP = b"\xf4\xeb\xfd"
+
+
+class Yard:
+    def __init__(self, work):
+        self.work = work
+        self.env = dict(os.environ, VIREO_SPOOL=os.path.join(work, "spool"))
+        self.out = os.path.join(work, "out")
+        os.mkdir(self.out)
+
+    def kernel(self, name, code):
+        path = os.path.join(self.work, name)
+        with open(path, "wb") as f:
+            f.write(multiboot(code))
+        return path
+
+    def vm(self, kernel, printer):
+        return subprocess.Popen([VIREO, "run", "--debug-exit", "--memory", "4M", "--kernel", kernel,
+                                 "--serial", "none", "--printer", printer], env=self.env,
+                                stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    def spool(self, *args):
+        p = subprocess.run([VIREO, "spool", *args], env=self.env, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, text=True, timeout=60)
+        return p.returncode, p.stdout
+
+
+def two_at_once(y):
+    vms = [y.vm(y.kernel(c, jobs(c.encode()) + EXIT), f"office,out={y.out},name=vm-{c}")
+           for c in "ab"]
+    for vm in vms:
+        said = vm.communicate(timeout=120)[1]
+        check(vm.returncode == 7, "status", said)
+    names = sorted(os.listdir(y.out))
+    check(len(names) == 2 * JOBS, "all-jobs", names)
+    for c in "ab":
+        mine = [n for n in names if n.endswith(f".vm-{c}.prn")]
+        texts = []
+        for n in mine:
+            with open(os.path.join(y.out, n), "rb") as f:
+                texts.append(f.read())
+        want = [c.encode() * (SIZE + i) + b"\x04" for i in range(JOBS)]
+        check(texts == want, f"whole-and-in-order-{c}", [len(t) for t in texts])
+    check(y.spool("office")[1].count("\n") == 1, "queue-empty", y.spool("office")[1])
+
+
+def changes(y):
+    vm = y.vm(y.kernel("c", jobs(b"c") + EXIT), "later,name=vm-c")
+    vm.wait(60)
+    status, text = y.spool("later")
+    check(status == 0 and text.count("waiting") == JOBS, "stays-without-destination", text)
+    numbers = [line.split()[0] for line in text.splitlines()[1:]]
+    check(numbers == ["1", "2", "3", "4", "5"], "numbers", numbers)
+    check(y.spool("later", "--hold", "2")[0] == 0, "hold")
+    check(y.spool("later", "--rm", "3")[0] == 0, "rm")
+    status, text = y.spool("later", "--rm", "3")
+    check(status == 2 and "no job 3" in text, "rm-again", text)
+    for name in os.listdir(y.out):
+        os.unlink(os.path.join(y.out, name))
+    vm = y.vm(y.kernel("d", EXIT), f"later,out={y.out}")
+    vm.wait(60)
+    names = sorted(n.split(".")[0] for n in os.listdir(y.out))
+    check(names == ["00000001", "00000004", "00000005"], "held-stays", names)
+    check(y.spool("later", "--release", "2")[0] == 0, "release")
+    check("00000002.vm-c.prn" in os.listdir(y.out), "released-goes", os.listdir(y.out))
+    status, text = y.spool("nothing")
+    check(status == 2 and "no print queue 'nothing'" in text, "no-queue", text)
+
+
+def idle_and_killed(y):
+    vm = y.vm(y.kernel("e", print_bytes(b"e", 3000) + STOP), "idle,idle=0.3,name=vm-e")
+    end = time.monotonic() + 30
+    while "waiting" not in y.spool("idle")[1] and time.monotonic() < end:
+        time.sleep(0.1)
+    check("waiting" in y.spool("idle")[1], "idle-ends-job", y.spool("idle")[1])
+    vm.kill()
+    vm.wait()
+    vm = y.vm(y.kernel("f", print_bytes(b"f", 3000) + STOP), "killed,idle=60,name=vm-f")
+    while "3000" not in y.spool("killed")[1] and time.monotonic() < end + 30:
+        time.sleep(0.1)
+    check("printing" in y.spool("killed")[1], "printing", y.spool("killed")[1])
+    y.spool("killed", "--put-out")
+    check("printing" in y.spool("killed")[1], "living-keeps-its-job")
+    vm.kill()
+    vm.wait()
+    time.sleep(6)
+    y.spool("killed", "--put-out")
+    check("held" in y.spool("killed")[1] and "3000" in y.spool("killed")[1], "killed-is-held",
+          y.spool("killed")[1])
+
+
+def main():
+    with tempfile.TemporaryDirectory() as work:
+        y = Yard(work)
+        two_at_once(y)
+        changes(y)
+        idle_and_killed(y)
+
+
+main()
