@@ -440,7 +440,8 @@ static unsigned int swallow(struct net_backend *b, const struct net_out *frames,
 
 		for (unsigned int p = 0; p < frames[i].count; p++)
 			for (size_t at = 0; at < frames[i].iov[p].iov_len; at += 64)
-				sum += ((uint8_t *)frames[i].iov[p].iov_base)[at];
+				sum ^= ((uint8_t *)frames[i].iov[p].iov_base)[at];
+		(void)sum;
 	}
 	n->room -= taken;
 	return taken;
