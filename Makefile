@@ -91,12 +91,21 @@ $(ORACLE): $(ORACLESRC) $(wildcard tests/insn/*.h tests/insn/*.def) $(BUILD)/lib
 	$(Q)$(CC) $(CPPFLAGS) $(filter-out -MMD -MP,$(ALLFLAGS)) $(LDFLAGS) -o $@ $(ORACLESRC) \
 		$(BUILD)/libvireo.a $(LDLIBS)
 
+# A guest that runs while its VM changes engines.
+MOVE      = $(BUILD)/tests/kvm/move
+
+$(MOVE): tests/kvm/move.c $(BUILD)/libvireo.a
+	$(Q)mkdir -p $(@D)
+	$(Q)echo "  TEST  $@"
+	$(Q)$(CC) $(CPPFLAGS) $(filter-out -MMD -MP,$(ALLFLAGS)) $(LDFLAGS) -o $@ $< \
+		$(BUILD)/libvireo.a $(LDLIBS)
+
 # Everything in tests/ that runs by itself: cmocka programs, scripts.
 SCRIPTS  = $(sort $(filter-out tests/lib/%,$(wildcard tests/*/*.sh tests/*/*.py)))
 export BUILD CC SAN
 check:
 	$(Q)tools/packages.sh check
-	$(Q)$(MAKE) --no-print-directory all unit $(ORACLE) $(TOOLS)
+	$(Q)$(MAKE) --no-print-directory all unit $(ORACLE) $(MOVE) $(TOOLS)
 	$(Q)tests/run $(UNITBIN) $(SCRIPTS)
 
 # LONG=1 tells the tests to take their time.

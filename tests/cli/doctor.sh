@@ -13,6 +13,14 @@ if [ ! -e /dev/kvm ]; then
 	grep -qE 'no +/dev/kvm +does not exist' out || complain "/dev/kvm is missing: $(cat out)"
 fi
 
+# What doctor says of KVM is what --engine auto goes by.
+guest image.elf 'b0 01 e6 f4 f4'	# mov al,1; out 0f4h,al; hlt
+"$VIREO" run --debug-exit --memory 16M --kernel image.elf >out2 2>err </dev/null
+want=soft
+grep -qE '^  yes +engine kvm' out && want=kvm
+grep -q "engine $want: chosen automatically, since" err ||
+	complain "doctor says '$(grep 'engine kvm' out)', and run: $(head -n 1 err)"
+
 # Too little address space: the verdict turns, and the way out is named. (The sanitizers need more.)
 if [ "${SAN:-0}" != 1 ]; then
 	(ulimit -v 4000000; "$VIREO" doctor >out 2>err)

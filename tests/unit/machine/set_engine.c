@@ -242,6 +242,7 @@ struct bench {
 	const struct engine_ops *engines[2];
 	struct engine_config configs[2];
 	unsigned int moves, moves_max;
+	unsigned int vcpus;		/* 0: 1; the others wait to be started */
 	uint64_t ticks[2];		/* by engine */
 	uint64_t ticks_seen;
 	struct timer timer;
@@ -277,11 +278,12 @@ static void move(void *arg)
 static int create(struct bench *b, const char *model)
 {
 	const struct vm_config c = {
-		.memory = MEMORY, .model = &b->model, .engine = b->engines[0],
+		.memory = MEMORY, .model = &b->model, .vcpus = b->vcpus, .engine = b->engines[0],
 		.engine_config = &b->configs[0], .debug_exit = true, .load = load, .log = &b->log,
 	};
 
 	assert_int_equal(cpu_model_init(&b->model, model, NULL), 0);
+	b->model.cpus = MAX(b->vcpus, 1U);
 	log_init(&b->log, LOG_ERROR, stderr);
 	return vm_create(&b->vm, &c, &b->err);
 }
@@ -344,6 +346,7 @@ static void test_kvm_and_kvm(void **state)
 	struct bench b = {
 		.engines = { &engine_kvm, &engine_kvm }, .moves_max = 30,
 		.configs = { { .kvm_apics = KVM_APICS_MACHINE }, { .kvm_apics = KVM_APICS_AUTO } },
+		.vcpus = 3,
 	};
 
 	(void)state;
