@@ -16,7 +16,10 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
+
+#define LAST_MOMENTS	50	/* of 10 ms */
 
 /* (o) under lock; the rest belongs to the loop's thread */
 struct char_tty {
@@ -117,6 +120,19 @@ static void tty_input_wanted(struct char_backend *b)
 	c->bytes->ops->input_wanted(c->bytes);
 }
 
+/* What a pseudo-terminal's reader has not read when we close it is lost, so he gets a moment. */
+static void let_read(const struct char_tty *c)
+{
+	const struct timespec moment = { .tv_nsec = 10000000 };
+	int unread;
+
+	for (unsigned int i = 0; i < LAST_MOMENTS; i++) {
+		if (ioctl(c->other, FIONREAD, &unread) || !unread)
+			break;
+		nanosleep(&moment, NULL);
+	}
+}
+
 static void tty_destroy(struct char_backend *b)
 {
 	struct char_tty *c = container_of(b, struct char_tty, backend);
@@ -128,6 +144,8 @@ static void tty_destroy(struct char_backend *b)
 		ioctl(c->fd, TIOCNXCL);
 		tcsetattr(c->fd, TCSANOW, &c->saved);
 	}
+	if (c->other >= 0)
+		let_read(c);
 	close(c->fd);
 	if (c->other >= 0)
 		close(c->other);
