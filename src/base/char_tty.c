@@ -120,16 +120,19 @@ static void tty_input_wanted(struct char_backend *b)
 	c->bytes->ops->input_wanted(c->bytes);
 }
 
-/* What a pseudo-terminal's reader has not read when we close it is lost, so he gets a moment. */
+/*
+ * What a pseudo-terminal's reader has not read when we close it is lost, so he gets a moment; the
+ * kernel needs one too until it counts what was written.
+ */
 static void let_read(const struct char_tty *c)
 {
 	const struct timespec moment = { .tv_nsec = 10000000 };
-	int unread;
+	int unread = 1;
 
-	for (unsigned int i = 0; i < LAST_MOMENTS; i++) {
-		if (ioctl(c->other, FIONREAD, &unread) || !unread)
-			break;
+	for (unsigned int i = 0; i < LAST_MOMENTS && unread; i++) {
 		nanosleep(&moment, NULL);
+		if (ioctl(c->other, FIONREAD, &unread))
+			break;
 	}
 }
 
