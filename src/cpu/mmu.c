@@ -11,6 +11,7 @@
  */
 #include "cpu/mmu.h"
 
+#include "cpu/debugger.h"
 #include "cpu/except.h"
 #include "cpu/fpu.h"
 #include "cpu/tlb_priv.h"
@@ -116,6 +117,8 @@ static bool page_has_breakpoint(const struct vcpu *v, gva_t gva)
 {
 	struct breakpoint b;
 
+	if (unlikely(v->debugger != NULL) && debugger_watches_page(v->debugger, gva))
+		return true;
 	if (likely(!(v->dr[7] & DR7_ENABLED)))
 		return false;
 	for (unsigned int i = 0; i < 4; i++)
@@ -128,6 +131,8 @@ static void note_breakpoints(struct vcpu *v, gva_t gva, unsigned int size, unsig
 {
 	struct breakpoint b;
 
+	if (unlikely(v->debugger != NULL))
+		debugger_note_access(v, gva, size, (access & ACC_WRITE) != 0);
 	if (likely(!(v->dr[7] & DR7_ENABLED)))
 		return;
 	for (unsigned int i = 0; i < 4; i++)

@@ -27,6 +27,7 @@
 #include <stdatomic.h>
 
 struct cpu_model;
+struct debugger;
 
 /* A segment register with its hidden part. */
 struct segment {
@@ -132,6 +133,14 @@ enum vcpu_exit {
 	VCPU_EXIT_HALT,		/* HLT (or MWAIT): wait for attention, then run again */
 	VCPU_EXIT_SHUTDOWN,	/* triple fault */
 	VCPU_EXIT_ERROR,	/* the host failed; vcpu.err says how */
+	VCPU_EXIT_DEBUGGER,	/* a debugger's break- or watchpoint: vcpu.debug_hit */
+};
+
+enum debug_point { DEBUG_NONE, DEBUG_BREAK, DEBUG_WRITE, DEBUG_READ, DEBUG_ACCESS };
+
+struct debug_hit {
+	enum debug_point kind;
+	gva_t addr;		/* of the instruction to come, or of the watchpoint */
 };
 
 #define ENGINE_AREA	163840
@@ -220,6 +229,9 @@ struct vcpu {
 	uint64_t tsc_hz;		/* of the host, and so of the guest */
 	uint64_t fpu_mask;		/* XSAVE components kept in xsave; 0: host has FXSAVE only */
 	struct err err;			/* of VCPU_EXIT_ERROR */
+	/* A debugger outside the guest; changed only while the vCPU does not run. */
+	const struct debugger *debugger;	/* its break- and watchpoints, NULL: it has none */
+	struct debug_hit debug_hit;	/* of VCPU_EXIT_DEBUGGER; whoever looks clears it */
 };
 
 /*

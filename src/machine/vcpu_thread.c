@@ -117,6 +117,10 @@ static void run_vcpu(struct vm_vcpu *c)
 			vm_fail(vm, &v->err);
 			vcpu_sleep(c, ATTN_STOP);
 			return;
+		case VCPU_EXIT_DEBUGGER:
+			loop_post(vm->loop, vm->debug_work);
+			vcpu_sleep(c, ATTN_STOP);
+			return;
 		}
 	}
 }
@@ -135,7 +139,7 @@ static bool pass_gate(struct vm_vcpu *c)
 	bool go;
 
 	pthread_mutex_lock(&vm->gate_lock);
-	while (gate_closed(vm) || (vm->state == VM_RUNNING && vm->held)) {
+	while (gate_closed(vm) || (vm->state == VM_RUNNING && (vm->held || vm->frozen))) {
 		from = gate_closed(vm) ? 0 : clock_ns(CLOCK_MONOTONIC);
 		pthread_cond_wait(&vm->gate, &vm->gate_lock);
 		if (from)
@@ -191,14 +195,29 @@ void vcpus_resume(struct vm *vm)
 	set_state(vm, VM_RUNNING);
 }
 
-void vcpus_pause(struct vm *vm)
+static void wait_for_all(struct vm *vm)
 {
-	set_state(vm, VM_PAUSED);
 	stop_all(vm);
 	pthread_mutex_lock(&vm->gate_lock);
 	while (vm->running)
 		pthread_cond_wait(&vm->gate, &vm->gate_lock);
 	pthread_mutex_unlock(&vm->gate_lock);
+}
+
+void vcpus_pause(struct vm *vm)
+{
+	set_state(vm, VM_PAUSED);
+	wait_for_all(vm);
+}
+
+void vcpus_freeze(struct vm *vm, bool frozen)
+{
+	pthread_mutex_lock(&vm->gate_lock);
+	vm->frozen = frozen;
+	pthread_cond_broadcast(&vm->gate);
+	pthread_mutex_unlock(&vm->gate_lock);
+	if (frozen)
+		wait_for_all(vm);
 }
 
 int vcpus_start(struct vm *vm, struct err *e)

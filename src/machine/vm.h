@@ -111,6 +111,21 @@ void vm_power_button(struct vm *vm);
 int vm_set_engine(struct vm *vm, const struct engine_ops *ops, const struct engine_config *c,
 		  struct err *e);
 /*
+ * For a debugger, on the loop's thread: stops the vCPUs, whatever the VM does meanwhile (a reset
+ * among it), and lets them go.  Frozen vCPUs' state may be read and changed.  May be called
+ * before vm_run(), to freeze them before their first instruction.
+ */
+void vm_freeze(struct vm *vm);
+void vm_thaw(struct vm *vm);
+/* Executes one instruction of a frozen vCPU, with the faults it may raise, no interrupts. */
+void vm_step(struct vm *vm, unsigned int vcpu);
+/*
+ * While frozen: gives all vCPUs @d, which stays the caller's, or NULL, and forgets what they have
+ * hit; also after each change of it.  When one hits something @hit is posted.
+ */
+struct debugger;
+void vm_set_debugger(struct vm *vm, const struct debugger *d, struct loop_work *hit);
+/*
  * Tells @tell what @vm's processors and its engine counted since vm_create(); a name is
  * constant only during the call.  On the loop's thread while the VM runs: values of about
  * now, each of another moment; exact after vm_run() has returned.

@@ -90,6 +90,8 @@ struct vm {
 	enum { VM_PAUSED, VM_RUNNING, VM_ENDING } state; /* (g) */
 	unsigned int running;		/* (g) vCPU threads that have passed the gate */
 	bool held;			/* (g) the vCPUs have had their share for now */
+	bool frozen;			/* (g) vm_freeze() */
+	struct loop_work *debug_work;	/* whom a vCPU's VCPU_EXIT_DEBUGGER is told, or NULL */
 	struct cpu_share share;		/* (l) */
 };
 
@@ -122,6 +124,8 @@ int vcpus_start(struct vm *vm, struct err *e);
 void vcpus_resume(struct vm *vm);
 /* Closes it and waits until all vCPUs are behind it; not on a vCPU's thread. */
 void vcpus_pause(struct vm *vm);
+/* The same, whatever the gate does meanwhile: nobody passes it until they are thawed. */
+void vcpus_freeze(struct vm *vm, bool frozen);
 /* Ends the threads. */
 void vcpus_join(struct vm *vm);
 

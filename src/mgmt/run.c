@@ -10,6 +10,7 @@
 #include "mgmt/command.h"
 #include "mgmt/control.h"
 #include "mgmt/escape.h"
+#include "mgmt/gdb.h"
 #include "engine/config.h"
 #include "mgmt/run_devices.h"
 #include "mgmt/run_options.h"
@@ -36,6 +37,7 @@ struct run {
 	struct run_disks *disks;
 	struct terminal *terminal;	/* NULL: stdin is none */
 	struct control *control;	/* NULL: it has no name */
+	struct gdb *gdb;		/* NULL: no --gdb */
 	struct escape escape;
 	bool stdio;			/* COM1 is here */
 	struct char_backend *console;	/* the VM's; NULL: COM1 is elsewhere */
@@ -224,6 +226,8 @@ static int prepare(struct run *r, struct err *e)
 	rc = run_boot_beside(&r->options, e);
 	if (!rc)
 		rc = run_options_check(&r->options, e);
+	if (!rc && r->options.gdb)
+		r->options.engine = ENGINE_SOFT;	/* KVM's vCPUs know nothing of a debugger */
 	if (!rc)
 		rc = engine_choose(&r->engine, &r->why_engine, r->options.engine, e);
 	if (!rc)
@@ -255,6 +259,8 @@ static int start(struct run *r, struct err *e)
 	if (r->options.name && control_create(&r->control, r->vm, r->disks,
 						      r->options.name, e))
 		return STATUS_HOST;
+	if (r->options.gdb && gdb_create(&r->gdb, r->vm, r->options.gdb, r->options.gdb_wait, e))
+		return STATUS_USAGE;
 	if (r->options.vm)
 		*r->options.vm = r->vm;
 	say_how_it_starts(r);
@@ -285,6 +291,7 @@ static void take_stats(struct run *r)
 /* Also after a failure anywhere: whatever exists goes. */
 static void finish(struct run *r)
 {
+	gdb_destroy(r->gdb);
 	control_destroy(r->control);
 	if (r->vm)
 		vm_destroy(r->vm);	/* sends out what the guest printed last */

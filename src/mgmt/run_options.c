@@ -371,6 +371,21 @@ static int set_vsock(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_gdb(void *dest, const char *value, struct err *e)
+{
+	(void)e;
+	((struct run_options *)dest)->gdb = value;
+	return 0;
+}
+
+static int set_gdb_wait(void *dest, const char *value, struct err *e)
+{
+	(void)value;
+	(void)e;
+	((struct run_options *)dest)->gdb_wait = true;
+	return 0;
+}
+
 static int set_balloon(void *dest, const char *value, struct err *e)
 {
 	(void)e;
@@ -458,6 +473,9 @@ static const struct option_def option_defs[] = {
 	  set_no_reboot },
 	{ "transport", "NAME", "where virtio devices are: pci (default), or mmio, in pages of their own,\n"
 	  "for systems without PCI", set_transport },
+	{ "gdb", "WHERE", "let gdb debug the guest (target remote) at PORT (of loopback),\n"
+	  "[tcp:]ADDRESS:PORT or unix:PATH", set_gdb },
+	{ "gdb-wait", NULL, "with --gdb: wait for gdb before the first instruction", set_gdb_wait },
 	{ "debug-exit", NULL, "give the guest port 0xf4: writing N there ends vireo with status\n"
 	  "(N << 1) | 1, as QEMU's isa-debug-exit does", set_debug_exit },
 	{ "console-escape", "KEY", "the console's escape key: ^] (default), ^A ..., or none",
@@ -498,6 +516,10 @@ int run_options_check(const struct run_options *o, struct err *e)
 		return err_set(e, EINVAL, "--translator lockstep compares what one processor does: use it with --cpus 1");
 	if (o->perf_map && !o->translate)
 		return err_set(e, EINVAL, "--perf-map names translated code: use it without --translator off");
+	if (o->gdb && o->engine == ENGINE_KVM)
+		return err_set(e, EINVAL, "--gdb debugs what --engine soft runs, not kvm");
+	if (o->gdb_wait && !o->gdb)
+		return err_set(e, EINVAL, "--gdb-wait says when to begin: --gdb WHERE says where gdb comes");
 	rc = run_net_check(o, e);
 	if (rc)
 		return rc;

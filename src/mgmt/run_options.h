@@ -60,6 +60,8 @@ struct run_options {
 	bool watchdog;
 	unsigned int watchdog_action;	/* enum vm_watchdog */
 	const char *vsock;		/* --vsock's text, or NULL */
+	const char *gdb;		/* --gdb's text, or NULL */
+	bool gdb_wait;
 	const char *balloon;		/* --balloon's text, or NULL */
 	struct share_option share[RUN_SHARES_MAX];
 	unsigned int share_count;

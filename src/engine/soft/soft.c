@@ -3,11 +3,13 @@
  * The software engine: runs vCPUs block by block with the interpreter's handlers.
  *
  * Between blocks it looks at v->attention.  While TF, an interrupt shadow, RF or an
- * instruction breakpoint is there it runs one instruction at a time instead.
+ * instruction breakpoint is there it runs one instruction at a time instead.  While a
+ * debugger has break- or watchpoints nothing runs translated.
  *
  * Source: Intel SDM volume 3, "Debug, Branch Profile, TSC" (RF, TF, breakpoints) and
  * "Interrupt and Exception Handling" (order of events between instructions).
  */
+#include "cpu/debugger.h"
 #include "cpu/fpu.h"
 #include "cpu/mmu.h"
 #include "cpu/system.h"
@@ -174,6 +176,14 @@ static int run_one(struct vcpu *v, const struct block *b, bool *stepped)
 	return st;
 }
 
+/* With watchpoints each instruction is looked at, else those of blocks with a breakpoint. */
+static bool debugger_cares(const struct vcpu *v, const struct block *b)
+{
+	if (likely(!v->debugger))
+		return false;
+	return v->debugger->watch_count || debugger_breaks_in(v->debugger, code_address(v), b->len);
+}
+
 static bool needs_care(const struct vcpu *v)
 {
 	return (v->attention & (ATTN_STEP | ATTN_SHADOW)) | (v->rflags & RFLAGS_RF) |
@@ -303,17 +313,19 @@ static int run(struct soft_vcpu *sv, bool *stepped)
 	bool whole = true;
 	int st;
 
+	if (unlikely(v->debugger != NULL) && debugger_stops(v, code_address(v)))
+		return EXEC_EXIT;
 	st = find_block(sv, &b);
 	if (unlikely(st != EXEC_OK))
 		return st;
-	if (sv->dbt && v->code_size == CODE_64 && !needs_care(v) && translated(sv, b))
+	if (sv->dbt && !v->debugger && v->code_size == CODE_64 && !needs_care(v) && translated(sv, b))
 		return dbt_run(sv->dbt, v, &b->translation);
 	if (unlikely(v->code_size != CODE_64)) {
 		st = check_limit(v, b, &whole);
 		if (st != EXEC_OK)
 			return st;
 	}
-	if (unlikely(needs_care(v) || !whole))
+	if (unlikely(needs_care(v) || !whole || debugger_cares(v, b)))
 		st = run_one(v, b, stepped);
 	else
 		st = run_block(v, b);
@@ -330,6 +342,8 @@ static enum vcpu_exit exit_reason(const struct vcpu *v)
 {
 	if (v->err.code)
 		return VCPU_EXIT_ERROR;
+	if (v->debug_hit.kind)
+		return VCPU_EXIT_DEBUGGER;
 	return v->shutdown ? VCPU_EXIT_SHUTDOWN : VCPU_EXIT_HALT;
 }
 
@@ -358,7 +372,7 @@ static enum vcpu_exit soft_run(struct engine *en, struct vcpu *v)
 		look = (v->db_pending | sv->news.unsettled_count) != 0;
 		if (unlikely(st == EXEC_FAULT))
 			st = vcpu_deliver(v);
-		if (unlikely(st != EXEC_OK)) {
+		if (unlikely(st != EXEC_OK || v->debug_hit.kind)) {
 			why = exit_reason(v);
 			break;
 		}
