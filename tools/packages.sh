@@ -22,6 +22,7 @@ list() {
 	check python3 tests of the terminal
 	check qemu-utils tests of disk images
 	check e2fsprogs makes and checks the file systems of test disks
+	check gdb tests of --gdb
 	check acpica-tools iasl checks the ACPI tables
 	END
 }

@@ -40,6 +40,9 @@ expect 2 "--printer knows no 'x'" run --kernel good --printer q,x
 expect 2 "'a/b' is no name of a queue" run --kernel good --printer a/b
 expect 2 "0.1 to 3600 seconds" run --kernel good --printer q,idle=0
 expect 2 "'x' is no job's number" spool q --rm x
+expect 2 "--gdb: 'x' is none of PORT" run --kernel good --gdb x
+expect 2 "--gdb debugs what --engine soft runs" run --kernel good --gdb 1234 --engine kvm
+expect 2 "--gdb WHERE says where" run --kernel good --gdb-wait
 expect 2 "'bark' is no value for --watchdog" run --kernel good --watchdog bark
 expect 2 "'2' is no CID of a guest" run --kernel good --vsock v,cid=2
 expect 2 "--vsock knows no 'x'" run --kernel good --vsock v,x
