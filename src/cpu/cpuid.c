@@ -5,9 +5,10 @@
  * The host's CPUID is read only when a model is made: the instruction traps where we run
  * as a guest ourselves.  A model never asks the engine.
  *
- * A model calls itself an Intel processor of a fixed signature.  With what
- * ARCH_CAPABILITIES says (msr.c) it asks for no page-table isolation, retpolines or
- * buffer clearing.
+ * A model calls itself an Intel processor.  Its signature is that of a real processor with
+ * no instruction set that the model lacks: programs choose code by family and model, and do
+ * not look at each feature bit.  With what ARCH_CAPABILITIES says (msr.c) the model asks for
+ * no page-table isolation, retpolines or buffer clearing.
  *
  * Source: Intel SDM volume 2, "CPUID".
  */
@@ -23,7 +24,8 @@
 #define VENDOR_EBX	0x756e6547	/* "GenuineIntel" in EBX, EDX, ECX */
 #define VENDOR_EDX	0x49656e69
 #define VENDOR_ECX	0x6c65746e
-#define SIGNATURE	0x000806f8	/* family 6, model 8Fh, stepping 8 */
+#define MEROM		0x000006fb	/* family 6, model 0Fh: 64-bit, before SSE4 */
+#define NEHALEM		0x000106a5	/* family 6, model 1Ah: x86-64-v2 */
 #define MAX_BASIC	0x1f
 #define MAX_EXTENDED	0x80000008
 #define CLFLUSH_BYTES	64
@@ -129,6 +131,18 @@ static void add_host_features(struct cpu_model *m)
 	add_host_state(m);
 }
 
+/* The host's own signature; one without AVX where another maker's processor is the host. */
+static uint32_t host_signature(void)
+{
+	uint32_t a, b, c, d;
+
+	__cpuid(0, a, b, c, d);
+	if (b != VENDOR_EBX || c != VENDOR_ECX || d != VENDOR_EDX)
+		return NEHALEM;
+	__cpuid(1, a, b, c, d);
+	return a;
+}
+
 int cpu_model_init(struct cpu_model *m, const char *name, struct err *e)
 {
 	static const char *const brands[] = {
@@ -149,8 +163,11 @@ int cpu_model_init(struct cpu_model *m, const char *name, struct err *e)
 	for (enum feature f = 1; f < FEAT_COUNT; f++)
 		if (rows[f].kind <= which && rows[f].kind != KIND_USER)
 			set_feature(m, f);
-	if (which == KIND_USER)
+	m->signature = which == KIND_V0 ? MEROM : NEHALEM;
+	if (which == KIND_USER) {
 		add_host_features(m);
+		m->signature = host_signature();
+	}
 	m->tsc_khz = (host_tsc_hz() + 500) / 1000;
 	return 0;
 }
@@ -177,7 +194,7 @@ static unsigned int topology_shift(const struct cpu_model *m)
 
 static void leaf_1(const struct cpu_model *m, uint32_t apic_id, uint64_t cr4, uint32_t out[4])
 {
-	out[EAX] |= SIGNATURE;
+	out[EAX] |= m->signature;
 	out[EBX] |= apic_id << 24 | (uint32_t)BIT(topology_shift(m)) << 16 | CLFLUSH_BYTES / 8 << 8;
 	if (cr4 & CR4_OSXSAVE)
 		out[ECX] |= OSXSAVE_BIT;

@@ -32,6 +32,7 @@ struct cpu_model {
 	uint64_t xcr0_max;		/* what XSETBV may set */
 	uint32_t xsave_size[64];	/* by XCR0 bit: size and ... */
 	uint32_t xsave_offset[64];	/* ... standard-format offset */
+	uint32_t signature;		/* CPUID leaf 1 EAX: type, family, model, stepping */
 	uint32_t tsc_khz;
 	unsigned int cpus;		/* of the VM, for the topology leaves; 1 unless set */
 	char brand[49];

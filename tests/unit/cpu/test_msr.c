@@ -202,7 +202,7 @@ static void test_power_on(void **state)
 	assert_int_equal(v->seg[SEG_CS].base, 0xffff0000);
 	assert_int_equal(v->seg[SEG_CS].sel, 0xf000);
 	assert_int_equal(v->cr0, 0x60000010);
-	assert_int_equal(v->gpr[REG_RDX], 0x806f8);
+	assert_int_equal(v->gpr[REG_RDX], 0x106a5);
 	assert_int_equal(v->rflags, 2);
 	assert_int_equal(v->dr[6], 0xffff0ff0);
 	assert_int_equal(v->dr[7], 0x400);
