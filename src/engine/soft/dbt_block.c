@@ -178,16 +178,19 @@ static bool hopeless_site(const struct tr *t)
 /* Emits the present instruction; true if nothing runs on behind it. */
 static bool emit_insn(struct tr *t)
 {
-	bool ends = false;
+	bool crosses = t->b->second != GPA_NONE && t->n + 1 == t->count, ends = false;
 
+	if (crosses || !copy_is_quiet(t, t->i) || loop_end(t))
+		put_temps(t);
 	if (t->in_group)
 		return emit_group_member(t, t->i);
-	if (t->b->second != GPA_NONE && t->n + 1 == t->count)
+	if (crosses)
 		emit_same_space(t);
 	if (t->b->mode & MODE_WINDOW)
 		window_loop_head(t);
 	if (hopeless_site(t) || !emit_in_line(t, t->i, &ends)) {
 		t->always_step |= BIT(t->n);
+		put_temps(t);
 		emit_step(t);
 		t->known.written = UINT16_MAX;
 		window_entered(t);
@@ -387,11 +390,13 @@ static void emit_block(struct tr *t)
 		ends = emit_insn_reachable(t);
 		trace_insn(t);
 	}
+	if (!ends && (t->known.stack_moved || t->known.dirty[0] || t->known.dirty[1]))
+		emit_islands(t, true);	/* a check or stores would come between */
+	if (!ends)
+		put_temps(t);	/* as part of the last: what follows is entered by itself, too */
 	t->n = b->count = n;
 	b->size = b->guest_off[n];
 	b->host_off[n] = t->e.p + t->e.to_exec - b->code;
-	if (!ends && t->known.stack_moved)	/* its check would come between */
-		emit_islands(t, true);
 	if (!ends)	/* also behind a step: IRET may go to the next instruction */
 		emit_continue(t, b->gva + b->size);
 	emit_islands(t, false);

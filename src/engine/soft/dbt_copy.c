@@ -273,10 +273,75 @@ static uint64_t insns_to(unsigned int n)
 	return ~0ULL >> (63 - n);
 }
 
+/*
+ * Cannot leave translated code, so that what it writes may stay in a temporary until
+ * something comes that can?
+ */
+bool copy_is_quiet(const struct tr *t, const struct insn *i)
+{
+	if (t->in_group || t->cold || i->flags & (INSN_HAS_MEM | INSN_BRANCH) ||
+	    !with(t->d, TRANSLATOR_OPT_HOLD))
+		return false;
+	switch (i->info->id) {
+	case INSN_ID_MOV: case INSN_ID_ADD: case INSN_ID_SUB: case INSN_ID_AND: case INSN_ID_OR:
+	case INSN_ID_XOR: case INSN_ID_NOT: case INSN_ID_NEG: case INSN_ID_INC: case INSN_ID_DEC:
+	case INSN_ID_CMP: case INSN_ID_TEST: case INSN_ID_ADC: case INSN_ID_SBB:
+	case INSN_ID_SHL: case INSN_ID_SHR: case INSN_ID_SAR: case INSN_ID_ROL: case INSN_ID_ROR:
+	case INSN_ID_RORX: case INSN_ID_IMUL: case INSN_ID_BSWAP: case INSN_ID_MOVZX:
+	case INSN_ID_MOVSX: case INSN_ID_MOVSXD: case INSN_ID_XCHG:
+		break;
+	default:
+		return false;
+	}
+	for (unsigned int k = 0; k < i->op_count; k++)
+		if (i->op[k].kind != OPND_GPR && i->op[k].kind != OPND_IMM)
+			return false;
+	return true;
+}
+
+/* What temporary @k holds goes to its place in memory. */
+static void put_temp(struct tr *t, unsigned int k)
+{
+	if (!t->known.dirty[k])
+		return;
+	e_store(&t->e, GS_GPR(t->known.held[k]), temp_host[k]);
+	t->no_entry |= insns_to(t->n) & ~insns_to(t->known.held_by[k]);
+	t->known.dirty[k] = false;
+}
+
+void put_temps(struct tr *t)
+{
+	put_temp(t, 0);
+	put_temp(t, 1);
+}
+
+/* Temporaries that are to be used otherwise, or whose register is now in the other one. */
+static void put_displaced(struct tr *t, const struct temps *tp)
+{
+	for (unsigned int k = 0; k < 2; k++)
+		if (!(tp->used[k] && tp->guest[k] == t->known.held[k]) &&
+		    (tp->used[k] || (tp->used[!k] && tp->guest[!k] == t->known.held[k])))
+			put_temp(t, k);
+}
+
+/* Does @i set all of guest register @reg without looking at it? */
+static bool only_written(const struct insn *i, unsigned int reg)
+{
+	switch (i->info->id) {
+	case INSN_ID_MOV: case INSN_ID_MOVZX: case INSN_ID_MOVSX: case INSN_ID_MOVSXD:
+	case INSN_ID_RORX:
+		return !(i->gpr_read >> reg & 1) && i->op[0].kind == OPND_GPR &&
+		       i->op[0].reg == reg && i->op[0].size >= 4;
+	default:
+		return false;
+	}
+}
+
 static void load_temps(struct tr *t, const struct temps *tp)
 {
+	put_displaced(t, tp);
 	for (unsigned int k = 0; k < 2; k++) {
-		if (!tp->used[k])
+		if (!tp->used[k] || only_written(t->i, tp->guest[k]))
 			continue;
 		if (tp->guest[k] == REG_RCX)
 			e_mov_rr(&t->e, temp_host[k], H_GRCX);
@@ -298,10 +363,13 @@ static void store_temps(struct tr *t, const struct temps *tp)
 			t->known.held[!k] = NO_REG;
 		if (!tp->written[k])
 			continue;
-		if (tp->guest[k] == REG_RCX)
+		if (tp->guest[k] == REG_RCX) {
 			e_mov_rr(&t->e, H_GRCX, temp_host[k]);
-		else
-			e_store(&t->e, GS_GPR(tp->guest[k]), temp_host[k]);
+		} else {
+			t->known.dirty[k] = true;
+			if (!copy_is_quiet(t, t->i))
+				put_temp(t, k);
+		}
 	}
 }
 

@@ -256,6 +256,7 @@ struct group {
 struct known {
 	/* The guest registers that rcx [0] and r14 [1] hold, equal to memory, or NO_REG. */
 	uint8_t held[2], held_by[2];
+	bool dirty[2];		/* not equal: memory is still to be written */
 	/* For windows: see dbt_window_emit.c. */
 	uint8_t facts;
 	struct fact {
@@ -344,6 +345,7 @@ void window_begin(struct tr *t);
 void window_entered(struct tr *t);
 /* Before control may leave the block. */
 void window_leave(struct tr *t);
+unsigned int loop_end(const struct tr *t);
 void window_loop_head(struct tr *t);
 /* Where the present jump to @target may go within the block, or NULL. */
 void *window_loop_back(struct tr *t, gva_t target);
@@ -370,6 +372,9 @@ enum site_kind windows_site(const struct dbt *d, gpa_t site);
 bool emit_copy(struct tr *t, const struct insn *i);
 /* The same with the memory operand at host address r14 + @disp, rcx free. */
 bool emit_copy_at(struct tr *t, const struct insn *i, int32_t disp);
+/* Registers that only temporaries hold are put into memory. */
+void put_temps(struct tr *t);
+bool copy_is_quiet(const struct tr *t, const struct insn *i);
 /* How many temporaries emit_copy or emit_copy_at need besides; more than 2: not copyable. */
 unsigned int copy_temps(const struct insn *i);
 

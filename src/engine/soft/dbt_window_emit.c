@@ -156,7 +156,7 @@ static void move_facts(struct known *k, unsigned int reg, int64_t by)
 		if (f->base == reg)
 			f->off -= by;
 		if (f->index == reg)
-			f->off -= by << f->scale;
+			f->off -= by * (1 << f->scale);
 		if (distance(f->off, 0) > OFF_MAX)
 			drop_fact(k, i);
 		else
@@ -372,7 +372,7 @@ static int own_insn(const struct tr *t, gva_t target)
 }
 
 /* The last jump back to the present instruction in the block, or 0. */
-static unsigned int loop_end(const struct tr *t)
+unsigned int loop_end(const struct tr *t)
 {
 	unsigned int last = 0;
 
