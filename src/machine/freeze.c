@@ -1,9 +1,49 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A VM that a debugger stops, steps and lets go; see vm.h. */
+/* A VM that stands still: paused, or stopped and stepped by a debugger; see vm.h. */
 #include "machine/vm_priv.h"
 
 #include "cpu/debugger.h"
 #include "cpu/mmu.h"
+
+bool vm_is_paused(const struct vm *vm)
+{
+	return vm->paused;
+}
+
+void vm_pause(struct vm *vm)
+{
+	if (vm->paused)
+		return;
+	vcpus_hold(vm, true);
+	clock_stop(&vm->clock);
+	vm->paused_at = __builtin_ia32_rdtsc();
+}
+
+/*
+ * The guest's counters and the paravirtual clock, which is a function of them, go on where they
+ * stopped.  KVM has the counters itself; there they have moved on.
+ */
+static void turn_back_counters(struct vm *vm)
+{
+	const uint64_t passed = __builtin_ia32_rdtsc() - vm->paused_at;
+
+	if (vm->config.engine == &engine_kvm)
+		return;
+	for (unsigned int i = 0; i < vm->vcpu_count; i++) {
+		vm->vcpus[i].vcpu->tsc_offset -= passed;
+		vm->vcpus[i].vcpu->tsc_boot_offset -= passed;
+	}
+}
+
+void vm_resume(struct vm *vm)
+{
+	if (!vm->paused)
+		return;
+	turn_back_counters(vm);
+	if (vm->state == VM_RUNNING)
+		clock_start(&vm->clock);
+	vcpus_hold(vm, false);
+}
 
 void vm_freeze(struct vm *vm)
 {

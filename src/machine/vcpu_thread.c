@@ -139,8 +139,9 @@ static bool pass_gate(struct vm_vcpu *c)
 	bool go;
 
 	pthread_mutex_lock(&vm->gate_lock);
-	while (gate_closed(vm) || (vm->state == VM_RUNNING && (vm->held || vm->frozen))) {
-		from = gate_closed(vm) ? 0 : clock_ns(CLOCK_MONOTONIC);
+	while (gate_closed(vm) ||
+	       (vm->state == VM_RUNNING && (vm->held || vm->frozen || vm->paused))) {
+		from = gate_closed(vm) || vm->paused ? 0 : clock_ns(CLOCK_MONOTONIC);
 		pthread_cond_wait(&vm->gate, &vm->gate_lock);
 		if (from)
 			c->awake += clock_ns(CLOCK_MONOTONIC) - from;
@@ -210,14 +211,25 @@ void vcpus_pause(struct vm *vm)
 	wait_for_all(vm);
 }
 
-void vcpus_freeze(struct vm *vm, bool frozen)
+/* Sets @gate, one of those of pass_gate(). */
+static void set_gate(struct vm *vm, bool *gate, bool closed)
 {
 	pthread_mutex_lock(&vm->gate_lock);
-	vm->frozen = frozen;
+	*gate = closed;
 	pthread_cond_broadcast(&vm->gate);
 	pthread_mutex_unlock(&vm->gate_lock);
-	if (frozen)
+	if (closed)
 		wait_for_all(vm);
+}
+
+void vcpus_freeze(struct vm *vm, bool frozen)
+{
+	set_gate(vm, &vm->frozen, frozen);
+}
+
+void vcpus_hold(struct vm *vm, bool paused)
+{
+	set_gate(vm, &vm->paused, paused);
 }
 
 int vcpus_start(struct vm *vm, struct err *e)

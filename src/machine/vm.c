@@ -78,6 +78,7 @@ static int power_on(struct vm *vm, struct err *e)
 		vm->vcpus[i].vcpu->tsc_offset = vm->vcpus[0].vcpu->tsc_offset;
 		vm->vcpus[i].vcpu->tsc_boot_offset = vm->vcpus[0].vcpu->tsc_offset;
 	}
+	vm->paused_at = __builtin_ia32_rdtsc();	/* of use while paused */
 	written = gpa_write(&vm->space, LAYOUT_ACPI, vm->acpi.data, vm->acpi.size);
 	if (written != MEM_OK)
 		return err_set(e, EFAULT, "could not write the ACPI tables to guest memory");
@@ -166,7 +167,8 @@ int vm_run(struct vm *vm, struct vm_result *r, struct err *e)
 		rc = power_on(vm, e);
 	if (rc)
 		goto out;
-	clock_start(&vm->clock);
+	if (!vm->paused)
+		clock_start(&vm->clock);
 	vcpus_resume(vm);
 	rc = loop_run(vm->loop, e);
 	clock_stop(&vm->clock);

@@ -111,6 +111,14 @@ void vm_power_button(struct vm *vm);
 int vm_set_engine(struct vm *vm, const struct engine_ops *ops, const struct engine_config *c,
 		  struct err *e);
 /*
+ * Stops the VM and its time, and lets both go on: no guest and no device sees a pause, but for
+ * the wall clock; with KVM its processors' counters go on.  On the loop's thread, or before
+ * vm_run(), which then waits; each may be repeated.
+ */
+void vm_pause(struct vm *vm);
+void vm_resume(struct vm *vm);
+bool vm_is_paused(const struct vm *vm);
+/*
  * For a debugger, on the loop's thread: stops the vCPUs, whatever the VM does meanwhile (a reset
  * among it), and lets them go.  Frozen vCPUs' state may be read and changed.  May be called
  * before vm_run(), to freeze them before their first instruction.

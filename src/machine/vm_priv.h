@@ -91,6 +91,8 @@ struct vm {
 	unsigned int running;		/* (g) vCPU threads that have passed the gate */
 	bool held;			/* (g) the vCPUs have had their share for now */
 	bool frozen;			/* (g) vm_freeze() */
+	bool paused;			/* (g) vm_pause() */
+	uint64_t paused_at;		/* (l) the host's TSC then, or at power-on if that was later */
 	struct loop_work *debug_work;	/* whom a vCPU's VCPU_EXIT_DEBUGGER is told, or NULL */
 	struct cpu_share share;		/* (l) */
 };
@@ -126,6 +128,8 @@ void vcpus_resume(struct vm *vm);
 void vcpus_pause(struct vm *vm);
 /* The same, whatever the gate does meanwhile: nobody passes it until they are thawed. */
 void vcpus_freeze(struct vm *vm, bool frozen);
+/* The same for vm_pause(). */
+void vcpus_hold(struct vm *vm, bool paused);
 /* Ends the threads. */
 void vcpus_join(struct vm *vm);
 

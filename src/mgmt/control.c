@@ -136,19 +136,68 @@ static json_t *set_cpu(struct control *c, const json_t *arguments)
 	return json_object();
 }
 
+static json_t *query_status(struct control *c, const json_t *arguments)
+{
+	const bool paused = vm_is_paused(c->vm);
+
+	(void)arguments;
+	return json_pack("{s:s,s:b}", "status", paused ? "paused" : "running", "running", !paused);
+}
+
+static json_t *stop(struct control *c, const json_t *arguments)
+{
+	(void)arguments;
+	vm_pause(c->vm);
+	return json_object();
+}
+
+static json_t *cont(struct control *c, const json_t *arguments)
+{
+	(void)arguments;
+	vm_resume(c->vm);
+	return json_object();
+}
+
+static json_t *quit(struct control *c, const json_t *arguments)
+{
+	(void)arguments;
+	vm_stop(c->vm);
+	return json_object();
+}
+
+static json_t *system_reset(struct control *c, const json_t *arguments)
+{
+	(void)arguments;
+	vm_reset(c->vm);
+	return json_object();
+}
+
+static json_t *system_powerdown(struct control *c, const json_t *arguments)
+{
+	(void)arguments;
+	vm_power_button(c->vm);
+	return json_object();
+}
+
 static json_t *query_commands(struct control *c, const json_t *arguments);
 
 static const struct {
 	const char *name;
 	json_t *(*run)(struct control *c, const json_t *arguments);
 } commands[] = {
+	{ "cont", cont },
 	{ "disk-add", disk_add },
 	{ "disk-remove", disk_remove },
 	{ "query-commands", query_commands },
 	{ "query-disks", query_disks },
 	{ "query-name", query_name },
 	{ "query-stats", query_stats },
+	{ "query-status", query_status },
+	{ "quit", quit },
 	{ "set-cpu", set_cpu },
+	{ "stop", stop },
+	{ "system_powerdown", system_powerdown },
+	{ "system_reset", system_reset },
 };
 
 static json_t *query_commands(struct control *c, const json_t *arguments)

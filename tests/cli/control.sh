@@ -64,6 +64,18 @@ s, answers = connect()
 assert ask(b'{"execute": "query-name", "id": [1, "x"]}') == {"return": {"name": "one"}, "id": [1, "x"]}
 names = [c["name"] for c in ask(b'{"execute": "query-commands"}')["return"]]
 assert "query-stats" in names, names
+def counted():
+    return ask(b'{"execute": "query-stats"}')["return"]["counters"]["port accesses"]
+assert ask(b'{"execute": "query-status"}') == {"return": {"status": "running", "running": True}}
+for command in (b"stop", b"stop", b"system_reset"):
+    assert ask(b'{"execute": "%s"}' % command) == {"return": {}}
+assert ask(b'{"execute": "query-status"}')["return"]["status"] == "paused"
+before = counted()
+import time; time.sleep(0.2)
+assert counted() == before, "a paused guest went on"
+assert ask(b'{"execute": "cont"}') == {"return": {}}
+time.sleep(0.2)
+assert counted() > before, "a resumed guest did not go on"
 assert ask(b'{"execute": "query-nothing", "id": 7}')["error"]["class"] == "CommandNotFound"
 for bad in (b"{", b"[]", b"7", b'"x"', b'{"execute": 7}', b'{"execute": "query-name", "arguments": 1}',
             b"[" * 60000, b'{"execute": "query-name"', b"\0\0", b'{"a": 1, "a": 2}', b"\xff\xfe",
