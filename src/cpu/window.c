@@ -179,10 +179,13 @@ bool window_gva(const struct tlb_window *w, uint64_t hva, gva_t *gva)
 	return false;
 }
 
-static void hide(uint64_t at, uint64_t bytes)
+static void hide(struct tlb_window *w, uint64_t at, uint64_t bytes)
 {
+	uint64_t start = __builtin_ia32_rdtsc();
+
 	mmap((void *)at, bytes, PROT_NONE,
 	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+	w->spent += __builtin_ia32_rdtsc() - start;
 }
 
 void window_drop_all(struct tlb_window *w)
@@ -190,7 +193,7 @@ void window_drop_all(struct tlb_window *w)
 	if (!w->region_count)
 		return;
 	for (unsigned int i = 0; i < ARRAY_SIZE(ranges); i++)
-		hide(ranges[i].start + constant(w, &ranges[i]), ranges[i].end - ranges[i].start);
+		hide(w, ranges[i].start + constant(w, &ranges[i]), ranges[i].end - ranges[i].start);
 	for (unsigned int i = 0; i < w->region_count; i++)
 		w->used[w->regions[i]] = 0;
 	w->region_count = w->pages = 0;
@@ -203,7 +206,7 @@ void window_drop_region(struct tlb_window *w, uint64_t region)
 	const struct range *r = range_of(gva);
 
 	if (r && w->used[region])
-		hide(gva + constant(w, r), REGION_PAGES * GUEST_PAGE_SIZE);
+		hide(w, gva + constant(w, r), REGION_PAGES * GUEST_PAGE_SIZE);
 }
 
 void window_drop_page(struct tlb_window *w, uint64_t index)
@@ -212,7 +215,7 @@ void window_drop_page(struct tlb_window *w, uint64_t index)
 	const struct range *r = range_of(gva);
 
 	if (r && w->used[tlb_region(index)])
-		hide(gva + constant(w, r), GUEST_PAGE_SIZE);
+		hide(w, gva + constant(w, r), GUEST_PAGE_SIZE);
 }
 
 void window_give(struct vcpu *v, struct tlb_space *s)
@@ -268,7 +271,9 @@ bool window_fill(struct vcpu *v, gva_t gva)
 	struct tlb_window *w = &v->tlb.window;
 	const struct range *r = range_of(gva);
 	uint64_t index = tlb_index(gva), region = tlb_region(index), first, end;
+	uint64_t start = __builtin_ia32_rdtsc();
 	int64_t delta;
+	bool done;
 
 	if (!r || !(delta = view->table[TLB_READ][index]))
 		return false;
@@ -280,5 +285,7 @@ bool window_fill(struct vcpu *v, gva_t gva)
 		w->regions[w->region_count++] = region;
 	}
 	w->pages += end - first;
-	return map_run(v, r, first, end, delta, view->table[TLB_WRITE][index] != 0);
+	done = map_run(v, r, first, end, delta, view->table[TLB_WRITE][index] != 0);
+	w->spent += __builtin_ia32_rdtsc() - start;
+	return done;
 }

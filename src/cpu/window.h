@@ -42,6 +42,7 @@ struct tlb_window {
 	uint32_t *regions;	/* those that are */
 	unsigned int region_count;
 	unsigned int pages;	/* mapped since they were emptied */
+	uint64_t spent;		/* TSC cycles on mapping and hiding; for whoever gives them */
 };
 
 /*

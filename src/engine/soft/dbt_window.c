@@ -5,8 +5,8 @@
  *
  * The windows belong to one address space at a time: one whose user mode keeps the
  * processor busy.  Each page that it touches costs a signal and a mapping, some
- * microseconds, so there is a budget of those, which grows with the time that user code
- * runs; while it is spent, all use the tables.
+ * microseconds, so there is a budget of time for those, which grows with the time that
+ * user code runs; while it is spent, all use the tables.
  *
  * A site, an instruction with a memory operand, is translated for the window that its
  * operand is in at that time.  A host fault elsewhere makes it take any window, by the
@@ -24,10 +24,11 @@
 #define SAMPLES_A_SECOND 1000
 #define HOT_SAMPLES	3	/* then a space is given the windows */
 #define IDLE_SAMPLES	8	/* then another one may have them */
-#define BUDGET_MAX	2000	/* faults */
-#define BUDGET_START	1000
-#define BUDGET_ENOUGH	500	/* to give the windows to somebody */
-#define BUDGET_A_SAMPLE	4
+#define SIGNAL_US	2	/* what a host fault costs besides the mapping */
+#define BUDGET_MAX_US	10000
+#define BUDGET_START_US	5000
+#define BUDGET_ENOUGH_US 2000	/* to give the windows to somebody */
+#define BUDGET_SHARE	16	/* of the time in user code, one part */
 
 struct dbt_windows {
 	enum window_choice choice;
@@ -36,7 +37,7 @@ struct dbt_windows {
 		uint8_t kind, wrong;
 	} site[SITES];
 	uint64_t sampled;	/* TSC of the last sample */
-	int budget;		/* faults that may still be spent */
+	int64_t budget;		/* TSC cycles that may still be spent on faults */
 	unsigned int idle;	/* samples since the owner was seen */
 	unsigned int hot[TLB_SPACES];	/* samples in which a space was seen */
 };
@@ -49,7 +50,6 @@ int windows_create(struct dbt *d, enum window_choice choice, struct err *e)
 	if (!d->windows)
 		return err_set(e, ENOMEM, "out of memory for the translator");
 	d->windows->choice = choice;
-	d->windows->budget = BUDGET_START;
 	return 0;
 }
 
@@ -80,6 +80,20 @@ static void give(struct dbt *d, struct vcpu *v, struct tlb_space *s)
 		w->hot[i] = 0;
 }
 
+static int64_t cycles(const struct vcpu *v, unsigned int us)
+{
+	return v->tsc_hz / 1000000 * us;
+}
+
+/* What a sample's time allows, less what the windows took since the last one. */
+static void reckon(struct dbt_windows *w, struct vcpu *v)
+{
+	w->budget += cycles(v, 1000000 / SAMPLES_A_SECOND) / BUDGET_SHARE;
+	w->budget -= v->tlb.window.spent;
+	w->budget = MIN(w->budget, cycles(v, BUDGET_MAX_US));
+	v->tlb.window.spent = 0;
+}
+
 void windows_sample(struct dbt *d, struct vcpu *v)
 {
 	struct dbt_windows *w = d->windows;
@@ -90,8 +104,10 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 		return;
 	if (now - w->sampled < v->tsc_hz / SAMPLES_A_SECOND)
 		return;
+	if (!w->sampled)
+		w->budget = cycles(v, BUDGET_START_US);
 	w->sampled = now;
-	w->budget = MIN(w->budget + BUDGET_A_SAMPLE, BUDGET_MAX);
+	reckon(w, v);
 	if (window->owner == v->tlb.current) {
 		w->idle = 0;
 		if (w->budget < 0 && w->choice != WINDOWS_ALWAYS)
@@ -99,7 +115,7 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 		return;
 	}
 	w->idle++;
-	if (++w->hot[current_space(v)] >= HOT_SAMPLES && w->budget >= BUDGET_ENOUGH &&
+	if (++w->hot[current_space(v)] >= HOT_SAMPLES && w->budget >= cycles(v, BUDGET_ENOUGH_US) &&
 	    (!window->owner || w->idle >= IDLE_SAMPLES))
 		give(d, v, v->tlb.current);
 }
@@ -172,7 +188,7 @@ bool windows_fault(struct dbt *d, struct vcpu *v, gpa_t site, bool done)
 	uint64_t addr = dbt_hot(v)->fault_addr;
 	gva_t gva;
 
-	d->windows->budget--;
+	v->tlb.window.spent += cycles(v, SIGNAL_US);
 	d->stats.window_faults++;
 	if (!window_gva(&v->tlb.window, addr, &gva))
 		return done && site_any(d, site);
