@@ -64,6 +64,15 @@ $(BUILD)/obj/%.o: src/%.c Makefile
 	$(Q)echo "  CC    $<"
 	$(Q)$(CC) $(CPPFLAGS) $(ALLFLAGS) $(UNWATCHED) $(REGS) -c -o $@ $<
 
+# For the sandbox's messages.
+NAMES = $(BUILD)/obj/base/syscall_names.inc
+$(NAMES): Makefile
+	$(Q)mkdir -p $(@D)
+	$(Q)echo '#include <asm/unistd_64.h>' | $(CC) -E -dM - | \
+		sed -n 's/^#define __NR_\([a-z0-9_]*\) \([0-9]*\)$$/[\2] = "\1",/p' >$@
+$(BUILD)/obj/base/confine_report.o: $(NAMES)
+$(BUILD)/obj/base/confine_report.o: CPPFLAGS += -I$(BUILD)/obj/base
+
 # The script is part of the program.
 $(BUILD)/obj/mgmt/image_debian.o: src/mgmt/debian12.sh
 

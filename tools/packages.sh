@@ -11,7 +11,7 @@ list() {
 	run make runs the build
 	run libzydis-dev decodes x86 instructions
 	run libslirp-dev user-mode networking
-	run libseccomp-dev confines helper processes
+	run libseccomp-dev confines the processes
 	run zlib1g-dev unpacks compressed clusters of disk images
 	run libzstd-dev the same
 	run libjansson-dev the control socket's messages
@@ -22,7 +22,7 @@ list() {
 	check python3 tests of the terminal
 	check qemu-utils tests of disk images
 	check e2fsprogs makes and checks the file systems of test disks
-	check gdb tests of --gdb
+	check gdb tests of --gdb and of the sandbox
 	check acpica-tools iasl checks the ACPI tables
 	END
 }

@@ -7,10 +7,10 @@
 #include "backend/extents.h"
 #include "backend/image.h"
 #include "backend/qcow2.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -181,19 +181,14 @@ static void *worker(void *arg)
 
 static int start_workers(struct block *b, unsigned int count, struct err *e)
 {
-	sigset_t all, old;
 	int rc = 0;
 
 	count = count ? MIN(count, THREADS_MAX) : THREADS_DEFAULT;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);	/* signals are the event loop's */
 	while (b->thread_count < count && !rc) {
-		rc = pthread_create(&b->threads[b->thread_count], NULL, worker, b);
-		if (!rc)
-			pthread_setname_np(b->threads[b->thread_count++], "disk");
+		rc = thread_create(&b->threads[b->thread_count], "disk", worker, b);
+		b->thread_count += !rc;
 	}
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return rc ? err_errno(e, rc, "cannot start threads for disk '%s'", b->img->path) : 0;
+	return rc ? err_errno(e, -rc, "cannot start threads for disk '%s'", b->img->path) : 0;
 }
 
 static void stop_workers(struct block *b)

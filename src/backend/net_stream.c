@@ -65,6 +65,9 @@ static void log_child(struct net_stream *s)
 	if (WIFSIGNALED(status))
 		log_warn(s->net.log, "net: the process of '%s' was killed by signal %d (%s)",
 			 s->config.name, WTERMSIG(status), strsignal(WTERMSIG(status)));
+	else if (WEXITSTATUS(status))
+		log_warn(s->net.log, "net: the process of '%s' ended with status %d", s->config.name,
+			 WEXITSTATUS(status));
 }
 
 static void lost(struct net_stream *s, int rc)
@@ -232,6 +235,18 @@ static unsigned int stream_send(struct net_backend *b, const struct net_out *fra
 
 /* --- life --- */
 
+/*
+ * It ends when its stream does, which has just been closed; should it hang, its parent's death is
+ * its own.  No signal is sent: a confined VM may send none.
+ */
+static void wait_for_child(pid_t pid)
+{
+	const struct timespec pause = { .tv_nsec = 2000000 };
+
+	for (int i = 0; i < 1000 && waitpid(pid, NULL, WNOHANG) == 0; i++)
+		nanosleep(&pause, NULL);
+}
+
 static void stream_destroy(struct net_backend *b)
 {
 	struct net_stream *s = container_of(b, struct net_stream, net);
@@ -246,10 +261,8 @@ static void stream_destroy(struct net_backend *b)
 	if (s->timer >= 0)
 		close(s->timer);
 	frame_stream_fini(&s->stream);
-	if (s->config.child > 0) {
-		kill(s->config.child, SIGKILL);
-		waitpid(s->config.child, NULL, 0);
-	}
+	if (s->config.child > 0)
+		wait_for_child(s->config.child);
 	if (s->config.free)
 		s->config.free(s->config.arg);
 	free(s);

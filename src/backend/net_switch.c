@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A VM's side of a named switch; see switch_socket.h. */
+#include "backend/errand.h"
 #include "backend/net_stream.h"
 #include "backend/spawn.h"
 #include "backend/switch_priv.h"
@@ -20,8 +21,10 @@
 #define TRY_NS		50000000L
 
 struct client {
-	char *program;		/* NULL: this one */
+	const char *program;	/* NULL: this one; only until it is connected */
+	struct errand *starts;	/* the switch, should it die */
 	char name[NAME_MAX_LEN + 1];
+	struct sockaddr_un address;
 };
 
 int switch_name_check(const char *name, struct err *e)
@@ -43,33 +46,29 @@ int switch_address(struct sockaddr_un *a, const char *name, struct err *e)
 /* A connected descriptor or -errno. */
 static int try_connect(const struct client *c, struct err *e)
 {
-	struct sockaddr_un a;
 	int fd, rc;
 
-	rc = switch_address(&a, c->name, e);
-	if (rc)
-		return rc;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return err_errno(e, errno, "could not create a socket for the switch");
-	if (!connect(fd, (struct sockaddr *)&a, sizeof(a)))
+	if (!connect(fd, (const struct sockaddr *)&c->address, sizeof(c->address)))
 		return fd;
-	rc = err_errno(e, errno, "could not connect to the switch '%s' at '%s'", c->name, a.sun_path);
+	rc = err_errno(e, errno, "could not connect to the switch '%s' at '%s'", c->name,
+		       c->address.sun_path);
 	close(fd);
 	return rc;
 }
 
-/* Returns when the switch listens, or another process is about to serve it, or it failed. */
-static int start_switch(const struct client *c, struct err *e)
+int net_switch_start(const char *program, const char *name, struct err *e)
 {
-	char *argv[] = { "vireo", "switch", "--background", (char *)c->name, NULL };
-	const pid_t pid = spawn(c->program, argv, -1, 1, e);
+	char *argv[] = { "vireo", "switch", "--background", (char *)name, NULL };
+	const pid_t pid = spawn(program, argv, -1, 1, e);
 	int status;
 
 	if (pid < 0)
 		return pid;
 	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status))
-		return err_set(e, EIO, "the process of the switch '%s' did not start", c->name);
+		return err_set(e, EIO, "the process of the switch '%s' did not start", name);
 	return 0;
 }
 
@@ -78,7 +77,7 @@ static int reopen(void *arg)
 	const struct client *c = arg;
 	int fd = try_connect(c, NULL);
 
-	if (fd < 0 && !start_switch(c, NULL))
+	if (fd < 0 && !errand_run(c->starts, NULL))
 		fd = try_connect(c, NULL);
 	return fd;
 }
@@ -92,7 +91,7 @@ static int first_connect(const struct client *c, struct err *e)
 		rc = try_connect(c, e);
 		if (rc >= 0 || (rc != -ENOENT && rc != -ECONNREFUSED && rc != -EAGAIN))
 			return rc;
-		rc = start_switch(c, e);
+		rc = net_switch_start(c->program, c->name, e);
 		if (rc)
 			return rc;
 		rc = try_connect(c, e);
@@ -108,7 +107,7 @@ static void client_free(void *arg)
 {
 	struct client *c = arg;
 
-	free(c->program);
+	errand_destroy(c->starts);
 	free(c);
 }
 
@@ -125,16 +124,20 @@ int net_switch_connect(struct net_backend **out, const char *program, const char
 	if (rc)
 		return rc;
 	c = calloc(1, sizeof(*c));
-	if (!c || (program && !(c->program = strdup(program)))) {
-		free(c);
+	if (!c)
 		return err_set(e, ENOMEM, "out of memory for the switch '%s'", name);
-	}
+	c->program = program;
 	strcpy(c->name, name);
-	rc = first_connect(c, e);
+	rc = switch_address(&c->address, name, e);
+	if (!rc)
+		rc = errand_create(&c->starts, program, "switch", name, e);
+	if (!rc)
+		rc = first_connect(c, e);
 	if (rc < 0) {
 		client_free(c);
 		return rc;
 	}
+	c->program = NULL;
 	s.fd = rc;
 	s.arg = c;
 	return net_stream_create(out, &s, e);

@@ -8,14 +8,15 @@
  * a guest that prints for ever fills no disk.
  *
  * Files are written on the loop's thread; putting jobs out, which may wait for other VMs and for
- * lp, has a thread of its own.
+ * lp, is a helper process's, for which a thread waits.
  */
 #include "backend/spool.h"
+#include "backend/errand.h"
 #include "backend/spool_queue.h"
+#include "base/thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -257,7 +258,7 @@ static void *putter(void *arg)
 		s->put = false;
 		add_finished_locked(s);
 		pthread_mutex_unlock(&s->lock);
-		if (spool_queue_drain(s->config.queue, &e))
+		if (errand_run(s->config.put_out, &e))
 			log_warn(s->config.log, "%s; it stays in the queue", e.text);
 		pthread_mutex_lock(&s->lock);
 	}
@@ -267,14 +268,9 @@ static void *putter(void *arg)
 
 static int start_putter(struct spool *s, struct err *e)
 {
-	sigset_t all, old;
-	int rc;
+	const int rc = thread_create(&s->putter, "printer", putter, s);
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&s->putter, NULL, putter, s);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return rc ? err_errno(e, rc, "could not start the printer's thread") : 0;
+	return rc ? err_errno(e, -rc, "could not start the printer's thread") : 0;
 }
 
 /* --- life --- */
@@ -303,6 +299,7 @@ static void spool_destroy(struct char_backend *b)
 	pthread_mutex_unlock(&s->lock);
 	pthread_join(s->putter, NULL);
 	close(s->config.queue);
+	errand_destroy(s->config.put_out);
 	free_spool(s);
 }
 

@@ -15,6 +15,7 @@ struct spool_config {
 	int queue;			/* of spool_queue_open(); taken over where it succeeds */
 	unsigned int idle_ms;		/* a job ends when nothing came for so long */
 	bool form_feed;			/* and after a form feed */
+	struct errand *put_out;		/* puts the queue's jobs out; taken over likewise */
 	struct log *log;		/* borrowed; may be NULL */
 };
 

@@ -30,7 +30,7 @@ int spool_name_check(const char *name, struct err *e)
 }
 
 /* $VIREO_SPOOL, else a folder among the user's state. */
-static int folder_name(char path[PATH_MAX], const char *name, struct err *e)
+int spool_queue_path(char path[PATH_MAX], const char *name, struct err *e)
 {
 	const char *own = getenv("VIREO_SPOOL"), *state = getenv("XDG_STATE_HOME");
 	const char *home = getenv("HOME");
@@ -64,7 +64,7 @@ int spool_queue_open(const char *name, bool make, struct err *e)
 
 	rc = spool_name_check(name, e);
 	if (!rc)
-		rc = folder_name(path, name, e);
+		rc = spool_queue_path(path, name, e);
 	if (rc)
 		return rc;
 	if (make)

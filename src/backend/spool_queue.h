@@ -34,7 +34,9 @@ struct spool_job {
 
 /* a-z, 0-9, - and _: -EINVAL with a sentence if @name is none. */
 int spool_name_check(const char *name, struct err *e);
-/* The folder of queue @name, made if @make; returns a descriptor.  -ENOENT. */
+/* The path of the folder of queue @name. */
+int spool_queue_path(char path[PATH_MAX], const char *name, struct err *e);
+/* That folder, made if @make; returns a descriptor.  -ENOENT. */
 int spool_queue_open(const char *name, bool make, struct err *e);
 /* Puts the finished file @incoming into the queue as a job of @vm. */
 int spool_queue_add(int queue, const char *incoming, const char *vm);

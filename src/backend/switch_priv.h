@@ -9,5 +9,7 @@
 
 /* Makes the folder if need be, and the socket's address. */
 int switch_address(struct sockaddr_un *a, const char *name, struct err *e);
+/* Of the process that serves the switch whose socket is @path. */
+int switch_confine(const char *path, struct err *e);
 
 #endif

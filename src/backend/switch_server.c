@@ -134,6 +134,11 @@ int switch_server_create(struct switch_server **out, struct net_switch *sw, cons
 	return 0;
 }
 
+int switch_server_confine(const struct switch_server *s, struct err *e)
+{
+	return switch_confine(s->address.sun_path, e);
+}
+
 void switch_server_destroy(struct switch_server *s)
 {
 	if (!s)

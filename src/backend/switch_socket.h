@@ -23,6 +23,9 @@ int switch_name_check(const char *name, struct err *e);
 int net_switch_connect(struct net_backend **out, const char *program, const char *name,
 		       struct log *log, struct err *e);
 
+/* Returns once switch @name listens, or another process is about to serve it. */
+int net_switch_start(const char *program, const char *name, struct err *e);
+
 struct switch_server;
 
 /*
@@ -32,6 +35,8 @@ struct switch_server;
 int switch_server_create(struct switch_server **out, struct net_switch *sw, const char *name,
 			 struct loop *loop, void (*unused)(void *arg), void *arg,
 			 struct err *e);
+/* Leaves the process nothing but this switch's work, for the rest of its life. */
+int switch_server_confine(const struct switch_server *s, struct err *e);
 void switch_server_destroy(struct switch_server *s);
 
 #endif

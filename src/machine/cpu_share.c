@@ -110,12 +110,12 @@ static struct share_entry *claim(struct share_file *f)
 	return NULL;
 }
 
-static int join_others(struct vm *vm, struct err *e)
+int vm_open_cpu_share(struct vm *vm, struct err *e)
 {
 	struct share_file *f;
 	int fd;
 
-	if (vm->share.entry)
+	if (vm->share.file)
 		return 0;
 	fd = open_file(e);
 	if (fd < 0)
@@ -124,8 +124,20 @@ static int join_others(struct vm *vm, struct err *e)
 	close(fd);
 	if (f == MAP_FAILED)
 		return err_errno(e, errno, "could not map the file by which VMs share processors");
-	vm->share.entry = claim(f);
 	vm->share.file = f;
+	return 0;
+}
+
+static int join_others(struct vm *vm, struct err *e)
+{
+	int rc;
+
+	if (vm->share.entry)
+		return 0;
+	rc = vm_open_cpu_share(vm, e);
+	if (rc)
+		return rc;
+	vm->share.entry = claim(vm->share.file);
 	if (!vm->share.entry)
 		return err_set(e, ENOSPC, "more than %d VMs share processors", ENTRIES);
 	return 0;

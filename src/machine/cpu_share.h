@@ -28,6 +28,11 @@ struct cpu_limits {
  * the host does not let it run on these processors.
  */
 int vm_set_cpu_limits(struct vm *vm, const struct cpu_limits *l, struct err *e);
+/*
+ * Opens what VMs share processors by, for a vm_set_cpu_limits() at a time when this process may
+ * open nothing more.
+ */
+int vm_open_cpu_share(struct vm *vm, struct err *e);
 const struct cpu_limits *vm_cpu_limits(const struct vm *vm);
 
 #endif

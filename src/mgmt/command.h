@@ -43,6 +43,7 @@ extern const struct command command_spool;
 extern const struct command command_doctor;
 extern const struct command command_audit;
 extern const struct command command_net_user;
+extern const struct command command_errand;
 extern const struct command command_image;
 extern const struct command command_switch;
 

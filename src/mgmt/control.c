@@ -94,6 +94,9 @@ static json_t *disk_add(struct control *c, const json_t *arguments)
 	if (!text)
 		return refuse("GenericError", "\"disk\" is missing: what --disk takes");
 	slot = run_disks_add(c->disks, text, &e);
+	if (slot == -EACCES)
+		err_prefix(&e, "the sandbox lets disks be opened beside those of the start, and where "
+			   "--sandbox dir=DIR said");
 	return slot < 0 ? refuse("GenericError", e.text) : json_pack("{s:i}", "slot", slot);
 }
 
@@ -277,6 +280,7 @@ int control_create(struct control **out, struct vm *vm, struct run_disks *disks,
 	c->vm = vm;
 	c->disks = disks;
 	strcpy(c->name, name);	/* control_name_check() saw it */
+	json_object_seed(0);	/* which opens a file, now and not later */
 	rc = named_socket_listen(&c->socket, name, e);
 	if (!rc)
 		rc = line_server_create(&c->server, vm_loop(vm), c->socket.fd, &ops, c, e);

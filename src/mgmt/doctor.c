@@ -6,6 +6,7 @@
 #include "cpu/cpuid.h"
 #include "engine/engine.h"
 #include "mgmt/command.h"
+#include "mgmt/doctor_priv.h"
 #include "mgmt/host.h"
 #include "mgmt/kvm_probe.h"
 #include "mgmt/status.h"
@@ -22,12 +23,12 @@
 #define TABLE_TIB	24	/* address space that a vCPU's tables may come to reserve */
 #define TABLE_SPACE	((uint64_t)TABLE_TIB << 40)
 
-static void say(const char *mark, const char *what, const char *text)
+void doctor_say(const char *mark, const char *what, const char *text)
 {
 	printf("  %-4s %-18s %s\n", mark, what, text);
 }
 
-static void fix(const char *text)
+void doctor_fix(const char *text)
 {
 	printf("  %-4s %-18s   to mend it: %s\n", "", "", text);
 }
@@ -39,22 +40,22 @@ static bool doctor_soft(void)
 	struct err e;
 
 	if (engine_soft.probe(&e)) {
-		say("no", "engine soft", e.text);
+		doctor_say("no", "engine soft", e.text);
 		return false;
 	}
-	say("yes", "engine soft", "runs guests without help from the hardware");
+	doctor_say("yes", "engine soft", "runs guests without help from the hardware");
 	return true;
 }
 
 static void doctor_hardware(void)
 {
 	if (host_cpu_flag("vmx") || host_cpu_flag("svm")) {
-		say("yes", "virtualization", host_cpu_flag("vmx") ? "the processor has VT-x (vmx)" :
+		doctor_say("yes", "virtualization", host_cpu_flag("vmx") ? "the processor has VT-x (vmx)" :
 		    "the processor has AMD-V (svm)");
 		return;
 	}
-	say("no", "virtualization", "the processor shows neither vmx nor svm");
-	fix(host_cpu_flag("hypervisor") ?
+	doctor_say("no", "virtualization", "the processor shows neither vmx nor svm");
+	doctor_fix(host_cpu_flag("hypervisor") ?
 	    "this is a virtual machine: its host must allow nested virtualization" :
 	    "switch VT-x or AMD-V on in the firmware's settings");
 }
@@ -64,13 +65,13 @@ static void doctor_kvm_engine(const struct kvm_probe *p)
 	struct err e;
 
 	if (p->state != KVM_SLOW && p->state != KVM_WORKS)
-		say("no", "engine kvm", "needs a /dev/kvm that runs guests");
+		doctor_say("no", "engine kvm", "needs a /dev/kvm that runs guests");
 	else if (engine_kvm.probe(&e))
-		say("no", "engine kvm", e.text);
+		doctor_say("no", "engine kvm", e.text);
 	else if (p->state == KVM_SLOW)
-		say("-", "engine kvm", "works here with --engine kvm, but the soft engine is faster");
+		doctor_say("-", "engine kvm", "works here with --engine kvm, but the soft engine is faster");
 	else
-		say("yes", "engine kvm", "runs guests with the hardware's help");
+		doctor_say("yes", "engine kvm", "runs guests with the hardware's help");
 }
 
 static void doctor_kvm(void)
@@ -81,26 +82,26 @@ static void doctor_kvm(void)
 	kvm_probe(&p);
 	switch (p.state) {
 	case KVM_ABSENT:
-		say("no", "/dev/kvm", "does not exist");
-		fix("load the module kvm_intel or kvm_amd, or pass the device to this container");
+		doctor_say("no", "/dev/kvm", "does not exist");
+		doctor_fix("load the module kvm_intel or kvm_amd, or pass the device to this container");
 		break;
 	case KVM_DENIED:
-		say("no", "/dev/kvm", "exists, but this user may not open it");
-		fix("adduser YOU kvm, and log in again");
+		doctor_say("no", "/dev/kvm", "exists, but this user may not open it");
+		doctor_fix("adduser YOU kvm, and log in again");
 		break;
 	case KVM_BROKEN:
 		snprintf(text, sizeof(text), "cannot be used: %s: %s", p.step, strerror(p.error));
-		say("no", "/dev/kvm", text);
+		doctor_say("no", "/dev/kvm", text);
 		break;
 	case KVM_SLOW:
 		snprintf(text, sizeof(text), "runs a guest, but emulates it: %.1f ns for a turn of "
 			 "a two-instruction loop", p.turn_ps / 1000.0);
-		say("no", "/dev/kvm", text);
+		doctor_say("no", "/dev/kvm", text);
 		break;
 	case KVM_WORKS:
 		snprintf(text, sizeof(text), "runs a guest at full speed: %.2f ns for a turn of a "
 			 "two-instruction loop", p.turn_ps / 1000.0);
-		say("yes", "/dev/kvm", text);
+		doctor_say("yes", "/dev/kvm", text);
 		break;
 	}
 	doctor_kvm_engine(&p);
@@ -116,7 +117,7 @@ static void doctor_memory(void)
 	host_memory_read(&m);
 	snprintf(text, sizeof(text), "%" PRIu64 " MiB%s%s", m.limit >> 20,
 		 m.limited_by ? ", limited by " : "", m.limited_by ? m.limited_by : "");
-	say("yes", "memory", text);
+	doctor_say("yes", "memory", text);
 }
 
 static bool doctor_memfd(void)
@@ -124,12 +125,12 @@ static bool doctor_memfd(void)
 	const int fd = memfd_create("doctor", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
 	if (fd < 0) {
-		say("no", "memfd", strerror(errno));
-		fix("allow memfd_create in the seccomp profile");
+		doctor_say("no", "memfd", strerror(errno));
+		doctor_fix("allow memfd_create in the seccomp profile");
 		return false;
 	}
 	close(fd);
-	say("yes", "memfd", "guest memory can be a sealed file");
+	doctor_say("yes", "memfd", "guest memory can be a sealed file");
 	return true;
 }
 
@@ -144,16 +145,16 @@ static bool doctor_address_space(void)
 	if (p != MAP_FAILED) {
 		munmap(p, TABLE_SPACE);
 		snprintf(text, sizeof(text), "%d TiB can be reserved", TABLE_TIB);
-		say("yes", "address space", text);
+		doctor_say("yes", "address space", text);
 		return true;
 	}
 	snprintf(text, sizeof(text), "%d TiB cannot be reserved", TABLE_TIB);
-	say("no", "address space", text);
+	doctor_say("no", "address space", text);
 	if (!getrlimit(RLIMIT_AS, &limit) && limit.rlim_cur != RLIM_INFINITY)
-		fix("ulimit -v unlimited");
+		doctor_fix("ulimit -v unlimited");
 	else if (host_read_number("/proc/sys/vm/overcommit_memory", &overcommit) &&
 		 overcommit == 2)
-		fix("sysctl vm.overcommit_memory=0");
+		doctor_fix("sysctl vm.overcommit_memory=0");
 	return false;
 }
 
@@ -165,10 +166,10 @@ static bool doctor_code(void)
 	if (p == MAP_FAILED)
 		return false;
 	ok = !mprotect(p, 4096, PROT_READ | PROT_EXEC);
-	say(ok ? "yes" : "no", "code at run time", ok ? "memory can be made executable" :
+	doctor_say(ok ? "yes" : "no", "code at run time", ok ? "memory can be made executable" :
 	    "memory cannot be made executable");
 	if (!ok)
-		fix("allow execmem in the SELinux policy or MemoryDenyWriteExecute=no in the unit");
+		doctor_fix("allow execmem in the SELinux policy or MemoryDenyWriteExecute=no in the unit");
 	munmap(p, 4096);
 	return ok;
 }
@@ -180,9 +181,9 @@ static void doctor_seccomp(void)
 
 	if (!host_read_key("/proc/self/status", "Seccomp", text, sizeof(text)) ||
 	    text[0] < '0' || text[0] > '2')
-		say("?", "seccomp", "cannot be told");
+		doctor_say("?", "seccomp", "cannot be told");
 	else
-		say("yes", "seccomp", modes[text[0] - '0']);
+		doctor_say("yes", "seccomp", modes[text[0] - '0']);
 }
 
 /* --- good to have --- */
@@ -197,10 +198,10 @@ static void doctor_perf(void)
 
 	if (fd >= 0) {
 		close(fd);
-		say("yes", "perf counters", "instructions can be counted");
+		doctor_say("yes", "perf counters", "instructions can be counted");
 		return;
 	}
-	say("-", "perf counters", errno == EACCES || errno == EPERM ?
+	doctor_say("-", "perf counters", errno == EACCES || errno == EPERM ?
 	    "not allowed (only measurements need them; kernel.perf_event_paranoid)" :
 	    "not here (only measurements need them)");
 }
@@ -212,9 +213,9 @@ static void doctor_huge_pages(void)
 
 	if (f && fgets(text, sizeof(text), f)) {
 		text[strcspn(text, "\n")] = '\0';
-		say(strstr(text, "[never]") ? "-" : "yes", "huge pages", text);
+		doctor_say(strstr(text, "[never]") ? "-" : "yes", "huge pages", text);
 	} else {
-		say("-", "huge pages", "not for shared memory (guests run somewhat slower)");
+		doctor_say("-", "huge pages", "not for shared memory (guests run somewhat slower)");
 	}
 	if (f)
 		fclose(f);
@@ -227,9 +228,9 @@ static void doctor_models(void)
 
 	for (const struct cpu_model_name *n = cpu_model_names; n->name; n++) {
 		if (cpu_model_init(&m, n->name, &e))
-			say("no", n->name, e.text);
+			doctor_say("no", n->name, e.text);
 		else
-			say("yes", n->name, m.brand);
+			doctor_say("yes", n->name, m.brand);
 	}
 }
 
@@ -254,6 +255,8 @@ static int doctor_main(const struct command *c, int argc, char **argv)
 	soft &= doctor_address_space();
 	soft &= doctor_code();
 	doctor_seccomp();
+	printf("Sandbox of VMs:\n");
+	doctor_sandbox();
 	printf("Good to have:\n");
 	doctor_perf();
 	doctor_huge_pages();

@@ -8,7 +8,7 @@
 
 static const struct command *const commands[] = {
 	&command_run, &command_trace, &command_stats, &command_set, &command_image, &command_switch, &command_spool, &command_doctor, &command_audit,
-	&command_net_user,
+	&command_net_user, &command_errand,
 };
 
 static void print_help(FILE *out)

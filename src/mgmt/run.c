@@ -315,6 +315,8 @@ int run_vm(const struct run_options *o)
 	status = prepare(&r, &e);
 	if (!status)
 		status = start(&r, &e);
+	if (!status && run_sandbox_enter(r.vm, &r.options, engine_is_kvm(r.engine), &r.log, &e))
+		status = STATUS_HOST;
 	if (!status && vm_run(r.vm, &result, &e))
 		status = STATUS_HOST;
 	if (!status)

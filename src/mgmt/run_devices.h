@@ -38,6 +38,10 @@ int run_add_nets(struct vm *vm, const struct run_options *o, struct err *e);
 /* --share, -v: one virtio-9p for each. */
 int run_add_shares(struct vm *vm, const struct run_options *o, struct err *e);
 
+/* The directory of a --share, cut from its text; *readonly as the option says. */
+int run_share_path(char path[], size_t size, bool *readonly, const struct share_option *o,
+		   struct err *e);
+
 /* --balloon: SIZE[,deflate-on-oom=off][,reporting=off]. */
 int run_add_balloon(struct vm *vm, const struct run_options *o, struct err *e);
 

@@ -42,6 +42,11 @@ int engine_choose(const struct engine_ops **out, const char **why, enum engine_c
 	return (*out)->probe(e);
 }
 
+bool engine_is_kvm(const struct engine_ops *engine)
+{
+	return engine == &engine_kvm;
+}
+
 bool engine_fall_back(const struct engine_ops **engine, const char **why,
 		      enum engine_choice choice)
 {

@@ -476,6 +476,10 @@ static const struct option_def option_defs[] = {
 	{ "gdb", "WHERE", "let gdb debug the guest (target remote) at PORT (of loopback),\n"
 	  "[tcp:]ADDRESS:PORT or unix:PATH", set_gdb },
 	{ "gdb-wait", NULL, "with --gdb: wait for gdb before the first instruction", set_gdb_wait },
+	{ "sandbox", "CHOICE", "auto (default): let this process do nothing but run its guest, as far as\n"
+	  "the host has the means; on: fail where it lacks one; off: do not.  Then,\n"
+	  "after commas: dir=DIR, files in which it may open disks later; dump, so\n"
+	  "that debuggers may look into it", run_set_sandbox },
 	{ "debug-exit", NULL, "give the guest port 0xf4: writing N there ends vireo with status\n"
 	  "(N << 1) | 1, as QEMU's isa-debug-exit does", set_debug_exit },
 	{ "console-escape", "KEY", "the console's escape key: ^] (default), ^A ..., or none",

@@ -15,6 +15,7 @@
 #define RUN_PUBLISH_MAX		64
 #define RUN_SERIALS_MAX		2
 #define RUN_SHARES_MAX		16
+#define RUN_SANDBOX_DIRS_MAX	16
 
 struct vm;
 
@@ -24,6 +25,8 @@ struct share_option {
 	const char *text;
 	bool is_short;			/* -v's DIR:TAG, not --share's */
 };
+
+enum sandbox_choice { SANDBOX_AUTO, SANDBOX_ON, SANDBOX_OFF };
 
 struct run_options {
 	const char *name;		/* its control socket's, or NULL: it has none */
@@ -63,6 +66,10 @@ struct run_options {
 	const char *gdb;		/* --gdb's text, or NULL */
 	bool gdb_wait;
 	const char *balloon;		/* --balloon's text, or NULL */
+	enum sandbox_choice sandbox;
+	bool dumpable;			/* other processes of the user may look into this one */
+	char *sandbox_dir[RUN_SANDBOX_DIRS_MAX]; /* in which the VM may open files later */
+	unsigned int sandbox_dir_count;
 	struct share_option share[RUN_SHARES_MAX];
 	unsigned int share_count;
 	const struct engine_trace *trace; /* vireo trace's, or NULL; the console leads nowhere then */

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* `vireo run --printer`. */
+#include "backend/errand.h"
 #include "backend/spool.h"
 #include "backend/spool_queue.h"
 #include "mgmt/run_devices.h"
@@ -100,8 +101,11 @@ int run_add_printer(struct vm *vm, const struct run_options *o, struct err *e)
 	c.form_feed = s.form_feed;
 	rc = set_destination(c.queue, &s, e);
 	if (!rc)
+		rc = errand_create(&c.put_out, NULL, "print", s.text, e);
+	if (!rc)
 		rc = spool_create(&printer, vm_loop(vm), &c, e);
 	if (rc) {
+		errand_destroy(c.put_out);
 		close(c.queue);
 		return rc;
 	}

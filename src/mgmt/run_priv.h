@@ -20,9 +20,17 @@ int run_vm(const struct run_options *o);
 int engine_choose(const struct engine_ops **out, const char **why, enum engine_choice choice,
 		  struct err *e);
 
+bool engine_is_kvm(const struct engine_ops *engine);
+
 /* KVM cannot make this VM: true, with another engine, where it was not asked for by name. */
 bool engine_fall_back(const struct engine_ops **engine, const char **why,
 		      enum engine_choice choice);
+
+/* run_sandbox.c: --sandbox's value; confines the process for the rest of its life. */
+struct vm;
+int run_set_sandbox(void *dest, const char *value, struct err *e);
+int run_sandbox_enter(struct vm *vm, const struct run_options *o, bool kvm, struct log *log,
+		      struct err *e);
 
 /*
  * run_boot.c: without --kernel, takes kernel, initrd and command line from beside the first

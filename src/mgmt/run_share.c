@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -90,6 +91,19 @@ static int parse(struct share_spec *s, const struct share_option *o, struct err 
 		rc = err_set(e, EINVAL, "a shared directory's tag has 1 to %u characters", P9_TAG_MAX);
 	s->config.path = s->text;
 	return rc;
+}
+
+int run_share_path(char path[], size_t size, bool *readonly, const struct share_option *o,
+		   struct err *e)
+{
+	struct share_spec s;
+	int rc = parse(&s, o, e);
+
+	if (rc)
+		return rc;
+	snprintf(path, size, "%s", s.text);
+	*readonly = s.config.readonly;
+	return 0;
 }
 
 /* A guest's open files are ours. */

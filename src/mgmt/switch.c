@@ -103,6 +103,8 @@ static int serve(struct serving *s)
 		fprintf(stderr, "vireo: %s\n", e.text);
 	if (s->ready >= 0 && !rc)
 		leave_starter(s);
+	if (!rc && s->server)
+		rc = switch_server_confine(s->server, &e);
 	if (!rc && s->server) {
 		log_info(&s->log, "the switch '%s' is there: vireo run --net switch=%s", s->name,
 			 s->name);

@@ -11,9 +11,9 @@
  */
 #include "virtio/p9.h"
 #include "backend/p9.h"
+#include "base/thread.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -92,20 +92,15 @@ static void *worker(void *arg)
 	return NULL;
 }
 
-/* Signals are the main loop's. */
 static int start_workers(struct virtio_p9 *p, struct err *e)
 {
-	sigset_t all, old;
 	int rc = 0;
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
 	while (p->workers < WORKERS && !rc) {
-		rc = pthread_create(&p->worker[p->workers], NULL, worker, p);
+		rc = thread_create(&p->worker[p->workers], "share", worker, p);
 		p->workers += !rc;
 	}
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return rc ? err_errno(e, rc, "could not start the threads of virtio-9p") : 0;
+	return rc ? err_errno(e, -rc, "could not start the threads of virtio-9p") : 0;
 }
 
 static void stop_workers(struct virtio_p9 *p)

@@ -14,10 +14,10 @@
  * is, which drivers have to poll for.
  */
 #include "virtio/core_priv.h"
+#include "base/thread.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -350,16 +350,10 @@ static void *device_thread(void *arg)
 	return NULL;
 }
 
-/* Signals are the main loop's. */
 static int start_thread(struct virtio_core *core)
 {
-	sigset_t all, old;
-	int rc;
+	const int rc = thread_create(&core->thread, NULL, device_thread, core);
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&core->thread, NULL, device_thread, core);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	core->threaded = !rc;
 	return rc;
 }
@@ -372,7 +366,7 @@ int virtio_attach(struct virtio_device *d, const struct virtio_transport *t, voi
 	d->core->transport = t;
 	d->core->transport_arg = arg;
 	rc = start_thread(d->core);
-	return rc ? err_errno(e, rc, "could not start the thread of %s", d->ops->name) : 0;
+	return rc ? err_errno(e, -rc, "could not start the thread of %s", d->ops->name) : 0;
 }
 
 void virtio_detach(struct virtio_device *d)

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+/* `vireo doctor` on sandboxes: everything is tried, in child processes. */
+#include "base/confine.h"
+#include "mgmt/doctor_priv.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* What @try returns in a child process: a status, 255 if it died. */
+static int in_child(int (*try)(void))
+{
+	const pid_t pid = fork();
+	int status;
+
+	if (!pid)
+		_exit(try());
+	while (pid > 0 && waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return 255;
+	return pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : 255;
+}
+
+static int try_filter(void)
+{
+	struct confine_state s;
+	struct confine *c;
+
+	if (confine_create(&c, false, NULL))
+		return 1;
+	confine_runtime(c);
+	return confine_enter(c, false, &s, NULL) || !s.calls;
+}
+
+static void doctor_filter(void)
+{
+	if (!in_child(try_filter)) {
+		doctor_say("yes", "system-call filter", "a VM's process is left the calls that it makes");
+		return;
+	}
+	doctor_say("no", "system-call filter", "cannot be installed: --sandbox has no effect on system calls");
+	doctor_fix("a kernel with CONFIG_SECCOMP_FILTER, a container that allows seccomp()");
+}
+
+static void doctor_landlock(void)
+{
+	const unsigned int version = confine_landlock_version();
+	char text[96];
+
+	if (version) {
+		snprintf(text, sizeof(text), "version %u: a VM's process opens only files that it was given",
+			 version);
+		doctor_say("yes", "Landlock", text);
+		return;
+	}
+	doctor_say("-", "Landlock", "not here: VMs that may add disks or share directories can open "
+		   "the user's other files");
+	doctor_fix("Linux 5.13 or later with landlock among its lsm=, a container that allows it");
+}
+
+void doctor_sandbox(void)
+{
+	doctor_filter();
+	doctor_landlock();
+}

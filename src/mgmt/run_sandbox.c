@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * `vireo run --sandbox`: what the process may still do once everything is open and before its
+ * guest runs: a filter of system calls (sandbox_calls.c), of the file system what its options
+ * name for later, no new privileges, no core dumps.
+ */
+#include "base/confine.h"
+#include "base/named_socket.h"
+#include "backend/block.h"
+#include "backend/spool_queue.h"
+#include "machine/cpu_share.h"
+#include "mgmt/run_devices.h"
+#include "mgmt/run_priv.h"
+#include "mgmt/sandbox_priv.h"
+#include "mgmt/status.h"
+
+#include <errno.h>
+#include <libgen.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+_Static_assert((int)STATUS_SANDBOX == CONFINE_STATUS, "two statuses of a violation");
+
+/* --- the option --- */
+
+static int add_dir(struct run_options *o, const char *dir, struct err *e)
+{
+	if (o->sandbox_dir_count == RUN_SANDBOX_DIRS_MAX)
+		return err_set(e, E2BIG, "--sandbox takes at most %d directories",
+			       RUN_SANDBOX_DIRS_MAX);
+	o->sandbox_dir[o->sandbox_dir_count] = realpath(dir, NULL);
+	if (!o->sandbox_dir[o->sandbox_dir_count])
+		return err_errno(e, errno, "--sandbox cannot allow the directory '%s'", dir);
+	o->sandbox_dir_count++;
+	return 0;
+}
+
+static int set_item(struct run_options *o, const char *item, struct err *e)
+{
+	static const char *const choices[] = {
+		[SANDBOX_AUTO] = "auto", [SANDBOX_ON] = "on", [SANDBOX_OFF] = "off",
+	};
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(choices); i++)
+		if (!strcmp(item, choices[i])) {
+			o->sandbox = i;
+			return 0;
+		}
+	if (!strcmp(item, "dump")) {
+		o->dumpable = true;
+		return 0;
+	}
+	if (!strncmp(item, "dir=", 4))
+		return add_dir(o, item + 4, e);
+	return err_set(e, EINVAL, "'%s' is no value for --sandbox; it takes auto, on, off, dir=DIR, "
+		       "dump", item);
+}
+
+int run_set_sandbox(void *dest, const char *value, struct err *e)
+{
+	char *text = strdup(value), *rest = text, *item;
+	int rc = text ? 0 : err_set(e, ENOMEM, "out of memory for --sandbox");
+
+	while (!rc && (item = strsep(&rest, ",")))
+		rc = set_item(dest, item, e);
+	free(text);
+	return rc;
+}
+
+/* --- what the options need later --- */
+
+/* Removes the socket @path, "..." up to @end, when the VM ends. */
+static void will_remove(struct confine *c, struct sandbox_needs *n, const char *path, char end)
+{
+	char *copy = strndup(path, strchrnul(path, end) - path);
+
+	if (copy)
+		confine_path(c, dirname(copy), CONFINE_REMOVE);
+	n->removal = true;
+	free(copy);
+}
+
+static void sockets_of(struct confine *c, struct sandbox_needs *n, const struct run_options *o)
+{
+	const char *at;
+
+	for (unsigned int i = 0; i < o->serial_count; i++)
+		if (!strncmp(o->serial[i], "socket:", 7))
+			will_remove(c, n, o->serial[i] + 7, '\0');
+	for (unsigned int i = 0; i < o->console_count; i++) {
+		at = strstr(o->console[i], "socket=");
+		if (at)
+			will_remove(c, n, at + 7, ',');
+	}
+	if (o->gdb && !strncmp(o->gdb, "unix:", 5))
+		will_remove(c, n, o->gdb + 5, '\0');
+	if (o->vsock) {
+		will_remove(c, n, o->vsock, ',');
+		n->sockets = true;
+	}
+	for (unsigned int i = 0; i < o->net_count; i++)
+		if (!strncmp(o->net[i], "switch=", 7))
+			n->sockets = true;
+}
+
+/* The control socket may add disks: beside those that are there, and where --sandbox says. */
+static void disks_of(struct confine *c, struct sandbox_needs *n, const struct run_options *o)
+{
+	struct block_options disk;
+	struct sockaddr_un a;
+
+	for (unsigned int i = 0; i < o->sandbox_dir_count; i++)
+		confine_path(c, o->sandbox_dir[i], CONFINE_WRITE);
+	n->names |= o->sandbox_dir_count > 0;
+	if (!o->name)
+		return;
+	n->names = true;
+	if (!named_socket_address(&a, "", o->name, ".sock", NULL))
+		will_remove(c, n, a.sun_path, '\0');
+	for (unsigned int i = 0; i < o->disk_count; i++)
+		if (!block_options_parse(&disk, o->disk[i], NULL))
+			confine_path(c, dirname(disk.path), CONFINE_WRITE);
+}
+
+static int shares_of(struct confine *c, struct sandbox_needs *n, const struct run_options *o,
+		     struct err *e)
+{
+	char path[PATH_MAX];
+	bool readonly;
+	int rc = 0;
+
+	for (unsigned int i = 0; i < o->share_count && !rc; i++) {
+		rc = run_share_path(path, sizeof(path), &readonly, &o->share[i], e);
+		if (!rc)
+			confine_path(c, path, readonly ? CONFINE_READ : CONFINE_WRITE);
+		n->shares = true;
+	}
+	return rc;
+}
+
+static int printer_of(struct confine *c, struct sandbox_needs *n, const struct run_options *o,
+		      struct err *e)
+{
+	char path[PATH_MAX], name[SPOOL_NAME_MAX + 1];
+	int rc;
+
+	if (!o->printer)
+		return 0;
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(o->printer, ","), o->printer);
+	rc = spool_queue_path(path, name, e);
+	if (!rc)
+		confine_path(c, path, CONFINE_WRITE);
+	n->names = true;
+	return rc;
+}
+
+static int add_needs(struct confine *c, const struct run_options *o, bool kvm, struct err *e)
+{
+	struct sandbox_needs n = { .kvm = kvm };
+	int rc;
+
+	sockets_of(c, &n, o);
+	disks_of(c, &n, o);
+	rc = shares_of(c, &n, o, e);
+	if (!rc)
+		rc = printer_of(c, &n, o, e);
+	sandbox_allow_calls(c, &n);
+	return rc;
+}
+
+/* --- entering --- */
+
+/* What is in force is also the most that there will be. */
+static void limit_resources(bool dumpable)
+{
+	static const int none[] = { RLIMIT_CORE, RLIMIT_MSGQUEUE, RLIMIT_RTPRIO, RLIMIT_NICE };
+	const struct rlimit zero = { 0, 0 };
+	struct rlimit files;
+
+	for (size_t i = dumpable ? 1 : 0; i < ARRAY_SIZE(none); i++)
+		setrlimit(none[i], &zero);
+	if (!getrlimit(RLIMIT_NOFILE, &files)) {
+		files.rlim_max = files.rlim_cur;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+static void tell(struct log *log, const struct confine_state *s)
+{
+	if (s->calls && s->landlock)
+		log_info(log, "sandbox: system calls are filtered, files are kept by Landlock (version %u)",
+			 s->landlock);
+	else if (s->calls)
+		log_info(log, "sandbox: system calls are filtered; this kernel has no Landlock to keep files");
+	else
+		log_warn(log, "sandbox: this host does not let vireo filter system calls%s; 'vireo doctor' "
+			 "says more", s->landlock ? "; files are kept by Landlock" : "");
+}
+
+int run_sandbox_enter(struct vm *vm, const struct run_options *o, bool kvm, struct log *log,
+		      struct err *e)
+{
+	const bool dumpable = o->dumpable || o->perf_map;
+	struct confine_state state;
+	struct confine *c;
+	int rc;
+
+	if (o->sandbox == SANDBOX_OFF) {
+		log_info(log, "sandbox: off");
+		return 0;
+	}
+	/* Shares by weight can be asked for later; where that cannot work it fails then. */
+	if (o->name)
+		vm_open_cpu_share(vm, NULL);
+	rc = confine_create(&c, false, e);
+	if (rc)
+		return rc;
+	rc = add_needs(c, o, kvm, e);
+	limit_resources(dumpable);
+	if (!dumpable)
+		prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	if (!rc)
+		rc = confine_enter(c, o->sandbox == SANDBOX_ON, &state, e);
+	confine_free(c);
+	if (!rc)
+		tell(log, &state);
+	return rc;
+}

@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The sandbox of a running VM: what the kernel says is in force in each thread, what a debugger can
+make the process do (as if a guest had taken it over), and --sandbox's values."""
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+BUILD = os.path.realpath(os.environ.get("BUILD", "build"))
+VIREO = os.path.join(BUILD, "vireo")
+SAN = os.environ.get("SAN", "0") == "1"
+bad = 0
+
+
+def check(ok, name, detail=""):
+    global bad
+    print(f"ok sandbox/{name}" if ok else f"not ok sandbox/{name}: {detail!r}", flush=True)
+    bad |= not ok
+
+
+def skip(name, why):
+    print(f"ok sandbox/{name} # skip {why}", flush=True)
+
+
+def multiboot(code):
+    magic, flags, end = 0x1badb002, 0x10000, 0x100020 + len(code)
+    return struct.pack("<8I", magic, flags, -(magic + flags) & 0xffffffff, 0x100000, 0x100000,
+                       end, end, 0x100020) + code
+
+
+class Vm:
+    """A guest that says '!' and sleeps."""
+
+    def __init__(self, work, *options):
+        kernel = os.path.join(work, "sleep")
+        with open(kernel, "wb") as f:
+            f.write(multiboot(b"\x66\xba\xf8\x03\xb0!\xee\xf4\xeb\xfd"))
+        self.err = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(
+            [VIREO, "run", "--engine", "soft", "--memory", "16M", "--kernel", kernel, *options],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.err,
+            env=dict(os.environ, XDG_RUNTIME_DIR=work))
+        self.said = self.process.stdout.read(1)
+        self.pid = self.process.pid
+
+    def log(self):
+        self.err.seek(0)
+        return self.err.read()
+
+    def statuses(self, key):
+        """What /proc says of @key, of each thread."""
+        found = set()
+        for thread in os.listdir(f"/proc/{self.pid}/task"):
+            with open(f"/proc/{self.pid}/task/{thread}/status") as f:
+                found.add(re.search(rf"^{key}:\s*(\S+)", f.read(), re.M).group(1))
+        return found
+
+    def hijack(self, number, *arguments):
+        """Has the process make a system call; what it returned, or None if it died of it."""
+        call = ",".join(str(a) for a in (number, *arguments))
+        r = subprocess.run(["gdb", "-p", str(self.pid), "-batch", "-nx", "-ex",
+                            "handle SIGSYS nostop noprint pass", "-ex",
+                            f"print ((long(*)(long,...))syscall)({call})", "-ex",
+                            "print *(int *)((void *(*)(void))__errno_location)()"],
+                           stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        values = re.findall(r"^\$\d = (-?\d+)", r.stdout, re.M)
+        return [int(v) for v in values], r.stdout + r.stderr
+
+    def end(self):
+        self.process.terminate()
+        return self.process.wait(timeout=30)
+
+
+def in_force(work):
+    disk = os.path.join(work, "disk")
+    with open(disk, "wb") as f:
+        f.truncate(1 << 20)
+    vm = Vm(work, "--disk", disk)
+    check(vm.said == b"!", "starts", vm.log())
+    check("sandbox: system calls are filtered" in vm.log(), "log", vm.log())
+    check(vm.statuses("Seccomp") == {"2"}, "filter-in-all-threads", vm.statuses("Seccomp"))
+    check(vm.statuses("NoNewPrivs") == {"1"}, "no-new-privileges", vm.statuses("NoNewPrivs"))
+    with open(f"/proc/{vm.pid}/limits") as f:
+        check(re.search(r"Max core file size +0 +0 ", f.read()), "no-core")
+    check(vm.end() == 10, "ends", vm.log())
+    vm = Vm(work, "--sandbox", "off")
+    check(vm.statuses("Seccomp") == {"0"} and "sandbox: off" in vm.log(), "off", vm.log())
+    vm.end()
+
+
+def hijacked(work, landlock):
+    if SAN or not shutil.which("gdb"):
+        skip("hijacked", "no gdb" if not SAN else "the sanitizers' filter is wider")
+        return
+    vm = Vm(work)
+    values, text = vm.hijack(39)
+    if not values:
+        vm.end()
+        skip("hijacked", "gdb may not attach")
+        return
+    check(values[0] == vm.pid, "allowed-call", text)
+    values, text = vm.hijack(257, -100, '"/etc/passwd"', 0)
+    check(values == [-1, 13], "no-files", text)
+    for number, name in ((41, "socket"), (59, "execve"), (57, "fork"), (62, "kill")):
+        v = vm if number == 41 else Vm(work)
+        v.hijack(number, 2, 1, 0)
+        try:
+            status = v.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            v.process.kill()
+            status = None
+        check(status == 14, f"{name}-ends", (status, v.log()))
+        check(f"system call {number} ({name})" in v.log(), f"{name}-is-named", v.log())
+    if not landlock:
+        skip("named-no-files", "this kernel has no Landlock")
+        return
+    vm = Vm(work, "--name", "hijack")
+    values, text = vm.hijack(257, -100, '"/etc/passwd"', 0)
+    check(values == [-1, 13], "named-no-files", text)
+    vm.end()
+
+
+def ask(work, name, command, **arguments):
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(30)
+    s.connect(os.path.join(work, "vireo", name + ".sock"))
+    s.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+    return json.loads(s.makefile().readline())
+
+
+def disks(work, landlock):
+    """Disks that are added later: in the directories that were named."""
+    for folder in ("inside", "outside"):
+        os.mkdir(os.path.join(work, folder))
+        with open(os.path.join(work, folder, "disk"), "wb") as f:
+            f.truncate(1 << 20)
+    vm = Vm(work, "--name", "plug", "--sandbox", "auto,dir=" + os.path.join(work, "inside"))
+    answer = ask(work, "plug", "disk-add", disk=os.path.join(work, "inside", "disk"))
+    check("return" in answer, "dir-inside", answer)
+    answer = ask(work, "plug", "disk-add", disk=os.path.join(work, "outside", "disk"))
+    if landlock:
+        check("--sandbox dir=DIR" in answer.get("error", {}).get("desc", ""), "dir-outside", answer)
+    else:
+        skip("dir-outside", "this kernel has no Landlock")
+    answer = ask(work, "plug", "set-cpu", weight="50")
+    check("return" in answer, "weight-later", answer)
+    vm.end()
+    check(not os.path.exists(os.path.join(work, "vireo", "plug.sock")), "socket-goes")
+
+
+def values(work):
+    kernel = os.path.join(work, "sleep")
+    for value, what in (("of", "'of' is no value for --sandbox"), ("auto,dir=/nowhere", "/nowhere"),
+                        ("auto,,", "'' is no value")):
+        r = subprocess.run([VIREO, "run", "--kernel", kernel, "--sandbox", value],
+                           stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        check(r.returncode == 2 and what in r.stderr, f"bad-value-{value}", r.stderr)
+
+
+def main():
+    r = subprocess.run([VIREO, "doctor"], capture_output=True, text=True)
+    landlock = re.search(r"yes +Landlock", r.stdout)
+    if not re.search(r"yes +system-call filter", r.stdout):
+        print("no system-call filter can be installed here")
+        sys.exit(77)
+    with tempfile.TemporaryDirectory() as work:
+        in_force(work)
+        hijacked(work, landlock)
+        disks(work, landlock)
+        values(work)
+    sys.exit(bad)
+
+
+signal.alarm(600)
+main()
