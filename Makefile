@@ -147,6 +147,7 @@ PREFIX  ?= /usr/local
 install: all
 	install -D -m 755 $(BUILD)/vireo $(DESTDIR)$(PREFIX)/bin/vireo
 	install -D -m 644 man/vireo.1 $(DESTDIR)$(PREFIX)/share/man/man1/vireo.1
+	install -D -m 644 docs/vm.schema.json $(DESTDIR)$(PREFIX)/share/vireo/vm.schema.json
 
 clean:
 	rm -rf $(BUILD)

@@ -335,6 +335,14 @@ void vm_attach_serial(struct vm *vm, unsigned int index, struct char_backend *b)
 	uart16550_attach(vm->pc.uart[index], b);
 }
 
+void vm_serial_break(struct vm *vm, unsigned int index)
+{
+	const struct char_backend *b = vm->serial[index];
+
+	if (b && b->front && b->front->line_break)
+		b->front->line_break(b->front_dev);
+}
+
 int vm_add_printer(struct vm *vm, struct char_backend *printer, struct err *e)
 {
 	vm->printer = printer;
@@ -430,6 +438,16 @@ struct clock *vm_clock(struct vm *vm)
 struct vcpu *vm_vcpu(struct vm *vm, unsigned int index)
 {
 	return index < vm->vcpu_count ? vm->vcpus[index].vcpu : NULL;
+}
+
+const char *vm_engine_name(const struct vm *vm)
+{
+	return vm->config.engine->name;
+}
+
+uint64_t vm_memory_size(const struct vm *vm)
+{
+	return vm->config.memory;
 }
 
 unsigned int vm_vcpu_count(const struct vm *vm)

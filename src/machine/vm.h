@@ -73,6 +73,8 @@ int vm_create(struct vm **out, const struct vm_config *c, struct err *e);
  * It lives on vm_loop().
  */
 void vm_attach_serial(struct vm *vm, unsigned int index, struct char_backend *b);
+/* As if the other end of it sent a break; on the loop's thread. */
+void vm_serial_break(struct vm *vm, unsigned int index);
 /*
  * Puts a device on the PCI bus, before vm_run() or on the loop's thread while it runs; it then
  * belongs to the VM, also where this fails.  It was made with vm_space() and vm_log().
@@ -149,6 +151,8 @@ struct gpa_space *vm_space(struct vm *vm);
 struct log *vm_log(struct vm *vm);	/* may be NULL */
 struct clock *vm_clock(struct vm *vm);
 struct vcpu *vm_vcpu(struct vm *vm, unsigned int index);
+const char *vm_engine_name(const struct vm *vm);
+uint64_t vm_memory_size(const struct vm *vm);
 unsigned int vm_vcpu_count(const struct vm *vm);
 const struct e820_map *vm_memory_map(const struct vm *vm);
 /* Where the RSDP is: boot_params.acpi_rsdp_addr, hvm_start_info.rsdp_paddr. */

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define WORD_MAX	64	/* longer words get no suggestion */
-#define OPTIONS_MAX	32
+#define OPTIONS_MAX	128
 #define HELP_COLUMN	26
 
 /* Edit distance (insert, delete, replace); both words shorter than WORD_MAX. */
@@ -56,10 +56,9 @@ static int unknown_option(const struct command *c, const char *name, struct err 
 	const char *near;
 	unsigned int n = 0;
 
-	while (n < c->option_count && n < OPTIONS_MAX - 1) {
-		names[n] = c->options[n].name;
-		n++;
-	}
+	for (const struct command *k = c; k; k = k->more)
+		for (unsigned int i = 0; i < k->option_count && n < OPTIONS_MAX - 1; i++)
+			names[n++] = k->options[i].name;
 	names[n++] = "help";
 	near = nearest_word(name, names, n);
 	if (near)
@@ -79,9 +78,14 @@ static const struct option_def *find_option(const struct command *c, const char 
 
 static const struct option_def *find_letter(const struct command *c, const char *arg)
 {
+	const struct option_def *o;
+
 	if (arg[0] != '-' || !arg[1] || arg[2])
 		return NULL;
-	return find_option(c, arg[1] == c->letter ? c->letter_option : arg + 1);
+	if (c->letter && arg[1] == c->letter)
+		return find_option(c, c->letter_option);
+	o = find_option(c, arg + 1);
+	return o || !c->more ? o : find_letter(c->more, arg);
 }
 
 static const char *dashes(const struct option_def *o)
@@ -90,9 +94,11 @@ static const char *dashes(const struct option_def *o)
 }
 
 /* Stores @o's value, which is @value or the next argument. */
-static int take_value(const struct option_def *o, int argc, char **argv, int *at, char *value,
-		      void *dest, struct err *e)
+static int take_value(const struct command *c, const struct option_def *o, int argc,
+		      char **argv, int *at, char *value, void *dest, struct err *e)
 {
+	int rc;
+
 	if (!o->value && value)
 		return err_set(e, EINVAL, "option '--%s' takes no value", o->name);
 	if (o->value && !value) {
@@ -101,7 +107,8 @@ static int take_value(const struct option_def *o, int argc, char **argv, int *at
 				       o->name, dashes(o), o->name, o->value);
 		value = argv[++*at];
 	}
-	return o->set(dest, value, e);
+	rc = o->set(dest, value, e);
+	return rc || !c->note ? rc : c->note(dest, o, value, e);
 }
 
 /* The option at argv[*at], and its value, which may be the next argument. */
@@ -117,7 +124,7 @@ static int parse_option(const struct command *c, int argc, char **argv, int *at,
 	o = find_option(c, name);
 	if (!o)
 		return unknown_option(c, name, e);
-	return take_value(o, argc, argv, at, value, dest, e);
+	return take_value(c, o, argc, argv, at, value, dest, e);
 }
 
 int options_parse_many(const struct command *c, int argc, char **argv, void *dest,
@@ -137,7 +144,7 @@ int options_parse_many(const struct command *c, int argc, char **argv, void *des
 			if (rc)
 				return rc;
 		} else if ((letter = find_letter(c, argv[i]))) {
-			rc = take_value(letter, argc, argv, &i, NULL, dest, e);
+			rc = take_value(c, letter, argc, argv, &i, NULL, dest, e);
 			if (rc)
 				return rc;
 		} else if (argv[i][0] == '-' && argv[i][1]) {
@@ -169,6 +176,17 @@ int options_parse(const struct command *c, int argc, char **argv, void *dest,
 	if (operand)
 		*operand = found;
 	return 0;
+}
+
+int options_parse_names(const struct command *c, int argc, char **argv, void *dest,
+			const char **names, unsigned int *count, struct err *e)
+{
+	const int rc = options_parse_many(c, argc, argv, dest, names, COMMAND_NAMES_MAX, count, e);
+
+	if (rc || *count)
+		return rc;
+	return err_set(e, EINVAL, "'vireo %s' needs a NAME; 'vireo %s --help' shows an example",
+		       c->name, c->name);
 }
 
 /* @help, with its further lines under the first. */

@@ -30,6 +30,8 @@ struct command {
 	const struct command *more;	/* its options are taken too; NULL: none */
 	char letter;			/* another name of a long option: -p VALUE; 0: none */
 	const char *letter_option;	/* what it is short for */
+	/* May be NULL.  Told of each option that was taken, with its text, after its set(). */
+	int (*note)(void *dest, const struct option_def *o, const char *value, struct err *e);
 	bool hidden;		/* started by other commands, not by people */
 	/* Runs it; @argv[0] is the command's name.  Returns the process's exit status. */
 	int (*run)(const struct command *c, int argc, char **argv);
@@ -46,6 +48,21 @@ extern const struct command command_net_user;
 extern const struct command command_errand;
 extern const struct command command_image;
 extern const struct command command_switch;
+extern const struct command command_create;
+extern const struct command command_start;
+extern const struct command command_stop;
+extern const struct command command_kill;
+extern const struct command command_pause;
+extern const struct command command_resume;
+extern const struct command command_reset;
+extern const struct command command_rm;
+extern const struct command command_console;
+extern const struct command command_ls;
+extern const struct command command_ps;
+extern const struct command command_inspect;
+extern const struct command command_logs;
+extern const struct command command_edit;
+extern const struct command command_machine;
 
 #define OPTIONS_HELP	1	/* --help was given and answered */
 
@@ -61,6 +78,10 @@ int options_parse(const struct command *c, int argc, char **argv, void *dest,
  */
 int options_parse_many(const struct command *c, int argc, char **argv, void *dest,
 		       const char **operands, unsigned int max, unsigned int *count, struct err *e);
+#define COMMAND_NAMES_MAX	64
+/* The same with one to COMMAND_NAMES_MAX operands. */
+int options_parse_names(const struct command *c, int argc, char **argv, void *dest,
+			const char **names, unsigned int *count, struct err *e);
 void command_print_help(const struct command *c, FILE *out);
 
 /* The one of @count @names nearest to @word, or NULL if none is near. */

@@ -6,37 +6,34 @@
 #include "mgmt/control.h"
 #include "base/line_server.h"
 #include "base/named_socket.h"
+#include "base/unix_listen.h"
 #include "base/types.h"
 #include "backend/block.h"
 #include "machine/vm.h"
 #include "mgmt/cpu_limits.h"
+#include "mgmt/machine.h"
 #include "mgmt/run_devices.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
-#define NAME_LENGTH_MAX	48U
+#define BACKLOG	16
 
 struct control {
 	struct vm *vm;
 	struct run_disks *disks;
-	char name[NAME_LENGTH_MAX + 1];
-	struct named_socket socket;
+	const struct run_options *options;
+	struct named_socket socket;	/* of its name; not if it is kept */
+	int listener;			/* in its directory, or -1 */
+	time_t began;			/* CLOCK_MONOTONIC seconds */
+	int statm;			/* open, since the sandbox opens nothing; or -1 */
 	struct line_server *server;
 };
-
-int control_name_check(const char *name, struct err *e)
-{
-	static const char chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
-	const size_t n = strlen(name);
-
-	if (n && n <= NAME_LENGTH_MAX && strspn(name, chars) == n && name[0] != '.' && name[0] != '-')
-		return 0;
-	return err_set(e, EINVAL, "'%s' is no VM's name: it has 1 to %u letters, digits, '-', '_' "
-		       "or '.'", name, NAME_LENGTH_MAX);
-}
 
 /* --- commands: each returns its answer, refuse()'s, or NULL: out of memory --- */
 
@@ -60,7 +57,7 @@ static json_t *query_stats(struct control *c, const json_t *arguments)
 static json_t *query_name(struct control *c, const json_t *arguments)
 {
 	(void)arguments;
-	return json_pack("{s:s}", "name", c->name);
+	return json_pack("{s:s}", "name", c->options->name);
 }
 
 static json_t *refuse(const char *kind, const char *desc)
@@ -139,6 +136,35 @@ static json_t *set_cpu(struct control *c, const json_t *arguments)
 	return json_object();
 }
 
+static uint64_t resident_bytes(const struct control *c)
+{
+	unsigned long size, resident;
+	char text[128] = "";
+
+	if (c->statm < 0 || pread(c->statm, text, sizeof(text) - 1, 0) <= 0 ||
+	    sscanf(text, "%lu %lu", &size, &resident) != 2)
+		return 0;
+	return resident * sysconf(_SC_PAGESIZE);
+}
+
+/* What vireo ls, ps and inspect show of it. */
+static json_t *query_vm(struct control *c, const json_t *arguments)
+{
+	struct timespec now, cpu;
+
+	(void)arguments;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+	return json_pack("{s:s,s:i,s:s,s:s,s:i,s:I,s:I,s:f,s:f}",
+			 "name", c->options->name, "pid", (int)getpid(),
+			 "status", vm_is_paused(c->vm) ? "paused" : "running",
+			 "engine", vm_engine_name(c->vm), "cpus", (int)vm_vcpu_count(c->vm),
+			 "memory", (json_int_t)vm_memory_size(c->vm),
+			 "resident", (json_int_t)resident_bytes(c),
+			 "uptime", (double)(now.tv_sec - c->began),
+			 "cpu-seconds", cpu.tv_sec + cpu.tv_nsec / 1e9);
+}
+
 static json_t *query_status(struct control *c, const json_t *arguments)
 {
 	const bool paused = vm_is_paused(c->vm);
@@ -165,6 +191,13 @@ static json_t *quit(struct control *c, const json_t *arguments)
 {
 	(void)arguments;
 	vm_stop(c->vm);
+	return json_object();
+}
+
+static json_t *serial_break(struct control *c, const json_t *arguments)
+{
+	(void)arguments;
+	vm_serial_break(c->vm, 0);
 	return json_object();
 }
 
@@ -196,7 +229,9 @@ static const struct {
 	{ "query-name", query_name },
 	{ "query-stats", query_stats },
 	{ "query-status", query_status },
+	{ "query-vm", query_vm },
 	{ "quit", quit },
+	{ "serial-break", serial_break },
 	{ "set-cpu", set_cpu },
 	{ "stop", stop },
 	{ "system_powerdown", system_powerdown },
@@ -268,22 +303,38 @@ static void too_long(void *arg, struct line_client *client)
 	send_json(client, refuse("GenericError", "this line is too long"));
 }
 
+/* A kept machine's lock is ours: a socket that is there is a dead process's. */
+static int listen_at(struct control *c, struct err *e)
+{
+	if (!c->options->kept)
+		return named_socket_listen(&c->socket, c->options->name, e);
+	unlink(MACHINE_CONTROL);
+	c->listener = unix_listen(MACHINE_CONTROL, BACKLOG, e);
+	return MIN(c->listener, 0);
+}
+
 int control_create(struct control **out, struct vm *vm, struct run_disks *disks,
-		   const char *name, struct err *e)
+		   const struct run_options *o, struct err *e)
 {
 	static const struct line_server_ops ops = { .line = request, .too_long = too_long };
 	struct control *c = calloc(1, sizeof(*c));
+	struct timespec now;
 	int rc;
 
 	if (!c)
 		return err_set(e, ENOMEM, "out of memory for a control socket");
 	c->vm = vm;
 	c->disks = disks;
-	strcpy(c->name, name);	/* control_name_check() saw it */
 	json_object_seed(0);	/* which opens a file, now and not later */
-	rc = named_socket_listen(&c->socket, name, e);
+	c->options = o;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	c->began = now.tv_sec;
+	c->statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	c->socket.fd = c->socket.lock = c->listener = -1;
+	rc = listen_at(c, e);
 	if (!rc)
-		rc = line_server_create(&c->server, vm_loop(vm), c->socket.fd, &ops, c, e);
+		rc = line_server_create(&c->server, vm_loop(vm),
+					o->kept ? c->listener : c->socket.fd, &ops, c, e);
 	if (rc) {
 		control_destroy(c);
 		return rc;
@@ -298,5 +349,11 @@ void control_destroy(struct control *c)
 		return;
 	line_server_destroy(c->server);
 	named_socket_close(&c->socket);
+	if (c->statm >= 0)
+		close(c->statm);
+	if (c->listener >= 0) {
+		unlink(MACHINE_CONTROL);
+		close(c->listener);
+	}
 	free(c);
 }

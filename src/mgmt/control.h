@@ -15,14 +15,15 @@
 
 struct control;
 struct run_disks;
+struct run_options;
 struct vm;
 
-/* 1 to 48 letters, digits, '-', '_', '.', or -EINVAL. */
-int control_name_check(const char *name, struct err *e);
-
-/* Serves @vm with its @disks as @name on its loop; -EBUSY: the name is taken. */
+/*
+ * Serves @vm with its @disks, which came of @o, on its loop: a machine that is kept at a socket
+ * in its directory, another at one of its name.  -EBUSY: the name is taken.
+ */
 int control_create(struct control **out, struct vm *vm, struct run_disks *disks,
-		   const char *name, struct err *e);
+		   const struct run_options *o, struct err *e);
 void control_destroy(struct control *c);
 
 #endif

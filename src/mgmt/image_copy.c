@@ -158,8 +158,7 @@ static void stop_signals(sigset_t *set)
 	sigaddset(set, SIGHUP);
 }
 
-/* From now on these signals only end the copying, so that what was begun can be removed. */
-static void hold_signals(void)
+void copy_hold_signals(void)
 {
 	sigset_t set;
 
@@ -167,7 +166,7 @@ static void hold_signals(void)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
-static bool interrupted(void)
+bool copy_interrupted(void)
 {
 	const struct timespec at_once = { 0 };
 	sigset_t set, blocked;
@@ -221,7 +220,7 @@ static int copy_extents(struct image *from, struct image *to, bool only_here, st
 
 	for (uint64_t off = 0; off < from->size; off += n) {
 		progress_at(p, off, from->size);
-		if (interrupted())
+		if (copy_interrupted())
 			return err_set(e, EINTR, "interrupted");
 		rc = image_map(from, off, from->size - off, &x);
 		if (rc)
@@ -287,7 +286,7 @@ int image_convert(const struct image_args *a)
 
 	if (image_open(&from, &how, &e))
 		return fail(&e);
-	hold_signals();
+	copy_hold_signals();
 	rc = image_make(&to, a->operands[1], from->size, a, &e);
 	if (!rc) {
 		rc = image_copy(from, to, "converting", &e);
@@ -331,7 +330,7 @@ int image_commit(const struct image_args *a)
 
 	if (image_open(&top, &how, &e))
 		return fail(&e);
-	hold_signals();
+	copy_hold_signals();
 	path = qcow2_backing_path(top);
 	if (!path || !qcow2_info(top, &q))
 		rc = err_set(&e, EINVAL, "disk '%s' has no backing image", top->path);

@@ -38,6 +38,9 @@ int image_make(struct image **out, const char *path, uint64_t size, const struct
 int image_make_end(struct image *img, const char *path, int rc, struct err *e);
 /* All of @from to the new image @to, holes left out. */
 int image_copy(struct image *from, struct image *to, const char *what, struct err *e);
+/* From now on SIGINT and the like only end copying, so that what was begun can be removed. */
+void copy_hold_signals(void);
+bool copy_interrupted(void);
 /* What went wrong with @img, with the place if its metadata is damaged. */
 int image_error(struct image *img, int rc, const char *doing, struct err *e);
 

@@ -7,8 +7,12 @@
 #include <string.h>
 
 static const struct command *const commands[] = {
-	&command_run, &command_trace, &command_stats, &command_set, &command_image, &command_switch, &command_spool, &command_doctor, &command_audit,
-	&command_net_user, &command_errand,
+	&command_run, &command_create, &command_start, &command_stop, &command_kill,
+	&command_pause, &command_resume, &command_reset, &command_console, &command_ls,
+	&command_ps, &command_inspect, &command_logs, &command_edit, &command_rm,
+	&command_stats, &command_set, &command_trace, &command_image, &command_switch,
+	&command_spool, &command_doctor, &command_audit, &command_net_user, &command_machine,
+	&command_errand,
 };
 
 static void print_help(FILE *out)

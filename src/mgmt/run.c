@@ -129,8 +129,7 @@ static void escape_act(void *arg, enum escape_action what)
 		vm_reset(r->vm);
 		break;
 	case ESCAPE_BREAK:
-		if (r->console->front && r->console->front->line_break)
-			r->console->front->line_break(r->console->front_dev);
+		vm_serial_break(r->vm, 0);
 		break;
 	case ESCAPE_HELP:
 		escape_print_help(&r->escape, r->log.out);
@@ -201,20 +200,30 @@ static void say_how_it_starts(struct run *r)
 
 static void say_how_it_ended(struct run *r, int status, const struct vm_result *result)
 {
+	const struct run_events *events = r->options.events;
+	enum log_level level = LOG_WARN;
+	char how[128];
+
 	switch (result->exit) {
 	case VM_EXIT_POWEROFF:
-		log_info(&r->log, "the guest powered off");
+		level = LOG_INFO;
+		snprintf(how, sizeof(how), "the guest powered off");
 		break;
 	case VM_EXIT_DEBUG:
-		log_info(&r->log, "the guest ended through the debug-exit port, status %d", status);
+		level = LOG_INFO;
+		snprintf(how, sizeof(how), "the guest ended through the debug-exit port, status %d",
+			 status);
 		break;
 	case VM_EXIT_STOPPED:
-		log_warn(&r->log, "ended by %s", r->stopped_by ? r->stopped_by : "request");
+		snprintf(how, sizeof(how), "ended by %s", r->stopped_by ? r->stopped_by : "request");
 		break;
 	default:
-		log_warn(&r->log, "%s", status_meaning(status));
+		snprintf(how, sizeof(how), "%s", status_meaning(status));
 		break;
 	}
+	log_print(&r->log, level, "%s", how);
+	if (events)
+		events->ended(events->arg, status, how);
 }
 
 /* --- the whole --- */
@@ -256,8 +265,7 @@ static int start(struct run *r, struct err *e)
 	    run_add_serials(r->vm, &r->options, &r->stdio, e) ||
 	    (r->options.watchdog && vm_add_watchdog(r->vm, r->options.watchdog_action, e)) || plan_boot(r, e))
 		return STATUS_USAGE;
-	if (r->options.name && control_create(&r->control, r->vm, r->disks,
-						      r->options.name, e))
+	if (r->options.name && control_create(&r->control, r->vm, r->disks, &r->options, e))
 		return STATUS_HOST;
 	if (r->options.gdb && gdb_create(&r->gdb, r->vm, r->options.gdb, r->options.gdb_wait, e))
 		return STATUS_USAGE;
@@ -317,11 +325,15 @@ int run_vm(const struct run_options *o)
 		status = start(&r, &e);
 	if (!status && run_sandbox_enter(r.vm, &r.options, engine_is_kvm(r.engine), &r.log, &e))
 		status = STATUS_HOST;
+	if (!status && o->events)
+		o->events->runs(o->events->arg);
 	if (!status && vm_run(r.vm, &result, &e))
 		status = STATUS_HOST;
 	if (!status)
 		take_stats(&r);
 	finish(&r);
+	if (status && o->events)
+		o->events->fails(o->events->arg, &e);
 	if (status)
 		return command_fail(&e, status);
 	status = status_of_vm(&result);

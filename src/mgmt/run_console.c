@@ -76,6 +76,13 @@ static int parse(struct console_spec *s, const char *text, struct err *e)
 	return check(s, text, e);
 }
 
+int run_console_check(const char *text, struct err *e)
+{
+	struct console_spec s;
+
+	return parse(&s, text, e);
+}
+
 /*
  * Files are made and cut; a named pipe is opened both ways, so that neither end waits for the
  * other.

@@ -35,6 +35,12 @@ int run_net_check(const struct run_options *o, struct err *e);
 /* Starts their back ends and plugs a virtio-net in for each. */
 int run_add_nets(struct vm *vm, const struct run_options *o, struct err *e);
 
+/* Is this a text for --console? */
+int run_console_check(const char *text, struct err *e);
+
+/* Is this a text for --share?  That of -v as one, malloc'ed; NULL: it is none. */
+int run_share_check(const char *text, struct err *e);
+char *run_share_long(const char *text);
 /* --share, -v: one virtio-9p for each. */
 int run_add_shares(struct vm *vm, const struct run_options *o, struct err *e);
 

@@ -6,7 +6,7 @@
 #include "machine/vm.h"
 #include "mgmt/host.h"
 #include "mgmt/run_devices.h"
-#include "mgmt/control.h"
+#include "mgmt/machine.h"
 #include "mgmt/run_priv.h"
 
 #include <errno.h>
@@ -62,7 +62,7 @@ int parse_memory(uint64_t *bytes, const char *text, struct err *e)
 static int set_name(void *dest, const char *value, struct err *e)
 {
 	((struct run_options *)dest)->name = value;
-	return control_name_check(value, e);
+	return machine_name_check(value, e);
 }
 
 static int set_kernel(void *dest, const char *value, struct err *e)
@@ -508,11 +508,25 @@ const struct command command_run = {
 	.run = run_main,
 };
 
+/* A name is one VM's, whether it runs or is kept. */
+static int check_name(const struct run_options *o, struct err *e)
+{
+	struct machine m;
+
+	if (o->kept || !o->name || machine_open(&m, o->name, NULL))
+		return 0;
+	machine_close(&m);
+	return err_set(e, EEXIST, "there is a VM '%s' already ('%.300s'): 'vireo start %s' runs it, or "
+		       "choose another name", m.name, m.path, m.name);
+}
+
 int run_options_check(const struct run_options *o, struct err *e)
 {
 	struct host_memory host;
-	int rc;
+	int rc = check_name(o, e);
 
+	if (rc)
+		return rc;
 	if (!o->kernel)
 		return err_set(e, EINVAL, "no kernel is named: vireo run --kernel FILE "
 			       "('vireo run --help' shows an example)");

@@ -28,8 +28,18 @@ struct share_option {
 
 enum sandbox_choice { SANDBOX_AUTO, SANDBOX_ON, SANDBOX_OFF };
 
+/* For who runs a VM on behalf of another; on the loop's thread. */
+struct run_events {
+	void (*runs)(void *arg);	/* all is there: the guest's first instruction comes next */
+	void (*fails)(void *arg, const struct err *e);
+	void (*ended)(void *arg, int status, const char *how);	/* it ran; the process's status */
+	void *arg;
+};
+
 struct run_options {
 	const char *name;		/* its control socket's, or NULL: it has none */
+	bool kept;			/* a machine.h's: the current folder is its directory */
+	const struct run_events *events; /* or NULL */
 	const char *kernel;
 	const char *initrd;		/* NULL: none */
 	const char *cmdline;		/* NULL: none */

@@ -117,6 +117,12 @@ static void disks_of(struct confine *c, struct sandbox_needs *n, const struct ru
 	if (!o->name)
 		return;
 	n->names = true;
+	/*
+	 * A kept machine's directory has its vm.json, which nothing in here may change; its sockets
+	 * stay, and are replaced when it is started next.
+	 */
+	if (o->kept)
+		return;
 	if (!named_socket_address(&a, "", o->name, ".sock", NULL))
 		will_remove(c, n, a.sun_path, '\0');
 	for (unsigned int i = 0; i < o->disk_count; i++)

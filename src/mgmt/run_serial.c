@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* `vireo run --serial`: what COM1 and COM2 are connected to. */
+#include "base/char_console.h"
 #include "base/char_fd.h"
 #include "base/char_socket.h"
 #include "base/char_tty.h"
+#include "mgmt/machine.h"
 #include "mgmt/run_devices.h"
 
 #include <errno.h>
@@ -65,6 +67,18 @@ static int open_serial(struct char_backend **out, struct vm *vm, const char *whe
 		       "socket:PATH, fd:N, stdio or none", where);
 }
 
+/* A machine that is kept has no terminal: its first port is for vireo console and vireo logs. */
+static int attach_console(struct vm *vm, struct err *e)
+{
+	struct char_backend *b;
+	int rc;
+
+	rc = char_console_create(&b, vm_loop(vm), MACHINE_SERIAL_LOG, MACHINE_CONSOLE, e);
+	if (!rc)
+		vm_attach_serial(vm, 0, b);
+	return rc;
+}
+
 int run_add_serials(struct vm *vm, const struct run_options *o, bool *stdio, struct err *e)
 {
 	bool com2_stdio = false;
@@ -84,6 +98,10 @@ int run_add_serials(struct vm *vm, const struct run_options *o, bool *stdio, str
 		rc = open_serial(&b, vm, o->serial[i], i + 1, e);
 		if (!rc)
 			vm_attach_serial(vm, i, b);
+	}
+	if (!rc && *stdio && o->kept) {
+		*stdio = false;
+		rc = attach_console(vm, e);
 	}
 	if (!rc && com2_stdio)
 		rc = err_set(e, EINVAL, "--serial stdio is for COM1: give COM2 a pty, a file, a socket");

@@ -106,6 +106,26 @@ int run_share_path(char path[], size_t size, bool *readonly, const struct share_
 	return 0;
 }
 
+int run_share_check(const char *text, struct err *e)
+{
+	const struct share_option o = { .text = text };
+	struct share_spec s;
+
+	return parse(&s, &o, e);
+}
+
+char *run_share_long(const char *text)
+{
+	const struct share_option o = { .text = text, .is_short = true };
+	struct share_spec s;
+	char *out;
+
+	if (parse(&s, &o, NULL) || strchr(s.text, ',') ||
+	    asprintf(&out, "%s,tag=%s%s", s.text, s.tag, s.config.readonly ? ",readonly" : "") < 0)
+		return NULL;
+	return out;
+}
+
 /* A guest's open files are ours. */
 static void raise_descriptor_limit(void)
 {

@@ -1,22 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /* `vireo set`: changes what a running VM may have of the host, asked at its socket. */
-#include "base/named_socket.h"
 #include "base/types.h"
 #include "mgmt/command.h"
-#include "mgmt/control.h"
+#include "mgmt/control_client.h"
 #include "mgmt/cpu_limits.h"
 #include "mgmt/status.h"
 
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <unistd.h>
-
-#define ANSWER_S	5	/* a VM's loop answers at once; this is for one that is stopped */
 
 struct set_options {
 	const char *weight, *cap, *pin;		/* NULL: as it is */
@@ -47,81 +39,41 @@ static int set_pin(void *dest, const char *value, struct err *e)
 	return cpu_pin_parse(&l, value, e);
 }
 
-static char *question(const struct set_options *o)
+static json_t *arguments(const struct set_options *o)
 {
-	json_t *arguments = json_object(), *q;
-	char *text;
+	json_t *a = json_object();
 
 	if (o->weight)
-		json_object_set_new(arguments, "weight", json_string(o->weight));
+		json_object_set_new(a, "weight", json_string(o->weight));
 	if (o->cap)
-		json_object_set_new(arguments, "cap", json_string(o->cap));
+		json_object_set_new(a, "cap", json_string(o->cap));
 	if (o->pin)
-		json_object_set_new(arguments, "pin", json_string(o->pin));
-	q = json_pack("{s:s,s:o}", "execute", "set-cpu", "arguments", arguments);
-	text = json_dumps(q, JSON_COMPACT);
-	json_decref(q);
-	return text;
-}
-
-/* Sends one line and judges the one that comes back. */
-static int ask(FILE *vm, const char *text, struct err *e)
-{
-	char *line = NULL;
-	const char *desc;
-	size_t room = 0;
-	json_t *reply;
-
-	if (!text || send(fileno(vm), text, strlen(text), MSG_NOSIGNAL) < 0 ||
-	    send(fileno(vm), "\n", 1, MSG_NOSIGNAL) < 0 || getline(&line, &room, vm) < 0) {
-		free(line);
-		return err_set(e, ETIMEDOUT, "the VM does not answer: is its process stopped?");
-	}
-	reply = json_loads(line, 0, NULL);
-	free(line);
-	desc = json_string_value(json_object_get(json_object_get(reply, "error"), "desc"));
-	if (desc)
-		err_set(e, EINVAL, "%s", desc);
-	else if (!json_object_get(reply, "return"))
-		err_set(e, EPROTO, "the VM's answer is not understood: it is of another version");
-	json_decref(reply);
-	return e->code;
+		json_object_set_new(a, "pin", json_string(o->pin));
+	return a;
 }
 
 static int set_main(const struct command *c, int argc, char **argv)
 {
-	const struct timeval limit = { .tv_sec = ANSWER_S };
 	struct set_options o = { 0 };
 	const char *name = NULL;
 	struct err e = { 0 };
-	char *text;
+	json_t *answer;
 	FILE *vm;
-	int rc, fd;
+	int rc;
 
 	rc = options_parse(c, argc, argv, &o, &name, &e);
 	if (rc == OPTIONS_HELP)
 		return STATUS_OK;
-	if (!rc)
-		rc = control_name_check(name, &e);
 	if (!rc && !o.weight && !o.cap && !o.pin)
 		rc = err_set(&e, EINVAL, "nothing is to be set: see 'vireo set --help'");
+	if (!rc)
+		rc = control_connect(&vm, name, &e);
 	if (rc)
 		return command_fail(&e, STATUS_USAGE);
-	fd = named_socket_connect(name, &e);
-	if (fd < 0)
-		return command_fail(&e, STATUS_USAGE);
-	named_socket_limit(fd, &limit);
-	vm = fdopen(fd, "r");
-	if (!vm) {
-		close(fd);
-		err_set(&e, ENOMEM, "out of memory");
-		return command_fail(&e, STATUS_HOST);
-	}
-	text = question(&o);
-	rc = ask(vm, text, &e);
-	free(text);
+	answer = control_ask(vm, "set-cpu", arguments(&o), &e);
 	fclose(vm);
-	if (rc)
+	json_decref(answer);
+	if (!answer)
 		return command_fail(&e, e.code == -EINVAL ? STATUS_USAGE : STATUS_HOST);
 	return STATUS_OK;
 }
@@ -137,7 +89,7 @@ const struct command command_set = {
 	.operand = "NAME",
 	.summary = "change what a running VM may have of the host's processors",
 	.about =
-	"Changes the limits of a VM that runs with --name NAME, as the options of 'vireo run' with\n"
+	"Changes the limits of a VM that runs, as the options of 'vireo run' with\n"
 	"the same names set them at the start.\n"
 	"\n"
 	"Example:\n"

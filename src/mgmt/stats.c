@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* `vireo stats`: a running VM's counters, and how fast they count, asked at its socket. */
-#include "base/named_socket.h"
 #include "base/types.h"
 #include "mgmt/command.h"
-#include "mgmt/control.h"
+#include "mgmt/control_client.h"
 #include "mgmt/status.h"
 
 #include <errno.h>
@@ -11,12 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
-
-#define ANSWER_S	5	/* a VM's loop answers at once; this is for one that is stopped */
 
 struct stats_options {
 	double interval;
@@ -67,31 +62,18 @@ static int set_format(void *dest, const char *value, struct err *e)
 /* The counters, a new reference; NULL: the VM has gone, or @e says what else. */
 static json_t *ask(FILE *vm, struct err *e)
 {
-	static const char question[] = "{\"execute\":\"query-stats\"}\n";
-	json_t *reply, *counters;
-	char *line = NULL;
-	size_t room = 0;
+	json_t *reply = control_ask(vm, "query-stats", NULL, e);
+	json_t *counters = json_object_get(reply, "counters");
 
-	/* The socket's end alone: nothing is ever buffered on the way out. */
-	if (send(fileno(vm), question, sizeof(question) - 1, MSG_NOSIGNAL) < 0)
-		return NULL;
-	errno = 0;
-	if (getline(&line, &room, vm) < 0) {
-		if (errno == EAGAIN)
-			err_set(e, ETIMEDOUT, "the VM does not answer: is its process stopped?");
-		free(line);
-		return NULL;
-	}
-	reply = json_loads(line, 0, NULL);
-	free(line);
-	counters = json_object_get(json_object_get(reply, "return"), "counters");
 	json_incref(counters);
-	json_decref(reply);
-	if (!json_is_object(counters)) {
+	if (reply && !json_is_object(counters)) {
 		err_set(e, EPROTO, "this VM's answer has no counters: it is of another version");
 		json_decref(counters);
-		return NULL;
+		counters = NULL;
 	}
+	json_decref(reply);
+	if (e->code == -EPIPE)
+		*e = (struct err){ 0 };
 	return counters;
 }
 
@@ -162,29 +144,18 @@ static int watch(FILE *vm, const struct stats_options *o, struct err *e)
 static int stats_main(const struct command *c, int argc, char **argv)
 {
 	struct stats_options o = { .interval = 1 };
-	const struct timeval limit = { .tv_sec = ANSWER_S };
 	const char *name = NULL;
 	struct err e = { 0 };
 	FILE *vm;
-	int rc, fd;
+	int rc;
 
 	rc = options_parse(c, argc, argv, &o, &name, &e);
 	if (rc == OPTIONS_HELP)
 		return STATUS_OK;
 	if (!rc)
-		rc = control_name_check(name, &e);
+		rc = control_connect(&vm, name, &e);
 	if (rc)
 		return command_fail(&e, STATUS_USAGE);
-	fd = named_socket_connect(name, &e);
-	if (fd < 0)
-		return command_fail(&e, STATUS_USAGE);
-	named_socket_limit(fd, &limit);
-	vm = fdopen(fd, "r");
-	if (!vm) {
-		close(fd);
-		err_set(&e, ENOMEM, "out of memory");
-		return command_fail(&e, STATUS_HOST);
-	}
 	rc = watch(vm, &o, &e);
 	fclose(vm);
 	return rc ? command_fail(&e, STATUS_HOST) : STATUS_OK;
@@ -201,7 +172,7 @@ const struct command command_stats = {
 	.operand = "NAME",
 	.summary = "show what a running VM counts, and how fast",
 	.about =
-	"Asks a VM that runs with --name NAME for its counters: instructions interpreted, blocks and\n"
+	"Asks a VM that runs for its counters: instructions interpreted, blocks and\n"
 	"chains, exits of translated code by reason, TLB fills, invalidations, interrupts.  Prints\n"
 	"those that are not zero, and how much was added in a second since the sample before.\n"
 	"\n"

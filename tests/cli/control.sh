@@ -22,7 +22,8 @@ start() {
 }
 
 expect 2 "no VM's name" run --name ../x --kernel busy
-expect 2 "no VM's name" stats a/b
+expect 2 "no VM's name" stats a+b
+expect 2 "there is no VM 'a/b'" stats a/b
 expect 2 "no VM with the name 'one' runs here" stats one
 expect 2 'needs a NAME' stats
 expect 2 'no value for --interval' stats one --interval 0

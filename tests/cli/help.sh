@@ -17,7 +17,8 @@ says "^vireo $(cat "$TOP/VERSION")\$" --version
 says '^Exit status:' help
 says '^Example' help
 says '^Example' --help
-for command in run trace stats image switch spool doctor audit; do
+for command in run create start stop kill pause resume reset rm console ls ps inspect logs edit \
+	set trace stats image switch spool doctor audit; do
 	says '^Example' "$command" --help
 	says '^Example' help "$command"
 	says "^  $command " help
