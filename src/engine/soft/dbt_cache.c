@@ -394,6 +394,9 @@ int dbt_vcpu_init(struct dbt *d, struct vcpu *v, struct err *e)
 {
 	struct dbt_hot *hot = dbt_hot(v);
 
+	/* What a translator that had this processor before found is gone. */
+	__builtin_memset(hot, 0, sizeof(*hot));
+	atomic_store(&v->calm, 0);
 	hot->private_base = map_private_stack();
 	hot->other_base = map_private_stack();
 	if (!hot->private_base || !hot->other_base) {
