@@ -8,6 +8,8 @@
  */
 #include "machine/vm_priv.h"
 
+#include <errno.h>
+
 #define MSI_ADDRESS	0xfee00000ULL
 #define MSI_LOGICAL	BIT(2)
 #define MSI_ASSERT	BIT(14)
@@ -82,14 +84,15 @@ static int exchange_locked(struct vm *vm, struct engine *en, const struct engine
 int vm_set_engine(struct vm *vm, const struct engine_ops *ops, const struct engine_config *c,
 		  struct err *e)
 {
-	static const struct engine_config defaults;
 	const bool runs = vm->state == VM_RUNNING;
 	struct engine *en;
 	int rc;
 
+	if (vm->config.keep_engine)
+		return err_set(e, ENOTSUP, "%s", vm->config.keep_engine);
 	rc = ops->probe(e);
 	if (!rc)
-		rc = ops->create(&en, &vm->space, c ? c : &defaults, vm->log, e);
+		rc = ops->create(&en, &vm->space, c ? c : &vm->engine_config, vm->log, e);
 	if (rc)
 		return rc;
 	if (runs)

@@ -37,7 +37,8 @@ struct vm_config {
 	unsigned int vcpus;		/* 0: 1 */
 	const struct cpu_model *model;	/* borrowed; its cpus is the same number */
 	const struct engine_ops *engine;
-	const struct engine_config *engine_config; /* borrowed by vm_create(); NULL: all default */
+	const struct engine_config *engine_config; /* copied; what it points to is borrowed.  NULL: all default */
+	const char *keep_engine;	/* why vm_set_engine() is refused, a sentence; NULL: it is not */
 	struct log *log;		/* borrowed; may be NULL */
 	bool no_reboot;			/* a reset ends vm_run() with VM_EXIT_RESET */
 	bool debug_exit;		/* give it an isa-debug-exit port */
@@ -107,8 +108,8 @@ void vm_reset(struct vm *vm);
 void vm_power_button(struct vm *vm);
 /*
  * Moves the VM to another engine, also while it runs: on the loop's thread, before vm_run()
- * or during it.  @c as in vm_config; NULL: all default.  After a failure the VM goes on with
- * the engine it has.
+ * or during it.  @c as in vm_config; NULL: what vm_create() was given.  After a failure the VM
+ * goes on with the engine it has.  -ENOTSUP: the engine cannot have this VM.
  */
 int vm_set_engine(struct vm *vm, const struct engine_ops *ops, const struct engine_config *c,
 		  struct err *e);

@@ -75,6 +75,7 @@ struct vm {
 	_Atomic uint32_t ejected;	/* ... and did, not yet emptied */
 	pthread_rwlock_t engine_lock;	/* for those who kick: set_engine.c */
 	struct engine *engine;		/* (e) and config.engine */
+	struct engine_config engine_config; /* config.engine_config's copy */
 	struct vm_vcpu *vcpus;
 	unsigned int vcpu_count;
 

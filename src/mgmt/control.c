@@ -13,6 +13,7 @@
 #include "mgmt/cpu_limits.h"
 #include "mgmt/machine.h"
 #include "mgmt/run_devices.h"
+#include "mgmt/run_priv.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -165,6 +166,23 @@ static json_t *query_vm(struct control *c, const json_t *arguments)
 			 "cpu-seconds", cpu.tv_sec + cpu.tv_nsec / 1e9);
 }
 
+/* Moves the guest, which goes on where it was; where that fails it stays. */
+static json_t *set_engine(struct control *c, const json_t *arguments)
+{
+	const char *name = json_string_value(json_object_get(arguments, "engine"));
+	const struct engine_ops *ops = name ? engine_named(name) : NULL;
+	struct err e = { 0 };
+
+	if (!ops)
+		return refuse("GenericError", "\"engine\" is soft or kvm");
+	if (!strcmp(name, vm_engine_name(c->vm)))
+		return json_object();
+	if (vm_set_engine(c->vm, ops, NULL, &e))
+		return refuse("GenericError", e.text);
+	log_info(vm_log(c->vm), "engine %s: chosen at the control socket", name);
+	return json_object();
+}
+
 static json_t *query_status(struct control *c, const json_t *arguments)
 {
 	const bool paused = vm_is_paused(c->vm);
@@ -233,6 +251,7 @@ static const struct {
 	{ "quit", quit },
 	{ "serial-break", serial_break },
 	{ "set-cpu", set_cpu },
+	{ "set-engine", set_engine },
 	{ "stop", stop },
 	{ "system_powerdown", system_powerdown },
 	{ "system_reset", system_reset },

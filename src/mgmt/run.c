@@ -88,6 +88,7 @@ static int make_vm(struct run *r, struct err *e)
 		.log = &r->log, .no_reboot = r->options.no_reboot,
 		.debug_exit = r->options.debug_exit, .virtio_mmio = r->options.virtio_mmio,
 		.load = load, .load_arg = r,
+		.keep_engine = run_engine_stays(&r->options),
 	};
 	int rc;
 

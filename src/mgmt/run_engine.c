@@ -8,7 +8,7 @@
 #include "mgmt/kvm_probe.h"
 #include "mgmt/run_priv.h"
 
-#include <errno.h>
+#include <string.h>
 
 static const char *const why_automatic[] = {
 	[KVM_ABSENT] = "engine soft: chosen automatically, since there is no /dev/kvm",
@@ -45,6 +45,26 @@ int engine_choose(const struct engine_ops **out, const char **why, enum engine_c
 bool engine_is_kvm(const struct engine_ops *engine)
 {
 	return engine == &engine_kvm;
+}
+
+const char *run_engine_stays(const struct run_options *o)
+{
+	if (o->gdb)
+		return "--gdb debugs what the engine soft runs: this VM stays there";
+	if (o->engine == ENGINE_SOFT && o->sandbox != SANDBOX_OFF)
+		return "this VM was started with --engine soft, so its sandbox keeps KVM from it: start "
+		       "it with --engine auto, or with --sandbox off";
+	return NULL;
+}
+
+const struct engine_ops *engine_named(const char *name)
+{
+	static const struct engine_ops *const engines[] = { &engine_soft, &engine_kvm };
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(engines); i++)
+		if (!strcmp(engines[i]->name, name))
+			return engines[i];
+	return NULL;
 }
 
 bool engine_fall_back(const struct engine_ops **engine, const char **why,

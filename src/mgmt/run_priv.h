@@ -21,6 +21,10 @@ int engine_choose(const struct engine_ops **out, const char **why, enum engine_c
 		  struct err *e);
 
 bool engine_is_kvm(const struct engine_ops *engine);
+/* Why `vireo set --engine` cannot move this VM, a sentence; NULL: it can. */
+const char *run_engine_stays(const struct run_options *o);
+/* The engine called @name; NULL: there is none. */
+const struct engine_ops *engine_named(const char *name);
 
 /* KVM cannot make this VM: true, with another engine, where it was not asked for by name. */
 bool engine_fall_back(const struct engine_ops **engine, const char **why,

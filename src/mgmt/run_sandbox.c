@@ -20,6 +20,9 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <unistd.h>
+
+#define KVM_DEVICE "/dev/kvm"
 
 _Static_assert((int)STATUS_SANDBOX == CONFINE_STATUS, "two statuses of a violation");
 
@@ -162,11 +165,21 @@ static int printer_of(struct confine *c, struct sandbox_needs *n, const struct r
 	return rc;
 }
 
+/* A VM that can be moved to KVM later opens the device then. */
+static void kvm_of(struct confine *c, struct sandbox_needs *n, const struct run_options *o)
+{
+	if (!o->name || run_engine_stays(o) || access(KVM_DEVICE, R_OK | W_OK))
+		return;
+	confine_path(c, KVM_DEVICE, CONFINE_WRITE);
+	n->kvm = true;
+}
+
 static int add_needs(struct confine *c, const struct run_options *o, bool kvm, struct err *e)
 {
 	struct sandbox_needs n = { .kvm = kvm };
 	int rc;
 
+	kvm_of(c, &n, o);
 	sockets_of(c, &n, o);
 	disks_of(c, &n, o);
 	rc = shares_of(c, &n, o, e);

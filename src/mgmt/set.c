@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-/* `vireo set`: changes what a running VM may have of the host, asked at its socket. */
+/* `vireo set`: changes what a running VM has of the host, asked at its socket. */
 #include "base/types.h"
 #include "mgmt/command.h"
 #include "mgmt/control_client.h"
 #include "mgmt/cpu_limits.h"
+#include "mgmt/run_priv.h"
 #include "mgmt/status.h"
 
 #include <errno.h>
@@ -11,7 +12,7 @@
 #include <stdio.h>
 
 struct set_options {
-	const char *weight, *cap, *pin;		/* NULL: as it is */
+	const char *weight, *cap, *pin, *engine;	/* NULL: as it is */
 };
 
 /* The values are looked at here, too, so that a wrong one is a mistake in the command. */
@@ -39,7 +40,16 @@ static int set_pin(void *dest, const char *value, struct err *e)
 	return cpu_pin_parse(&l, value, e);
 }
 
-static json_t *arguments(const struct set_options *o)
+static int set_engine(void *dest, const char *value, struct err *e)
+{
+	((struct set_options *)dest)->engine = value;
+	if (engine_named(value))
+		return 0;
+	return err_set(e, EINVAL, "'%s' is no value for --engine; a running VM can be moved to soft "
+		       "or kvm", value);
+}
+
+static json_t *cpu_arguments(const struct set_options *o)
 {
 	json_t *a = json_object();
 
@@ -52,28 +62,45 @@ static json_t *arguments(const struct set_options *o)
 	return a;
 }
 
+static int ask(FILE *vm, const char *command, json_t *arguments, struct err *e)
+{
+	json_t *answer = control_ask(vm, command, arguments, e);
+
+	json_decref(answer);
+	return answer ? 0 : e->code;
+}
+
+static int ask_all(FILE *vm, const struct set_options *o, struct err *e)
+{
+	int rc = 0;
+
+	if (o->weight || o->cap || o->pin)
+		rc = ask(vm, "set-cpu", cpu_arguments(o), e);
+	if (!rc && o->engine)
+		rc = ask(vm, "set-engine", json_pack("{s:s}", "engine", o->engine), e);
+	return rc;
+}
+
 static int set_main(const struct command *c, int argc, char **argv)
 {
 	struct set_options o = { 0 };
 	const char *name = NULL;
 	struct err e = { 0 };
-	json_t *answer;
 	FILE *vm;
 	int rc;
 
 	rc = options_parse(c, argc, argv, &o, &name, &e);
 	if (rc == OPTIONS_HELP)
 		return STATUS_OK;
-	if (!rc && !o.weight && !o.cap && !o.pin)
+	if (!rc && !o.weight && !o.cap && !o.pin && !o.engine)
 		rc = err_set(&e, EINVAL, "nothing is to be set: see 'vireo set --help'");
 	if (!rc)
 		rc = control_connect(&vm, name, &e);
 	if (rc)
 		return command_fail(&e, STATUS_USAGE);
-	answer = control_ask(vm, "set-cpu", arguments(&o), &e);
+	rc = ask_all(vm, &o, &e);
 	fclose(vm);
-	json_decref(answer);
-	if (!answer)
+	if (rc)
 		return command_fail(&e, e.code == -EINVAL ? STATUS_USAGE : STATUS_HOST);
 	return STATUS_OK;
 }
@@ -82,18 +109,21 @@ static const struct option_def option_defs[] = {
 	{ "cpu-weight", "N", "share of the processors beside other VMs, or none", set_weight },
 	{ "cpu-cap", "N%", "at most so much of one processor, or none", set_cap },
 	{ "cpu-pin", "LIST", "run on these processors of the host only, or none", set_pin },
+	{ "engine", "NAME", "go on with the engine soft or kvm", set_engine },
 };
 
 const struct command command_set = {
 	.name = "set",
 	.operand = "NAME",
-	.summary = "change what a running VM may have of the host's processors",
+	.summary = "change a running VM's engine, and what it may have of the processors",
 	.about =
 	"Changes the limits of a VM that runs, as the options of 'vireo run' with\n"
-	"the same names set them at the start.\n"
+	"the same names set them at the start, and moves its guest from engine to engine, which the\n"
+	"guest does not notice.\n"
 	"\n"
 	"Example:\n"
-	"  vireo set web --cpu-weight 512 --cpu-cap 150% --cpu-pin 0-1",
+	"  vireo set web --cpu-weight 512 --cpu-cap 150% --cpu-pin 0-1\n"
+	"  vireo set web --engine kvm",
 	.options = option_defs,
 	.option_count = ARRAY_SIZE(option_defs),
 	.run = set_main,
