@@ -24,7 +24,7 @@ static const unsigned int fcntls[] = { F_GETFL, F_SETFL, F_GETFD, F_SETFD };
 
 int switch_confine(const char *path, struct err *e)
 {
-	const struct scmp_arg_cmp slack = SCMP_A0(SCMP_CMP_EQ, PR_SET_TIMERSLACK);
+	const struct scmp_arg_cmp slack = SCMP_A0(SCMP_CMP_EQ, PR_SET_TIMERSLACK, 0);
 	struct confine_state state;
 	struct confine *c;
 	char copy[128];
@@ -39,7 +39,7 @@ int switch_confine(const char *path, struct err *e)
 	confine_calls(c, calls, ARRAY_SIZE(calls));
 	confine_call_if(c, SCMP_SYS(prctl), &slack, 1);
 	for (size_t i = 0; i < ARRAY_SIZE(fcntls); i++) {
-		const struct scmp_arg_cmp is = SCMP_A1(SCMP_CMP_EQ, fcntls[i]);
+		const struct scmp_arg_cmp is = SCMP_A1(SCMP_CMP_EQ, fcntls[i], 0);
 
 		confine_call_if(c, SCMP_SYS(fcntl), &is, 1);
 	}

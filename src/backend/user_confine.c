@@ -33,13 +33,13 @@ static const int plain_calls[] = {
 /* The same call with a forbidden argument fails, so that a library may try and go on. */
 static void allow_sockets(struct confine *c, bool unix_sockets)
 {
-	const struct scmp_arg_cmp unix_kind = SCMP_A0(SCMP_CMP_EQ, AF_UNIX);
+	const struct scmp_arg_cmp unix_kind = SCMP_A0(SCMP_CMP_EQ, AF_UNIX, 0);
 	const struct scmp_arg_cmp kinds[] = {
-		SCMP_A0(SCMP_CMP_EQ, AF_INET), SCMP_A0(SCMP_CMP_EQ, AF_INET6),
+		SCMP_A0(SCMP_CMP_EQ, AF_INET, 0), SCMP_A0(SCMP_CMP_EQ, AF_INET6, 0),
 	};
 	const struct scmp_arg_cmp requests[] = {
-		SCMP_A1(SCMP_CMP_EQ, FIONREAD), SCMP_A1(SCMP_CMP_EQ, FIONBIO),
-		SCMP_A1(SCMP_CMP_EQ, SIOCGIFINDEX),	/* of a name server's scope */
+		SCMP_A1(SCMP_CMP_EQ, FIONREAD, 0), SCMP_A1(SCMP_CMP_EQ, FIONBIO, 0),
+		SCMP_A1(SCMP_CMP_EQ, SIOCGIFINDEX, 0),	/* of a name server's scope */
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
@@ -51,7 +51,7 @@ static void allow_sockets(struct confine *c, bool unix_sockets)
 	else
 		confine_call_fails_if(c, SCMP_SYS(socket), EAFNOSUPPORT, unix_kind);
 	confine_call_fails_if(c, SCMP_SYS(socket), EAFNOSUPPORT,
-			      (struct scmp_arg_cmp)SCMP_A0(SCMP_CMP_EQ, AF_NETLINK));
+			      (struct scmp_arg_cmp)SCMP_A0(SCMP_CMP_EQ, AF_NETLINK, 0));
 }
 
 /* The file's directories and not the file, which is replaced when the network changes. */

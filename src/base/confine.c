@@ -15,6 +15,7 @@
 
 struct confine {
 	scmp_filter_ctx filter;
+	int threads;			/* threads_list()'s */
 	int ruleset;			/* Landlock's; -1: none */
 	unsigned int landlock;		/* its version */
 	int failed;			/* the first error, or 0 */
@@ -33,6 +34,14 @@ int confine_create(struct confine **out, bool network, struct err *e)
 
 	if (!c)
 		return err_set(e, ENOMEM, "out of memory for a sandbox");
+	c->ruleset = -1;
+	c->threads = threads_list(e);
+	if (c->threads < 0) {
+		const int rc = c->threads;
+
+		free(c);
+		return rc;
+	}
 	c->filter = seccomp_init(SCMP_ACT_TRAP);
 	c->landlock = confine_landlock_version();
 	c->ruleset = c->landlock ? landlock_open(c->landlock, network) : -1;
@@ -54,6 +63,7 @@ void confine_free(struct confine *c)
 		seccomp_release(c->filter);
 	if (c->ruleset >= 0)
 		close(c->ruleset);
+	close(c->threads);
 	free(c);
 }
 
@@ -130,10 +140,12 @@ void confine_runtime(struct confine *c)
 		SCMP_SYS(sched_getaffinity),
 #endif
 	};
-	const struct scmp_arg_cmp ours = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid());
+	const struct scmp_arg_cmp ours = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0);
 
 	confine_calls(c, calls, ARRAY_SIZE(calls));
 	confine_call_if(c, SCMP_SYS(tgkill), &ours, 1);
+	if (CONFINE_SANITIZED)
+		confine_path(c, "/proc", CONFINE_READ);
 }
 
 void confine_path(struct confine *c, const char *path, enum confine_access access)
@@ -184,7 +196,7 @@ int confine_enter(struct confine *c, bool strict, struct confine_state *s, struc
 			       "does not keep files: --sandbox auto does with what there is");
 	rc = violations_report(e);
 	if (!rc)
-		rc = threads_call(enter_thread, c, e);
+		rc = threads_call(c->threads, enter_thread, c, e);
 	if (rc)
 		return rc;
 	s->landlock = c->landlock;

@@ -16,6 +16,13 @@
 
 #define CONFINE_STATUS	14	/* the exit status after a violation */
 
+/* The sanitizers' runtimes look into their own process at its end: a wider sandbox, for tests. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define CONFINE_SANITIZED	true
+#else
+#define CONFINE_SANITIZED	false
+#endif
+
 enum confine_access {
 	CONFINE_READ,		/* read files and directories beneath */
 	CONFINE_WRITE,		/* make, change, remove them too; never execute */

@@ -16,11 +16,14 @@
  */
 int thread_create(pthread_t *t, const char *name, void *(*run)(void *), void *arg);
 
+/* A descriptor for threads_call(), to be had while there is a /proc; -errno. */
+int threads_list(struct err *e);
+
 /*
  * Calls @fn(@arg) in the calling thread first, then in a signal handler of every other thread;
  * @fn returns 0 or an errno.  The threads must have been made by thread_create(), and no
  * thread makes another meanwhile.  -errno of the first that failed.
  */
-int threads_call(int (*fn)(void *arg), void *arg, struct err *e);
+int threads_call(int list, int (*fn)(void *arg), void *arg, struct err *e);
 
 #endif

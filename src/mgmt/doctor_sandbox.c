@@ -2,10 +2,13 @@
 /* `vireo doctor` on sandboxes: everything is tried, in child processes. */
 #include "base/confine.h"
 #include "mgmt/doctor_priv.h"
+#include "mgmt/jail_group.h"
+#include "mgmt/jail_priv.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -60,8 +63,38 @@ static void doctor_landlock(void)
 	doctor_fix("Linux 5.13 or later with landlock among its lsm=, a container that allows it");
 }
 
+static int try_jail(void)
+{
+	struct err e;
+
+	return jail_enter(&e) || mount("doctor", "/tmp", "tmpfs", 0, "size=64k");
+}
+
+static void doctor_jail(void)
+{
+	if (!in_child(try_jail)) {
+		doctor_say("yes", "namespaces", "--jail works");
+		return;
+	}
+	doctor_say("-", "namespaces", "not for this user here: --jail does not work");
+	doctor_fix("sysctl kernel.unprivileged_userns_clone=1 or user.max_user_namespaces, AppArmor's "
+		   "or the container's policy");
+}
+
+static void doctor_group(void)
+{
+	struct err e;
+
+	if (jail_group_probe(&e))
+		doctor_say("-", "control group", e.text);
+	else
+		doctor_say("yes", "control group", "--limit works if nobody else is in this group");
+}
+
 void doctor_sandbox(void)
 {
 	doctor_filter();
 	doctor_landlock();
+	doctor_jail();
+	doctor_group();
 }

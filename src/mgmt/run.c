@@ -313,8 +313,9 @@ static void finish(struct run *r)
 	boot_file_free(&r->initrd);
 }
 
-int run_vm(const struct run_options *o)
+static int run_here(void *arg)
 {
+	const struct run_options *o = arg;
 	struct vm_result result = { .exit = VM_EXIT_ERROR };
 	struct err e = { 0 };
 	struct run r = { .options = *o };
@@ -343,6 +344,17 @@ int run_vm(const struct run_options *o)
 		fputs(r.stats, stderr);
 	free(r.stats);
 	return status;
+}
+
+int run_vm(const struct run_options *o)
+{
+	struct err e = { 0 };
+	int status;
+
+	if (!o->jail && !jail_limits_set(&o->jail_limits))
+		return run_here((void *)o);
+	status = jail_run(o->jail, &o->jail_limits, run_here, (void *)o, &e);
+	return status < 0 ? command_fail(&e, STATUS_HOST) : status;
 }
 
 int run_main(const struct command *c, int argc, char **argv)

@@ -480,6 +480,10 @@ static const struct option_def option_defs[] = {
 	  "the host has the means; on: fail where it lacks one; off: do not.  Then,\n"
 	  "after commas: dir=DIR, files in which it may open disks later; dump, so\n"
 	  "that debuggers may look into it", run_set_sandbox },
+	{ "jail", NULL, "besides, put the VM's process into namespaces of its own, without a\n"
+	  "network or files", run_set_jail },
+	{ "limit", "LIST", "put it into a control group with these of cpu-weight=N, cpu=PERCENT,\n"
+	  "memory=SIZE, pids=N, io-weight=N", run_set_limit },
 	{ "debug-exit", NULL, "give the guest port 0xf4: writing N there ends vireo with status\n"
 	  "(N << 1) | 1, as QEMU's isa-debug-exit does", set_debug_exit },
 	{ "console-escape", "KEY", "the console's escape key: ^] (default), ^A ..., or none",
@@ -539,6 +543,8 @@ int run_options_check(const struct run_options *o, struct err *e)
 	if (o->gdb_wait && !o->gdb)
 		return err_set(e, EINVAL, "--gdb-wait says when to begin: --gdb WHERE says where gdb comes");
 	rc = run_net_check(o, e);
+	if (!rc)
+		rc = run_sandbox_check(o, e);
 	if (rc)
 		return rc;
 	host_memory_read(&host);

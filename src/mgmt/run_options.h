@@ -8,6 +8,7 @@
 #include "base/types.h"
 #include "engine/config.h"
 #include "machine/cpu_share.h"
+#include "mgmt/jail.h"
 
 #define RUN_DISKS_MAX		16
 #define RUN_CONSOLES_MAX	31
@@ -77,6 +78,8 @@ struct run_options {
 	bool gdb_wait;
 	const char *balloon;		/* --balloon's text, or NULL */
 	enum sandbox_choice sandbox;
+	bool jail;			/* namespaces and an empty file system */
+	struct jail_limits jail_limits;	/* --limit */
 	bool dumpable;			/* other processes of the user may look into this one */
 	char *sandbox_dir[RUN_SANDBOX_DIRS_MAX]; /* in which the VM may open files later */
 	unsigned int sandbox_dir_count;

@@ -33,6 +33,9 @@ bool engine_fall_back(const struct engine_ops **engine, const char **why,
 /* run_sandbox.c: --sandbox's value; confines the process for the rest of its life. */
 struct vm;
 int run_set_sandbox(void *dest, const char *value, struct err *e);
+int run_set_jail(void *dest, const char *value, struct err *e);
+int run_set_limit(void *dest, const char *value, struct err *e);
+int run_sandbox_check(const struct run_options *o, struct err *e);
 int run_sandbox_enter(struct vm *vm, const struct run_options *o, bool kvm, struct log *log,
 		      struct err *e);
 

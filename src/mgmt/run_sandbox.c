@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * `vireo run --sandbox`: what the process may still do once everything is open and before its
- * guest runs: a filter of system calls (sandbox_calls.c), of the file system what its options
- * name for later, no new privileges, no core dumps.
+ * `vireo run --sandbox` and --jail: what the process may still do once everything is open and
+ * before its guest runs: a filter of system calls (sandbox_calls.c), of the file system what its
+ * options name for later, no new privileges, no core dumps.
  */
 #include "base/confine.h"
 #include "base/named_socket.h"
+#include "base/thread.h"
 #include "backend/block.h"
 #include "backend/spool_queue.h"
 #include "machine/cpu_share.h"
@@ -72,54 +73,96 @@ int run_set_sandbox(void *dest, const char *value, struct err *e)
 	return rc;
 }
 
+int run_set_jail(void *dest, const char *value, struct err *e)
+{
+	(void)value;
+	(void)e;
+	((struct run_options *)dest)->jail = true;
+	return 0;
+}
+
+int run_set_limit(void *dest, const char *value, struct err *e)
+{
+	return jail_limits_parse(&((struct run_options *)dest)->jail_limits, value, e);
+}
+
+int run_sandbox_check(const struct run_options *o, struct err *e)
+{
+	if (!o->jail)
+		return 0;
+	if (o->limits.weight)
+		return err_set(e, EINVAL, "--cpu-weight shares with VMs outside of the jail, which it cannot "
+			       "see: --limit cpu-weight=N has the host do it");
+	if (o->perf_map)
+		return err_set(e, EINVAL, "--perf-map is for looking into the process, --jail against it");
+	for (unsigned int i = 0; i < o->share_count; i++)
+		if (strstr(o->share[i].text, "security=passthrough"))
+			return err_set(e, EINVAL, "security=passthrough needs rights that --jail takes "
+				       "away: share with none or mapped-xattr");
+	return 0;
+}
+
 /* --- what the options need later --- */
 
+struct plan {
+	struct confine *confine;	/* NULL: no sandbox, only a jail */
+	struct jail_files files;
+	struct sandbox_needs needs;
+};
+
+static void need_path(struct plan *p, const char *path, enum confine_access access)
+{
+	if (p->confine)
+		confine_path(p->confine, path, access);
+	jail_files_add(&p->files, path, access != CONFINE_READ);
+}
+
 /* Removes the socket @path, "..." up to @end, when the VM ends. */
-static void will_remove(struct confine *c, struct sandbox_needs *n, const char *path, char end)
+static void will_remove(struct plan *p, const char *path, char end)
 {
 	char *copy = strndup(path, strchrnul(path, end) - path);
 
 	if (copy)
-		confine_path(c, dirname(copy), CONFINE_REMOVE);
-	n->removal = true;
+		need_path(p, dirname(copy), CONFINE_REMOVE);
+	p->needs.removal = true;
 	free(copy);
 }
 
-static void sockets_of(struct confine *c, struct sandbox_needs *n, const struct run_options *o)
+static void sockets_of(struct plan *p, const struct run_options *o)
 {
 	const char *at;
 
 	for (unsigned int i = 0; i < o->serial_count; i++)
 		if (!strncmp(o->serial[i], "socket:", 7))
-			will_remove(c, n, o->serial[i] + 7, '\0');
+			will_remove(p, o->serial[i] + 7, '\0');
 	for (unsigned int i = 0; i < o->console_count; i++) {
 		at = strstr(o->console[i], "socket=");
 		if (at)
-			will_remove(c, n, at + 7, ',');
+			will_remove(p, at + 7, ',');
 	}
 	if (o->gdb && !strncmp(o->gdb, "unix:", 5))
-		will_remove(c, n, o->gdb + 5, '\0');
+		will_remove(p, o->gdb + 5, '\0');
 	if (o->vsock) {
-		will_remove(c, n, o->vsock, ',');
-		n->sockets = true;
+		will_remove(p, o->vsock, ',');
+		p->needs.sockets = true;
 	}
 	for (unsigned int i = 0; i < o->net_count; i++)
 		if (!strncmp(o->net[i], "switch=", 7))
-			n->sockets = true;
+			p->needs.sockets = true;
 }
 
 /* The control socket may add disks: beside those that are there, and where --sandbox says. */
-static void disks_of(struct confine *c, struct sandbox_needs *n, const struct run_options *o)
+static void disks_of(struct plan *p, const struct run_options *o)
 {
 	struct block_options disk;
 	struct sockaddr_un a;
 
 	for (unsigned int i = 0; i < o->sandbox_dir_count; i++)
-		confine_path(c, o->sandbox_dir[i], CONFINE_WRITE);
-	n->names |= o->sandbox_dir_count > 0;
+		need_path(p, o->sandbox_dir[i], CONFINE_WRITE);
+	p->needs.names |= o->sandbox_dir_count > 0;
 	if (!o->name)
 		return;
-	n->names = true;
+	p->needs.names = true;
 	/*
 	 * A kept machine's directory has its vm.json, which nothing in here may change; its sockets
 	 * stay, and are replaced when it is started next.
@@ -127,13 +170,13 @@ static void disks_of(struct confine *c, struct sandbox_needs *n, const struct ru
 	if (o->kept)
 		return;
 	if (!named_socket_address(&a, "", o->name, ".sock", NULL))
-		will_remove(c, n, a.sun_path, '\0');
+		will_remove(p, a.sun_path, '\0');
 	for (unsigned int i = 0; i < o->disk_count; i++)
 		if (!block_options_parse(&disk, o->disk[i], NULL))
-			confine_path(c, dirname(disk.path), CONFINE_WRITE);
+			need_path(p, dirname(disk.path), CONFINE_WRITE);
 }
 
-static int shares_of(struct confine *c, struct sandbox_needs *n, const struct run_options *o,
+static int shares_of(struct plan *p, const struct run_options *o,
 		     struct err *e)
 {
 	char path[PATH_MAX];
@@ -143,13 +186,13 @@ static int shares_of(struct confine *c, struct sandbox_needs *n, const struct ru
 	for (unsigned int i = 0; i < o->share_count && !rc; i++) {
 		rc = run_share_path(path, sizeof(path), &readonly, &o->share[i], e);
 		if (!rc)
-			confine_path(c, path, readonly ? CONFINE_READ : CONFINE_WRITE);
-		n->shares = true;
+			need_path(p, path, readonly ? CONFINE_READ : CONFINE_WRITE);
+		p->needs.shares = true;
 	}
 	return rc;
 }
 
-static int printer_of(struct confine *c, struct sandbox_needs *n, const struct run_options *o,
+static int printer_of(struct plan *p, const struct run_options *o,
 		      struct err *e)
 {
 	char path[PATH_MAX], name[SPOOL_NAME_MAX + 1];
@@ -160,32 +203,32 @@ static int printer_of(struct confine *c, struct sandbox_needs *n, const struct r
 	snprintf(name, sizeof(name), "%.*s", (int)strcspn(o->printer, ","), o->printer);
 	rc = spool_queue_path(path, name, e);
 	if (!rc)
-		confine_path(c, path, CONFINE_WRITE);
-	n->names = true;
+		need_path(p, path, CONFINE_WRITE);
+	p->needs.names = true;
 	return rc;
 }
 
-/* A VM that can be moved to KVM later opens the device then. */
-static void kvm_of(struct confine *c, struct sandbox_needs *n, const struct run_options *o)
+/* A VM that can be moved to KVM later opens the device then; a jail has none. */
+static void kvm_of(struct plan *p, const struct run_options *o)
 {
-	if (!o->name || run_engine_stays(o) || access(KVM_DEVICE, R_OK | W_OK))
+	if (!o->name || o->jail || run_engine_stays(o) || access(KVM_DEVICE, R_OK | W_OK))
 		return;
-	confine_path(c, KVM_DEVICE, CONFINE_WRITE);
-	n->kvm = true;
+	if (p->confine)
+		confine_path(p->confine, KVM_DEVICE, CONFINE_WRITE);
+	p->needs.kvm = true;
 }
 
-static int add_needs(struct confine *c, const struct run_options *o, bool kvm, struct err *e)
+static int plan_for(struct plan *p, const struct run_options *o, struct err *e)
 {
-	struct sandbox_needs n = { .kvm = kvm };
 	int rc;
 
-	kvm_of(c, &n, o);
-	sockets_of(c, &n, o);
-	disks_of(c, &n, o);
-	rc = shares_of(c, &n, o, e);
+	kvm_of(p, o);
+	sockets_of(p, o);
+	disks_of(p, o);
+	rc = shares_of(p, o, e);
 	if (!rc)
-		rc = printer_of(c, &n, o, e);
-	sandbox_allow_calls(c, &n);
+		rc = printer_of(p, o, e);
+	p->files.proc = p->needs.shares || CONFINE_SANITIZED;
 	return rc;
 }
 
@@ -218,32 +261,58 @@ static void tell(struct log *log, const struct confine_state *s)
 			 "says more", s->landlock ? "; files are kept by Landlock" : "");
 }
 
+static int enter_jail(const struct plan *p, struct log *log, struct err *e)
+{
+	const int threads = threads_list(e);
+	int rc = threads;
+
+	if (threads >= 0) {
+		rc = jail_close(&p->files, threads, e);
+		close(threads);
+	}
+	if (rc)
+		return rc;
+	log_info(log, "jail: no network, no capabilities, %u director%s of the host", p->files.count,
+		 p->files.count == 1 ? "y" : "ies");
+	return 0;
+}
+
+static int enter_sandbox(struct plan *p, const struct run_options *o, struct log *log,
+			 struct err *e)
+{
+	struct confine_state state;
+	int rc;
+
+	limit_resources(o->dumpable || o->perf_map);
+	sandbox_allow_calls(p->confine, &p->needs);
+	rc = confine_enter(p->confine, o->sandbox == SANDBOX_ON, &state, e);
+	if (!rc)
+		tell(log, &state);
+	return rc;
+}
+
 int run_sandbox_enter(struct vm *vm, const struct run_options *o, bool kvm, struct log *log,
 		      struct err *e)
 {
-	const bool dumpable = o->dumpable || o->perf_map;
-	struct confine_state state;
-	struct confine *c;
-	int rc;
+	struct plan p = { .needs.kvm = kvm };
+	int rc = 0;
 
-	if (o->sandbox == SANDBOX_OFF) {
+	if (o->sandbox == SANDBOX_OFF)
 		log_info(log, "sandbox: off");
-		return 0;
-	}
+	else
+		rc = confine_create(&p.confine, false, e);
 	/* Shares by weight can be asked for later; where that cannot work it fails then. */
-	if (o->name)
+	if (o->name && !o->jail)
 		vm_open_cpu_share(vm, NULL);
-	rc = confine_create(&c, false, e);
-	if (rc)
-		return rc;
-	rc = add_needs(c, o, kvm, e);
-	limit_resources(dumpable);
-	if (!dumpable)
+	if (!rc)
+		rc = plan_for(&p, o, e);
+	if (!rc && !o->dumpable && !o->perf_map && p.confine && !CONFINE_SANITIZED)
 		prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-	if (!rc)
-		rc = confine_enter(c, o->sandbox == SANDBOX_ON, &state, e);
-	confine_free(c);
-	if (!rc)
-		tell(log, &state);
+	if (!rc && o->jail)
+		rc = enter_jail(&p, log, e);
+	if (!rc && p.confine)
+		rc = enter_sandbox(&p, o, log, e);
+	confine_free(p.confine);
+	jail_files_free(&p.files);
 	return rc;
 }

@@ -88,7 +88,9 @@ static const unsigned int fcntls[] = {
 	F_SETPIPE_SZ,
 };
 
-static const unsigned int prctls[] = { PR_SET_NAME, PR_GET_NAME, PR_SET_TIMERSLACK, PR_GET_DUMPABLE };
+static const unsigned int prctls[] = {
+	PR_SET_NAME, PR_GET_NAME, PR_SET_TIMERSLACK, PR_GET_DUMPABLE,
+};
 
 /* Argument @arg is one of @values. */
 static void allow_values(struct confine *c, int call, unsigned int arg, const unsigned int *values,
@@ -105,8 +107,8 @@ static void allow_threads(struct confine *c)
 {
 	const struct scmp_arg_cmp thread = SCMP_A0(SCMP_CMP_MASKED_EQ,
 						   THREAD_FLAGS | NAMESPACE_FLAGS, THREAD_FLAGS);
-	const struct scmp_arg_cmp exists = SCMP_A1(SCMP_CMP_EQ, 0);
-	const struct scmp_arg_cmp own = SCMP_A0(SCMP_CMP_EQ, 0);
+	const struct scmp_arg_cmp exists = SCMP_A1(SCMP_CMP_EQ, 0, 0);
+	const struct scmp_arg_cmp own = SCMP_A0(SCMP_CMP_EQ, 0, 0);
 
 	confine_calls(c, on_threads, ARRAY_SIZE(on_threads));
 	/* Its flags are in memory, where a filter does not see them; the C library then uses clone. */
@@ -118,7 +120,7 @@ static void allow_threads(struct confine *c)
 
 static void allow_sockets(struct confine *c)
 {
-	const struct scmp_arg_cmp local = SCMP_A0(SCMP_CMP_EQ, AF_UNIX);
+	const struct scmp_arg_cmp local = SCMP_A0(SCMP_CMP_EQ, AF_UNIX, 0);
 	static const int connect = SCMP_SYS(connect);
 
 	confine_call_if(c, SCMP_SYS(socket), &local, 1);

@@ -33,6 +33,37 @@ else
 	echo "ok seccomp/doctor"
 fi
 
+# The sandbox works in there, with Landlock or without; namespaces do not, and that is said.
+printf '\x66\xba\xf8\x03\xb0!\xee\xb0\x2a\xe6\xf4\xf4\xeb\xfd' >"$work/code"
+python3 - "$work/code" "$work/tiny" <<'END'
+import struct, sys
+code = open(sys.argv[1], "rb").read()
+end = 0x100020 + len(code)
+open(sys.argv[2], "wb").write(struct.pack("<8I", 0x1badb002, 0x10000, -0x1baeb002 & 0xffffffff, 0x100000,
+                              0x100000, end, end, 0x100020) + code)
+END
+chmod 644 "$work/tiny"
+
+# sandbox NAME STATUS PATTERN CONTAINER-OPTION RUN-OPTIONS...
+sandbox() {
+	local name=$1 want=$2 pattern=$3 old=$4
+	shift 4
+	# shellcheck disable=SC2086
+	timeout 60 "$work/container" $old "$work/vireo" run --engine soft --memory 16M --debug-exit \
+		--kernel "$work/tiny" "$@" </dev/null >"$work/out" 2>&1
+	status=$?
+	if [ $status = "$want" ] && grep -qE -- "$pattern" "$work/out"; then echo "ok seccomp/$name"; else
+		fail "$name" "status $status: $(cat "$work/out")"
+	fi
+}
+sandbox default 85 'system calls are filtered' ''
+sandbox old-default 85 'filtered; this kernel has no Landlock' --old
+sandbox old-on 12 'has no Landlock.*--sandbox auto' --old --sandbox on
+sandbox jail 12 '--jail cannot have namespaces here.*without --jail' '' --jail
+sandbox limit 12 '^vireo: (the control group|--limit needs)' '' --limit pids=100
+mkdir -m 777 "$work/run"
+XDG_RUNTIME_DIR=$work/run sandbox old-name 85 'has no Landlock' --old --name boxed
+
 kernel=$(tools/kernel.sh cloud 2>"$work/kernel.err") || {
 	echo "ok seccomp/boot # skip no kernel: $(tail -n 1 "$work/kernel.err")"
 	exit $bad

@@ -156,11 +156,77 @@ def disks(work, landlock):
     check(not os.path.exists(os.path.join(work, "vireo", "plug.sock")), "socket-goes")
 
 
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as f:
+        return [int(p) for p in f.read().split()]
+
+
+def jail(work):
+    doctor = subprocess.run([VIREO, "doctor"], capture_output=True, text=True).stdout
+    if not re.search(r"yes +namespaces", doctor):
+        skip("jail", "no namespaces for this user here")
+        return
+    share, cwd = os.path.join(work, "share"), os.path.join(work, "cwd")
+    os.mkdir(share)
+    os.mkdir(cwd)
+    disk = os.path.join(cwd, "disk")
+    with open(disk, "wb") as f:
+        f.truncate(1 << 20)
+    host = os.getcwd()
+    os.chdir(cwd)
+    vm = Vm(work, "--jail", "--disk", "disk", "--net", "user", "--share", share + ",tag=t,readonly",
+            "--serial", "stdio", "--serial", "socket:serial")
+    os.chdir(host)
+    check(vm.said == b"!", "jail-starts", vm.log())
+    outside, vm.pid = vm.pid, children(vm.pid)[0]
+    check(vm.statuses("CapBnd") == vm.statuses("CapPrm") == {"0" * 16}, "jail-no-capabilities")
+    check(vm.statuses("Seccomp") == {"2"}, "jail-filter")
+    check("jail: no network" in vm.log(), "jail-log", vm.log())
+    namespaces = {name: {os.readlink(f"/proc/{vm.pid}/task/{t}/ns/{name}")
+                         for t in os.listdir(f"/proc/{vm.pid}/task")}
+                  for name in ("net", "mnt", "user", "ipc", "uts", "pid")}
+    for name, those in namespaces.items():
+        check(len(those) == 1 and those != {os.readlink(f"/proc/self/ns/{name}")},
+              f"jail-own-{name}", those)
+    if os.geteuid() == 0:
+        root = f"/proc/{vm.pid}/root"
+        check(set(os.listdir(root)) <= {"proc", work.split("/")[1]}, "jail-root", os.listdir(root))
+        check(os.listdir(root + share) == os.listdir(share), "jail-share")
+        check(set(os.listdir(root + work)) == {"share", "cwd"}, "jail-nothing-else")
+        with open(f"/proc/{vm.pid}/mountinfo") as f:
+            mounts = f.read()
+        check(re.search(rf" {share} ro,", mounts), "jail-share-read-only", mounts)
+        check(re.search(r" / / ro,", mounts), "jail-root-read-only", mounts)
+    os.kill(outside, signal.SIGTERM)
+    check(vm.process.wait(timeout=30) == 10, "jail-ends", vm.log())
+    check(not os.path.exists(os.path.join(cwd, "serial")), "jail-socket-goes")
+    vm = Vm(work, "--jail")
+    inside = children(vm.process.pid)[0]
+    vm.process.kill()
+    vm.process.wait()
+    for _ in range(100):
+        if not os.path.exists(f"/proc/{inside}"):
+            break
+        time.sleep(0.1)
+    check(not os.path.exists(f"/proc/{inside}"), "jail-ends-with-its-starter")
+    vm = Vm(work, "--jail")
+    os.kill(children(vm.process.pid)[0], signal.SIGKILL)
+    check(vm.process.wait(timeout=30) == -signal.SIGKILL, "jail-killed", vm.process.returncode)
+    if not SAN and shutil.which("gdb"):
+        vm = Vm(work, "--jail", "--sandbox", "off")
+        vm.pid = children(vm.process.pid)[0]
+        values, text = vm.hijack(257, -100, '"/etc/passwd"', 0)
+        check(values in ([-1, 2], []), "jail-alone-no-files", text)
+        vm.end()
+
+
 def values(work):
     kernel = os.path.join(work, "sleep")
     for value, what in (("of", "'of' is no value for --sandbox"), ("auto,dir=/nowhere", "/nowhere"),
-                        ("auto,,", "'' is no value")):
-        r = subprocess.run([VIREO, "run", "--kernel", kernel, "--sandbox", value],
+                        ("auto,,", "'' is no value"), ("auto --jail --cpu-weight 5", "--limit"),
+                        ("auto --jail --share /,tag=a,security=passthrough", "none or mapped"),
+                        ("auto --limit cpu=0", "from 1 to"), ("auto --limit ram=1G", "'ram'")):
+        r = subprocess.run([VIREO, "run", "--kernel", kernel, "--sandbox", *value.split()],
                            stdin=subprocess.DEVNULL, capture_output=True, text=True)
         check(r.returncode == 2 and what in r.stderr, f"bad-value-{value}", r.stderr)
 
@@ -175,6 +241,7 @@ def main():
         in_force(work)
         hijacked(work, landlock)
         disks(work, landlock)
+        jail(work)
         values(work)
     sys.exit(bad)
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Runs a program as a container's default confinement would: container PROGRAM [ARGS...], or
- * container --verify, which tries what must not work.
+ * container --verify, which tries what must not work.  container --old PROGRAM... knows no
+ * Landlock either, as containers of before 2022.
  *
  * What Docker's default profile comes to on x86-64: what is on no list is refused with EPERM,
  * system calls that are newer than the list too, clone3 with ENOSYS, so that the C library
@@ -79,7 +80,7 @@ static void for_call(struct filter *f, unsigned int call, unsigned int count)
 	add(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, count));
 }
 
-static void build(struct filter *f)
+static void build(struct filter *f, int old)
 {
 	const size_t arg0 = offsetof(struct seccomp_data, args[0]);
 
@@ -91,6 +92,8 @@ static void build(struct filter *f)
 	answer_if(f, BPF_JEQ, SYS_clone3, ENOSYS);
 	for (size_t k = 0; k < ARRAY_SIZE(refused); k++)
 		answer_if(f, BPF_JEQ, refused[k], EPERM);
+	for (unsigned int k = 444; old && k <= 446; k++)	/* landlock_* */
+		answer_if(f, BPF_JEQ, k, EPERM);
 	for_call(f, SYS_clone, 4);
 	load(f, arg0);
 	answer_if(f, BPF_JSET, NAMESPACES, EPERM);
@@ -118,12 +121,12 @@ static int become_ordinary(void)
 	return setgroups(0, NULL) || setgid(NOBODY) || setuid(NOBODY) ? -1 : 0;
 }
 
-static int confine(void)
+static int confine(int old)
 {
 	struct filter f = { .n = 0 };
 	struct sock_fprog program = { .filter = f.i };
 
-	build(&f);
+	build(&f, old);
 	program.len = f.n;
 	if (!geteuid() && become_ordinary())
 		return -1;
@@ -160,9 +163,13 @@ static int verify(void)
 
 int main(int argc, char **argv)
 {
+	const int old = argc > 1 && !strcmp(argv[1], "--old");
+
+	argc -= old;
+	argv += old;
 	if (argc < 2)
 		return 2;
-	if (confine()) {
+	if (confine(old)) {
 		perror("container");
 		return 77;
 	}

@@ -75,7 +75,7 @@ static void enter(const char *path, const char *dir, struct confine_state *s)
 	confine_runtime(c);
 	confine_memory(c, false);
 	confine_calls(c, allowed, ARRAY_SIZE(allowed));
-	confine_call_fails(c, SCMP_SYS(uname), EPERM);
+	confine_call_fails(c, SCMP_SYS(acct), EPERM);
 	if (path)
 		confine_path(c, path, CONFINE_READ);
 	if (dir)
@@ -138,7 +138,7 @@ static void permitted(void)
 	void *p;
 
 	enter(NULL, NULL, &s);
-	must(syscall(SYS_uname, NULL) == -1 && errno == EPERM);
+	must(syscall(SYS_acct, NULL) == -1 && errno == EPERM);
 	must(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
 	p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	must(p != MAP_FAILED && !munmap(p, 4096));

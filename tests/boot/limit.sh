@@ -1,0 +1,67 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# vireo run --limit where control groups of version 2 have their controllers: in a guest, which has
+# this host's files by 9p, and starts vireo in them.  What the kernel there says of the group.
+set -u
+cd "$(dirname "$0")/../.." || exit 2
+build=$(realpath "${BUILD:-build}")
+work=$build/tests/boot/limit
+rm -rf "$work"
+mkdir -p "$work"
+bad=0
+
+kernel=$(tools/kernel.sh standard 2>/dev/null) || { echo "no kernel"; exit 77; }
+[ -f "$(dirname "$kernel")/9p.ko" ] || { echo "no 9p.ko beside the kernel"; exit 77; }
+# mov dx, 0x3f8; mov al, '!'; out dx, al; hlt
+python3 - "$work/tiny" <<'END'
+import struct, sys
+code = b"\x66\xba\xf8\x03\xb0!\xee\xf4\xeb\xfd"
+end = 0x100020 + len(code)
+open(sys.argv[1], "wb").write(struct.pack("<8I", 0x1badb002, 0x10000, -0x1baeb002 & 0xffffffff, 0x100000,
+                              0x100000, end, end, 0x100020) + code)
+END
+cat >"$work/session" <<END
+mkdir /h
+mount -t 9p -o version=9p2000.L,msize=262144,cache=loose root /h
+mount -t tmpfs t /h/tmp
+mount -t proc p /h/proc
+mount -t sysfs s /h/sys
+mount -t devtmpfs d /h/dev
+mount -t cgroup2 g /h/sys/fs/cgroup
+echo 0 >/proc/sys/kernel/printk
+G=/h/sys/fs/cgroup
+chroot /h "$build/vireo" run --engine soft --memory 16M --kernel "$work/tiny" \
+	--limit cpu-weight=50,cpu=30%,memory=700M,pids=64 </dev/null >/out 2>/err &
+# (It interprets itself: slow.)
+for i in \$(seq 300); do grep -q ! /out && break; sleep 0.2; done
+cd \$G/vireo-* || { cat /err; echo "no group"; exit; }
+for f in cpu.weight cpu.max memory.max pids.max; do echo "\$f \$(cat \$f)."; done
+[ "\$(wc -l <cgroup.procs)" -ge 1 ] && echo inhabited
+cd /
+kill \$!
+wait \$!
+echo "status \$?"
+ls -d \$G/vireo-* 2>/dev/null || echo gone
+END
+echo "file /session $work/session 755" >"$work/list"
+tools/modules.sh "$kernel" >>"$work/list"
+tools/initramfs.sh "$work/cpio" "$work/list" || { echo "no initramfs"; exit 77; }
+timeout 300 "$build/vireo" run --engine "${ENGINE:-soft}" --kernel "$kernel" --initrd "$work/cpio" \
+	--memory 1G --share /,tag=root,readonly,security=none --no-reboot \
+	--cmdline 'console=ttyS0 panic=-1 quiet run="sh /session"' </dev/null >"$work/log" 2>"$work/err"
+tr -d '\r' <"$work/log" >"$work/text"
+
+line() {	# NAME LINE
+	if grep -qxF -- "$2" "$work/text"; then echo "ok limit/$1"; else
+		echo "not ok limit/$1: no line '$2': $(tail -n 12 "$work/text" "$work/err")"
+		bad=1
+	fi
+}
+line weight "cpu.weight 50."
+line cpu "cpu.max 30000 100000."
+line memory "memory.max 734003200."
+line pids "pids.max 64."
+line inhabited inhabited
+line status "status 10"
+line gone gone
+exit $bad
