@@ -29,8 +29,9 @@ int jail_limits_parse(struct jail_limits *l, const char *text, struct err *e);
 
 /*
  * Runs @run(@arg) in a child, within a control group where @l asks for one and within namespaces
- * of its own, but for the network, if @jailed.  Returns the child's exit status to the
- * caller, who is outside; @run's return value is that status.  -errno: nothing ran.
+ * of its own, but for the network, if @jailed.  Returns the child's exit status, which is @run's
+ * return value, to the caller, who is outside, and whose descriptors above 2 are then closed.
+ * -errno: nothing ran.
  */
 int jail_run(bool jailed, const struct jail_limits *l, int (*run)(void *arg), void *arg,
 	     struct err *e);

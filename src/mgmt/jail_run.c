@@ -65,6 +65,8 @@ static int wait_for(pid_t child, const struct jail_group *g, const sigset_t *set
 	const bool known = terminal && !tcgetattr(STDIN_FILENO, &settings);
 	int status;
 
+	/* Pipes and locks are the child's now, and end with it. */
+	close_range(STDERR_FILENO + 1, ~0U, 0);
 	do
 		forward(child, set);
 	while (waitpid(child, &status, WNOHANG) == 0);
@@ -124,6 +126,7 @@ int jail_run(bool jailed, const struct jail_limits *l, int (*run)(void *arg), vo
 		rc = start_child(&s, &g, &old, e);
 	close(s.go[0]);
 	close(s.go[1]);
+	/* From here on nothing of the caller's is open any more but stdin, stdout and stderr. */
 	if (rc > 0)
 		rc = wait_for(rc, &g, &set, &old);
 	else

@@ -23,6 +23,9 @@ static bool ask(json_t *entry, const char *name)
 	if (control_connect(&vm, name, &e))
 		return false;
 	told = control_ask(vm, "query-vm", NULL, &e);
+	/* As seen from here: in a jail it takes itself for the first. */
+	if (told && control_pid(vm))
+		json_object_set_new(told, "pid", json_integer(control_pid(vm)));
 	fclose(vm);
 	if (!told) {
 		json_object_set_new(entry, "state", json_string("unresponsive"));

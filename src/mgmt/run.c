@@ -354,7 +354,11 @@ int run_vm(const struct run_options *o)
 	if (!o->jail && !jail_limits_set(&o->jail_limits))
 		return run_here((void *)o);
 	status = jail_run(o->jail, &o->jail_limits, run_here, (void *)o, &e);
-	return status < 0 ? command_fail(&e, STATUS_HOST) : status;
+	if (status >= 0)
+		return status;
+	if (o->events)
+		o->events->fails(o->events->arg, &e);
+	return command_fail(&e, STATUS_HOST);
 }
 
 int run_main(const struct command *c, int argc, char **argv)
