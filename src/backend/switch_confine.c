@@ -20,7 +20,7 @@ static const int calls[] = {
 	SCMP_SYS(timerfd_create), SCMP_SYS(timerfd_settime), SCMP_SYS(nanosleep),
 	SCMP_SYS(clock_nanosleep), SCMP_SYS(wait4), SCMP_SYS(geteuid), SCMP_SYS(unlink),
 };
-static const unsigned int fcntls[] = { F_GETFL, F_SETFL, F_GETFD, F_SETFD };
+static const unsigned int fcntls[] = { F_GETFL, F_SETFL, F_GETFD, F_SETFD, F_DUPFD_CLOEXEC };
 
 int switch_confine(const char *path, struct err *e)
 {

@@ -3,6 +3,7 @@
 #include "backend/net_stream.h"
 #include "backend/switch_priv.h"
 #include "backend/switch_socket.h"
+#include "base/unix_listen.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,6 +24,7 @@ struct switch_server {
 	struct loop *loop;
 	struct sockaddr_un address;
 	int lock, listener, timer;	/* -1: not there */
+	int spare;			/* with the listener: see unix_accept() */
 	unsigned int idle;		/* seconds without a VM */
 	void (*unused)(void *arg);
 	void *arg;
@@ -37,7 +39,7 @@ static void accept_ready(void *arg, uint32_t events)
 	socklen_t len = sizeof(peer);
 
 	(void)events;
-	c.fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	c.fd = unix_accept(s->listener, &s->spare);
 	if (c.fd < 0)
 		return;
 	/* The folder's mode says the same; root may come anyway. */
@@ -94,6 +96,7 @@ static int listen_at(struct switch_server *s, struct err *e)
 	    listen(s->listener, SWITCH_PORTS_MAX))
 		rc = err_errno(e, errno, "could not listen at '%s'", s->address.sun_path);
 	umask(mask);
+	s->spare = s->listener < 0 ? -1 : unix_spare(s->listener);
 	return rc ? rc : loop_watch(s->loop, s->listener, EPOLLIN, accept_ready, s, e);
 }
 
@@ -150,6 +153,7 @@ void switch_server_destroy(struct switch_server *s)
 	if (s->listener >= 0) {
 		loop_unwatch(s->loop, s->listener);
 		close(s->listener);
+		close(s->spare);
 		unlink(s->address.sun_path);
 	}
 	/* The lock's file stays: removing it could let two processes lock two files. */

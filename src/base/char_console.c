@@ -38,7 +38,7 @@ struct client {
 struct char_console {
 	struct char_backend backend;
 	struct loop *loop;
-	int log, listener, timer;
+	int log, listener, spare, timer;	/* spare: see unix_accept() */
 	char *socket;
 	struct loop_work flush_work, input_work;
 	struct client clients[CLIENTS];
@@ -262,7 +262,7 @@ static uint64_t recent(struct char_console *c)
 static void accept_ready(void *arg, uint32_t events)
 {
 	struct char_console *c = arg;
-	const int fd = accept4(c->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	const int fd = unix_accept(c->listener, &c->spare);
 
 	(void)events;
 	for (int i = 0; i < CLIENTS && fd >= 0; i++) {
@@ -286,12 +286,12 @@ static void accept_ready(void *arg, uint32_t events)
 
 static void console_free(struct char_console *c)
 {
-	const int fds[] = { c->listener, c->timer, c->log };
+	const int fds[] = { c->listener, c->timer, c->log, c->spare };
 
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
 		if (fds[i] < 0)
 			continue;
-		if (fds[i] != c->log)
+		if (fds[i] != c->log && fds[i] != c->spare)
 			loop_unwatch(c->loop, fds[i]);
 		close(fds[i]);
 	}
@@ -333,6 +333,7 @@ static int open_all(struct char_console *c, const char *log, struct err *e)
 	c->listener = unix_listen(c->socket, CLIENTS, e);
 	if (c->listener < 0)
 		return c->listener;
+	c->spare = unix_spare(c->listener);
 	rc = loop_watch(c->loop, c->timer, EPOLLIN, gather_ready, c, e);
 	return rc ? rc : loop_watch(c->loop, c->listener, EPOLLIN, accept_ready, c, e);
 }
@@ -347,7 +348,7 @@ int char_console_create(struct char_backend **out, struct loop *l, const char *l
 		return err_set(e, ENOMEM, "out of memory for a console");
 	c->backend.ops = &console_ops;
 	c->loop = l;
-	c->log = c->listener = c->timer = -1;
+	c->log = c->listener = c->spare = c->timer = -1;
 	for (int i = 0; i < CLIENTS; i++)
 		c->clients[i].fd = -1;
 	c->flush_work = (struct loop_work){ .run = flush, .arg = c };

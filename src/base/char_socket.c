@@ -23,7 +23,7 @@ struct char_socket {
 	struct char_backend backend;
 	struct loop *loop;
 	struct sockaddr_un address;
-	int listener;
+	int listener, spare;		/* spare: see unix_accept() */
 	bool watched;			/* the listener is */
 	pthread_mutex_t lock;
 	struct char_backend *client;	/* (o) NULL: nobody */
@@ -108,7 +108,7 @@ static void accept_ready(void *arg, uint32_t events)
 	int fd;
 
 	(void)events;
-	fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	fd = unix_accept(s->listener, &s->spare);
 	if (fd < 0)
 		return;
 	c.in = c.out = fd;
@@ -149,8 +149,10 @@ static void socket_input_wanted(struct char_backend *b)
 
 static void socket_free(struct char_socket *s)
 {
-	if (s->listener >= 0)
+	if (s->listener >= 0) {
 		close(s->listener);
+		close(s->spare);
+	}
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 }
@@ -182,6 +184,7 @@ static int open_listener(struct char_socket *s, struct err *e)
 	s->listener = unix_listen(s->address.sun_path, 1, e);
 	if (s->listener < 0)
 		return s->listener;
+	s->spare = unix_spare(s->listener);
 	s->watched = !loop_watch(s->loop, s->listener, EPOLLIN, accept_ready, s, e);
 	return s->watched ? 0 : -EIO;
 }

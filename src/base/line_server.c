@@ -2,6 +2,7 @@
 /* A server of lines; see line_server.h. */
 #include "base/line_server.h"
 #include "base/types.h"
+#include "base/unix_listen.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@ struct line_client {
 
 struct line_server {
 	struct loop *loop;
-	int listener;
+	int listener, spare;		/* spare: see unix_accept() */
 	bool listening;
 	struct line_server_ops ops;
 	void *arg;
@@ -188,7 +189,7 @@ static void client_new(struct line_server *s, int fd)
 static void accept_ready(void *arg, uint32_t events)
 {
 	struct line_server *s = arg;
-	int fd = accept4(s->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	int fd = unix_accept(s->listener, &s->spare);
 
 	(void)events;
 	if (fd >= 0)
@@ -213,12 +214,13 @@ int line_server_create(struct line_server **out, struct loop *l, int listener,
 
 	if (!s)
 		return err_set(e, ENOMEM, "out of memory for a control socket");
-	*s = (struct line_server){ .loop = l, .listener = listener, .ops = *ops, .arg = arg };
+	*s = (struct line_server){ .loop = l, .listener = listener, .spare = -1, .ops = *ops, .arg = arg };
 	rc = loop_watch(l, listener, EPOLLIN, accept_ready, s, e);
 	if (rc) {
 		free(s);
 		return rc;
 	}
+	s->spare = unix_spare(listener);
 	s->listening = true;
 	*out = s;
 	return 0;
@@ -234,5 +236,6 @@ void line_server_destroy(struct line_server *s)
 	}
 	if (s->listening)
 		loop_unwatch(s->loop, s->listener);
+	close(s->spare);
 	free(s);
 }

@@ -3,6 +3,8 @@
 #include "base/unix_listen.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -51,4 +53,40 @@ int unix_listen(const char *path, int backlog, struct err *e)
 		return fd;
 	close(fd);
 	return rc;
+}
+
+int unix_spare(int listener)
+{
+	return fcntl(listener, F_DUPFD_CLOEXEC, 0);
+}
+
+static int accept_one(int listener)
+{
+	const int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static bool is_exhausted(int rc)
+{
+	return rc == -EMFILE || rc == -ENFILE || rc == -ENOBUFS || rc == -ENOMEM;
+}
+
+int unix_accept(int listener, int *spare)
+{
+	int fd = accept_one(listener), refused = -1;
+
+	if (!is_exhausted(fd))
+		return fd;
+	if (*spare >= 0) {
+		close(*spare);
+		refused = accept_one(listener);
+		if (refused >= 0)
+			close(refused);
+		*spare = unix_spare(listener);
+	}
+	/* Another thread took the spare one, or the host has nothing: at least no endless turns. */
+	if (refused < 0)
+		poll(NULL, 0, 10);
+	return fd;
 }

@@ -217,7 +217,7 @@ static void accept_ready(void *arg, uint32_t events)
 	int fd;
 
 	(void)events;
-	fd = accept4(g->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	fd = unix_accept(g->listener, &g->spare);
 	if (fd < 0)
 		return;
 	if (g->client >= 0 || loop_watch(vm_loop(g->vm), fd, EPOLLIN, client_ready, g, NULL)) {
@@ -298,11 +298,13 @@ int gdb_create(struct gdb **out, struct vm *vm, const char *where, bool wait, st
 	} else {
 		g->listener = listen_tcp(where, e);
 	}
+	g->spare = g->listener >= 0 ? unix_spare(g->listener) : -1;
 	rc = g->listener < 0 ? g->listener :
 	     loop_watch(vm_loop(vm), g->listener, EPOLLIN, accept_ready, g, e);
 	if (rc) {
 		if (g->listener >= 0)
 			close(g->listener);
+		close(g->spare);
 		free(g->path);
 		free(g);
 		return rc;
@@ -321,6 +323,7 @@ void gdb_destroy(struct gdb *g)
 	loop_unpost(vm_loop(g->vm), &g->hit_work);
 	loop_unwatch(vm_loop(g->vm), g->listener);
 	close(g->listener);
+	close(g->spare);
 	if (g->path)
 		unlink(g->path);
 	free(g->path);

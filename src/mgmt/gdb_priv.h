@@ -20,6 +20,7 @@ struct gdb {
 	struct vm *vm;
 	char *path;			/* of a unix socket, or NULL */
 	int listener, client;		/* -1: none */
+	int spare;			/* see unix_accept() */
 	struct loop_work hit_work;	/* a vCPU has stopped */
 	struct debugger points;
 	bool running;			/* the client waits for a stop */

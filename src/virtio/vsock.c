@@ -254,6 +254,7 @@ static void vsock_destroy(struct virtio_device *d)
 		loop_unwatch(virtio_loop(d), v->listener);
 	if (v->listener >= 0) {
 		close(v->listener);
+		close(v->spare);
 		unlink(v->address.sun_path);
 	}
 	virtio_fini(d);

@@ -392,7 +392,7 @@ static void listener_ready(void *arg, uint32_t events)
 	int fd;
 
 	(void)events;
-	fd = accept4(v->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	fd = unix_accept(v->listener, &v->spare);
 	if (fd < 0)
 		return;
 	c = add_conn(v, fd, CONN_HANDSHAKE);
@@ -408,6 +408,7 @@ int vsock_listen(struct virtio_vsock *v, struct err *e)
 	v->listener = unix_listen(path, 16, e);
 	if (v->listener < 0)
 		return v->listener;
+	v->spare = unix_spare(v->listener);
 	rc = loop_watch(virtio_loop(&v->virtio), v->listener, EPOLLIN, listener_ready, v, e);
 	v->listening = !rc;
 	return rc;

@@ -70,7 +70,7 @@ struct virtio_vsock {
 	struct virtio_device virtio;
 	uint32_t cid;
 	struct sockaddr_un address;
-	int listener;
+	int listener, spare;	/* spare: see unix_accept() */
 	bool listening;			/* it is watched */
 	uint32_t next_port;
 	struct vsock_conn *first, *last;
