@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * `vireo run --disk`: images as virtio-blk devices, and what happens when the host has no room
- * for them: the guest's requests wait, are tried again every second, and nothing is lost.
+ * for them: the VM is paused, its requests are tried again every second, and nothing is lost.
  */
 #include "mgmt/run_devices.h"
 #include "virtio/blk.h"
@@ -29,10 +29,35 @@ struct run_disk {
 struct run_disks {
 	struct vm *vm;
 	unsigned int cpus;
+	unsigned int waiting;		/* disks that wait for room */
+	bool paused;			/* ... for which the VM was paused here */
 	struct run_disk disk[RUN_DISKS_MAX];
 };
 
 /* --- the host is full --- */
+
+static void begin_waiting(struct run_disk *d)
+{
+	struct run_disks *all = d->all;
+
+	d->waiting = true;
+	if (all->waiting++ || vm_is_paused(all->vm))
+		return;
+	all->paused = true;
+	vm_pause(all->vm);
+}
+
+/* Whoever had paused the VM before lets it go on himself. */
+static void end_waiting(struct run_disk *d)
+{
+	struct run_disks *all = d->all;
+
+	d->waiting = false;
+	if (--all->waiting || !all->paused)
+		return;
+	all->paused = false;
+	vm_resume(all->vm);
+}
 
 static void retry(void *arg, uint32_t events)
 {
@@ -48,8 +73,8 @@ static void retry(void *arg, uint32_t events)
 		return;
 	}
 	timerfd_settime(d->timer, 0, &never, NULL);
-	d->waiting = false;
-	log_warn(vm_log(d->all->vm), "there is room again: the disk goes on");
+	log_warn(vm_log(d->all->vm), "there is room again: the VM goes on");
+	end_waiting(d);
 }
 
 static void say_and_wait(void *arg)
@@ -61,8 +86,8 @@ static void say_and_wait(void *arg)
 
 	if (d->waiting)
 		return;
-	d->waiting = true;
-	log_warn(vm_log(d->all->vm), "%s; the guest's requests wait until there is", d->why);
+	log_warn(vm_log(d->all->vm), "%s; the VM is paused until there is", d->why);
+	begin_waiting(d);
 	if (d->timer < 0) {
 		d->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 		loop_watch(vm_loop(d->all->vm), d->timer, EPOLLIN, retry, d, NULL);
@@ -93,6 +118,8 @@ static void closed(void *arg)
 		loop_unwatch(vm_loop(d->all->vm), d->timer);
 		close(d->timer);
 	}
+	if (d->waiting)
+		end_waiting(d);
 	d->slot = 0;
 }
 

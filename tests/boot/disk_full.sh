@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# The host's file system fills up under a guest that writes: its requests wait, and once there
-# is room they go on, with nothing lost.  With werror=report the guest gets an I/O error.
+# The host's file system fills up under a guest that writes: the VM is paused, and once there is
+# room it goes on, with nothing lost.  With werror=report the guest gets an I/O error.
 # Needs a small file system of its own: a tmpfs in a mount namespace.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
@@ -17,6 +17,7 @@ kernel=$(tools/kernel.sh cloud 2>"$work/kernel.err") || { tail -n 1 "$work/kerne
 mount -t tmpfs -o size=24M small "$work/small" || { echo "cannot mount a tmpfs"; exit 77; }
 cat >"$work/session" <<'END'
 cd /
+while :; do echo tick; sleep 0.1; done &
 yes 0123456789abcde | dd of=/dev/vda bs=64k count=256 iflag=fullblock conv=fsync 2>/dev/null
 echo dd $?
 END
@@ -51,13 +52,17 @@ for _ in $(seq 300); do
 done
 grep -q 'no room' "$work/err"
 verdict says-so $?
+sleep 0.5
+ticks=$(grep -c '^tick' "$work/log")
 sleep 2
 ! grep -q '^dd' "$work/log"
 verdict waits $?
+[ "$(grep -c '^tick' "$work/log")" = "$ticks" ]
+verdict paused $?
 rm "$work/small/filler"
 wait $pid
 verdict ends $?
-tr -d '\r' <"$work/log" | grep -qx 'dd 0'
+tr -d '\r' <"$work/log" | grep -qx 'dd 0' && grep -q 'room again' "$work/err"
 verdict goes-on $?
 yes 0123456789abcde | head -c 16M | cmp -n $((16 << 20)) - "$work/small/image"
 verdict nothing-lost $?
