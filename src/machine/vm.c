@@ -349,13 +349,30 @@ int vm_add_printer(struct vm *vm, struct char_backend *printer, struct err *e)
 	return pc_add_parallel(&vm->pc, printer, e);
 }
 
+static void watchdog_pauses(void *arg)
+{
+	vm_pause(arg);
+}
+
 static void watchdog_bites(void *sink)
 {
 	struct vm *vm = sink;
 
 	log_warn(vm->log, "the watchdog timer was not reset by the guest in time");
-	if (vm->watchdog != WATCHDOG_NONE)
-		vm_event(vm, vm->watchdog == WATCHDOG_RESET ? EVENT_RESET : EVENT_POWEROFF);
+	switch (vm->watchdog) {
+	case WATCHDOG_RESET:
+		vm_event(vm, EVENT_RESET);
+		break;
+	case WATCHDOG_POWEROFF:
+		vm_event(vm, EVENT_POWEROFF);
+		break;
+	case WATCHDOG_PAUSE:
+		/* Not from here: the clock is in the middle of its timers. */
+		loop_post(vm->loop, &vm->watchdog_work);
+		break;
+	case WATCHDOG_NONE:
+		break;
+	}
 }
 
 int vm_add_watchdog(struct vm *vm, enum vm_watchdog action, struct err *e)
@@ -363,6 +380,7 @@ int vm_add_watchdog(struct vm *vm, enum vm_watchdog action, struct err *e)
 	const struct watchdog_wire bite = { .bite = watchdog_bites, .sink = vm };
 
 	vm->watchdog = action;
+	vm->watchdog_work = (struct loop_work){ .run = watchdog_pauses, .arg = vm };
 	return pc_add_watchdog(&vm->pc, &bite, e);
 }
 

@@ -93,7 +93,7 @@ int vm_unplug_slot(struct vm *vm, unsigned int slot, struct err *e);
  * vm_loop(), then belongs to the VM, also where this fails.
  */
 int vm_add_printer(struct vm *vm, struct char_backend *printer, struct err *e);
-enum vm_watchdog { WATCHDOG_RESET, WATCHDOG_POWEROFF, WATCHDOG_NONE };
+enum vm_watchdog { WATCHDOG_RESET, WATCHDOG_POWEROFF, WATCHDOG_PAUSE, WATCHDOG_NONE };
 /* Gives it a watchdog timer (i6300esb), before vm_run(). */
 int vm_add_watchdog(struct vm *vm, enum vm_watchdog action, struct err *e);
 /* vm_add_virtio() with a virtio-balloon, which vm_balloon() then gives. */

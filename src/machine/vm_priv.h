@@ -68,6 +68,7 @@ struct vm {
 	struct char_backend *serial[VM_SERIALS];
 	struct char_backend *printer;	/* NULL: no parallel port */
 	enum vm_watchdog watchdog;	/* what it does */
+	struct loop_work watchdog_work;	/* WATCHDOG_PAUSE */
 	struct virtio_device *balloon;	/* NULL: none */
 	unsigned int balloon_slot;
 	struct loop_work eject_work;

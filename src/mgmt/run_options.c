@@ -353,7 +353,8 @@ static int set_printer(void *dest, const char *value, struct err *e)
 static int set_watchdog(void *dest, const char *value, struct err *e)
 {
 	static const char *const names[] = {
-		[WATCHDOG_RESET] = "reset", [WATCHDOG_POWEROFF] = "poweroff", [WATCHDOG_NONE] = "none",
+		[WATCHDOG_RESET] = "reset", [WATCHDOG_POWEROFF] = "poweroff", [WATCHDOG_PAUSE] = "pause",
+		[WATCHDOG_NONE] = "none",
 	};
 	const int i = parse_choice("watchdog", value, names, ARRAY_SIZE(names), e);
 
@@ -444,7 +445,7 @@ static const struct option_def option_defs[] = {
 	{ "printer", "QUEUE", "a parallel port with a printer that spools into QUEUE of 'vireo spool';\n"
 	  ",out=DIR or ,lp=NAME say where its jobs go; ,idle=SECONDS ends one", set_printer },
 	{ "watchdog", "ACTION", "a watchdog timer (i6300esb), and what happens when the guest does not\n"
-	  "reset it in time: reset, poweroff or none (a line in the log)", set_watchdog },
+	  "reset it in time: reset, poweroff, pause or none (a line in the log)", set_watchdog },
 	{ "balloon", "SIZE", "a memory balloon that takes SIZE from the guest (0: nothing at first),\n"
 	  "and by which it tells which pages are free, so that the host gets them", set_balloon },
 	{ "cpu-weight", "N", "share of the processors beside other VMs of this user that have a weight,\n"

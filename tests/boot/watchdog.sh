@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # The watchdog timer with Linux's driver: as long as the guest feeds it nothing happens; a guest
-# that stops is reset, or powered off.
+# that stops is reset, powered off, or paused, which a user's "cont" ends.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 build=$(realpath "${BUILD:-build}")
@@ -33,4 +33,30 @@ run() {	# ACTION STATUS
 
 run reset 4
 run poweroff 0
+
+# Paused: the guest's "late" comes only after the VM was let go on.
+log=$work/watchdog.pause.log
+name=watchdog-$$
+timeout 120 "$build/vireo" run --engine "${ENGINE:-soft}" --kernel "$kernel" --name "$name" \
+	--initrd "$work/watchdog.cpio" --memory 256M --watchdog pause --no-reboot \
+	--cmdline "console=ttyS0 panic=-1 quiet run=\"${commands//sleep 30/sleep 6}\"" </dev/null \
+	>"$log" 2>&1 &
+pid=$!
+for _ in $(seq 600); do
+	grep -q 'watchdog timer was not reset' "$log" && break
+	kill -0 $pid 2>/dev/null || break
+	sleep 0.1
+done
+sleep 8
+before=$(grep -c '^late' "$log")
+"$build/vireo" resume "$name" >>"$log" 2>&1
+wait $pid
+status=$?
+if [ $status = 0 ] && [ "$before" = 0 ] && grep -q '^late' "$log"; then
+	echo "ok watchdog/pause"
+else
+	tail -n 5 "$log"
+	echo "not ok watchdog/pause: status $status, 'late' $before times while paused"
+	bad=1
+fi
 exit $bad
