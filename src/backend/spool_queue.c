@@ -47,6 +47,60 @@ int spool_queue_path(char path[PATH_MAX], const char *name, struct err *e)
 	return n < PATH_MAX ? 0 : err_set(e, ENAMETOOLONG, "the name of the spool folder is too long");
 }
 
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* The names in @d that may be queues'; how many, or -ENOMEM. */
+static int read_names(DIR *d, char ***names)
+{
+	struct dirent *entry;
+	unsigned int count = 0;
+	char **more;
+
+	while ((entry = readdir(d))) {
+		if (spool_name_check(entry->d_name, NULL))
+			continue;
+		more = reallocarray(*names, count + 1, sizeof(*more));
+		if (more) {
+			*names = more;
+			more[count] = strdup(entry->d_name);
+		}
+		if (!more || !more[count]) {
+			while (count)
+				free((*names)[--count]);
+			return -ENOMEM;
+		}
+		count++;
+	}
+	return count;
+}
+
+int spool_queue_names(char ***names, struct err *e)
+{
+	char path[PATH_MAX];
+	int count;
+	DIR *d;
+
+	*names = NULL;
+	count = spool_queue_path(path, ".", e);
+	if (count)
+		return count;
+	d = opendir(path);
+	if (!d)
+		return errno == ENOENT ? 0 : err_errno(e, errno, "could not read %s", path);
+	count = read_names(d, names);
+	closedir(d);
+	if (count < 0) {
+		free(*names);
+		return err_errno(e, -count, "could not read %s", path);
+	}
+	if (count)
+		qsort(*names, count, sizeof(**names), by_name);
+	return count;
+}
+
 static void make_folders(char *path)
 {
 	for (char *at = path + 1; (at = strchr(at, '/')); at++) {

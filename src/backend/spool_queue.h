@@ -36,6 +36,8 @@ struct spool_job {
 int spool_name_check(const char *name, struct err *e);
 /* The path of the folder of queue @name. */
 int spool_queue_path(char path[PATH_MAX], const char *name, struct err *e);
+/* All queues' names in order, malloc'ed as is each; returns how many, -errno. */
+int spool_queue_names(char ***names, struct err *e);
 /* That folder, made if @make; returns a descriptor.  -ENOENT. */
 int spool_queue_open(const char *name, bool make, struct err *e);
 /* Puts the finished file @incoming into the queue as a job of @vm. */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* `vireo spool QUEUE`: the print jobs of VMs. */
+/* `vireo spool`: the print jobs of VMs: ls, rm, hold, release, put-out. */
 #include "backend/spool_queue.h"
 #include "mgmt/command.h"
 #include "mgmt/status.h"
@@ -10,137 +10,257 @@
 #include <time.h>
 #include <unistd.h>
 
-struct options {
-	unsigned int number;		/* 0: list, or put out */
-	enum spool_action action;
-	bool put_out;
+#define JOBS_MAX	64U	/* on one command line */
+#define NUMBER_MAX	99999999UL
+
+/* The operands of a subcommand: a queue, and jobs of it. */
+struct spool_args {
+	const char *operands[1 + JOBS_MAX];
+	unsigned int count;
 };
 
-static int set_action(struct options *o, const char *value, enum spool_action action,
-		      struct err *e)
-{
-	char *end;
-	const unsigned long n = strtoul(value, &end, 10);
+/* --- ls --- */
 
-	if (value[0] < '0' || value[0] > '9' || *end || !n || n >= 100000000UL)
-		return err_set(e, EINVAL, "'%s' is no job's number: 'vireo spool QUEUE' lists them", value);
-	if (o->number)
-		return err_set(e, EINVAL, "one job and one deed at a time");
-	o->number = n;
-	o->action = action;
-	return 0;
-}
-
-static int set_rm(void *dest, const char *value, struct err *e)
-{
-	return set_action(dest, value, SPOOL_REMOVE, e);
-}
-
-static int set_hold(void *dest, const char *value, struct err *e)
-{
-	return set_action(dest, value, SPOOL_HOLD, e);
-}
-
-static int set_release(void *dest, const char *value, struct err *e)
-{
-	((struct options *)dest)->put_out = true;
-	return set_action(dest, value, SPOOL_RELEASE, e);
-}
-
-static int set_put_out(void *dest, const char *value, struct err *e)
-{
-	(void)value;
-	(void)e;
-	((struct options *)dest)->put_out = true;
-	return 0;
-}
-
-static void print_job(const struct spool_job *j)
+static void print_job(const char *queue, const struct spool_job *j)
 {
 	const time_t when = j->time;
-	char text[32] = "";
+	char text[32] = "", number[16] = "-";
 	struct tm tm;
 
 	if (localtime_r(&when, &tm))
 		strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &tm);
 	if (j->number)
-		printf("%-8u  %-9s %12llu  %s  %s\n", j->number, j->held ? "held" : "waiting",
-		       (unsigned long long)j->size, text, j->vm);
-	else
-		printf("%-8s  %-9s %12llu  %s  %s\n", "-", "printing", (unsigned long long)j->size,
-		       text, j->vm);
+		snprintf(number, sizeof(number), "%u", j->number);
+	printf("%-16s  %-8s  %-9s %12llu  %-19s  %s\n", queue, number,
+	       !j->number ? "printing" : j->held ? "held" : "waiting",
+	       (unsigned long long)j->size, text, j->vm);
 }
 
-static int list(int queue, struct err *e)
+static int list_queue(const char *name, struct err *e)
 {
+	const int queue = spool_queue_open(name, false, e);
 	struct spool_job *jobs;
-	const int count = spool_queue_list(queue, &jobs);
+	int count;
 
+	if (queue < 0)
+		return queue;
+	count = spool_queue_list(queue, &jobs);
+	close(queue);
 	if (count < 0)
-		return err_errno(e, -count, "could not read the print queue");
-	printf("%-8s  %-9s %12s  %-19s  %s\n", "JOB", "STATE", "BYTES", "TIME", "VM");
+		return err_errno(e, -count, "could not read the print queue '%s'", name);
 	for (int i = 0; i < count; i++)
-		print_job(&jobs[i]);
+		print_job(name, &jobs[i]);
 	free(jobs);
 	return 0;
 }
 
-static int act(int queue, const struct options *o, struct err *e)
+static int spool_ls(const struct spool_args *a, struct err *e)
+{
+	char **names = NULL;
+	int count, rc = 0;
+
+	count = a->count ? 0 : spool_queue_names(&names, e);
+	if (count < 0)
+		return count;
+	printf("%-16s  %-8s  %-9s %12s  %-19s  %s\n", "QUEUE", "JOB", "STATE", "BYTES", "TIME", "VM");
+	if (a->count)
+		return list_queue(a->operands[0], e);
+	for (int i = 0; i < count; i++) {
+		rc = rc ? rc : list_queue(names[i], e);
+		free(names[i]);
+	}
+	free(names);
+	return rc;
+}
+
+/* --- changing --- */
+
+static int parse_job(const char *text, unsigned int *number, struct err *e)
+{
+	char *end;
+	const unsigned long n = strtoul(text, &end, 10);
+
+	if (text[0] < '0' || text[0] > '9' || *end || !n || n > NUMBER_MAX)
+		return err_set(e, EINVAL, "'%s' is no job's number: 'vireo spool ls' lists them", text);
+	*number = n;
+	return 0;
+}
+
+/* All numbers are read before anything is done. */
+static int parse_jobs(const struct spool_args *a, unsigned int *numbers, struct err *e)
 {
 	int rc = 0;
 
-	if (!o->number && !o->put_out)
-		return list(queue, e);
-	if (o->number)
-		rc = spool_queue_change(queue, o->number, o->action);
-	if (rc == -ENOENT)
-		return err_set(e, ENOENT, "there is no job %u in this queue", o->number);
+	for (unsigned int i = 1; i < a->count && !rc; i++)
+		rc = parse_job(a->operands[i], &numbers[i - 1], e);
+	return rc;
+}
+
+static int change(const struct spool_args *a, enum spool_action action, bool put_out,
+		  struct err *e)
+{
+	unsigned int numbers[JOBS_MAX];
+	int queue, rc;
+
+	rc = parse_jobs(a, numbers, e);
 	if (rc)
-		return err_errno(e, -rc, "could not change job %u", o->number);
-	return o->put_out ? spool_queue_drain(queue, e) : 0;
+		return rc;
+	queue = spool_queue_open(a->operands[0], false, e);
+	if (queue < 0)
+		return queue;
+	for (unsigned int i = 0; i + 1 < a->count && !rc; i++) {
+		rc = spool_queue_change(queue, numbers[i], action);
+		if (rc == -ENOENT)
+			err_set(e, ENOENT, "there is no job %u in the queue '%s'", numbers[i],
+				a->operands[0]);
+		else if (rc)
+			err_errno(e, -rc, "could not change job %u", numbers[i]);
+	}
+	if (!rc && put_out)
+		rc = spool_queue_drain(queue, e);
+	close(queue);
+	return rc;
+}
+
+static int spool_rm(const struct spool_args *a, struct err *e)
+{
+	return change(a, SPOOL_REMOVE, false, e);
+}
+
+static int spool_hold(const struct spool_args *a, struct err *e)
+{
+	return change(a, SPOOL_HOLD, false, e);
+}
+
+static int spool_release(const struct spool_args *a, struct err *e)
+{
+	return change(a, SPOOL_RELEASE, true, e);
+}
+
+static int spool_put_out(const struct spool_args *a, struct err *e)
+{
+	return change(a, SPOOL_RELEASE, true, e);	/* of no job */
+}
+
+/* --- the command --- */
+
+static const struct {
+	struct command command;
+	unsigned int min, max;
+	int (*run)(const struct spool_args *a, struct err *e);
+} subcommands[] = {
+	{ {
+		.name = "spool ls", .operand = "[QUEUE]",
+		.about =
+		"Lists the print jobs in a queue, or in all of them, in the order in which they leave it.\n"
+		"\n"
+		"Example:\n"
+		"  vireo spool ls office" },
+	  0, 1, spool_ls },
+	{ {
+		.name = "spool rm", .operand = "QUEUE JOB...",
+		.about =
+		"Removes jobs.\n"
+		"\n"
+		"Example:\n"
+		"  vireo spool rm office 17 18" },
+	  2, 1 + JOBS_MAX, spool_rm },
+	{ {
+		.name = "spool hold", .operand = "QUEUE JOB...",
+		.about =
+		"Keeps jobs from being put out.\n"
+		"\n"
+		"Example:\n"
+		"  vireo spool hold office 17" },
+	  2, 1 + JOBS_MAX, spool_hold },
+	{ {
+		.name = "spool release", .operand = "QUEUE JOB...",
+		.about =
+		"Lets held jobs go, and puts out what waits.\n"
+		"\n"
+		"Example:\n"
+		"  vireo spool release office 17" },
+	  2, 1 + JOBS_MAX, spool_release },
+	{ {
+		.name = "spool put-out", .operand = "QUEUE",
+		.about =
+		"Puts out what waits now, to where the last VM with out= or lp= said.\n"
+		"\n"
+		"Example:\n"
+		"  vireo spool put-out office" },
+	  1, 1, spool_put_out },
+};
+
+static const char *name_of(size_t i)
+{
+	return subcommands[i].command.name + strlen("spool ");
+}
+
+static int run_subcommand(size_t i, int argc, char **argv)
+{
+	const struct command *c = &subcommands[i].command;
+	struct spool_args a = { 0 };
+	struct err e = { 0 };
+	int rc;
+
+	rc = options_parse_many(c, argc, argv, NULL, a.operands, subcommands[i].max, &a.count, &e);
+	if (rc == OPTIONS_HELP)
+		return STATUS_OK;
+	if (!rc && a.count < subcommands[i].min)
+		rc = err_set(&e, EINVAL, "'vireo %s' needs %s; 'vireo %s --help' shows an example",
+			     c->name, c->operand, c->name);
+	if (!rc)
+		rc = subcommands[i].run(&a, &e);
+	if (!rc)
+		return STATUS_OK;
+	return command_fail(&e, rc == -EINVAL || rc == -ENOENT ? STATUS_USAGE : STATUS_HOST);
+}
+
+static int usage(const char *word)
+{
+	const char *names[ARRAY_SIZE(subcommands)], *near;
+	struct err e = { 0 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(subcommands); i++)
+		names[i] = name_of(i);
+	near = word ? nearest_word(word, names, ARRAY_SIZE(names)) : NULL;
+	if (near)
+		err_set(&e, EINVAL, "'vireo spool' has no '%s'; did you mean '%s'?", word, near);
+	else if (word)
+		err_set(&e, EINVAL, "'vireo spool' has no '%s'; 'vireo spool --help' lists what it has",
+			word);
+	else
+		err_set(&e, EINVAL, "'vireo spool' needs to be told what to do: ls, rm, hold, release "
+			"or put-out");
+	return command_fail(&e, STATUS_USAGE);
 }
 
 static int spool_main(const struct command *c, int argc, char **argv)
 {
-	struct options o = { 0 };
-	struct err e = { 0 };
-	const char *name;
-	int queue, rc;
-
-	rc = options_parse(c, argc, argv, &o, &name, &e);
-	if (rc == OPTIONS_HELP)
+	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+		command_print_help(c, stdout);
 		return STATUS_OK;
-	if (rc)
-		return command_fail(&e, STATUS_USAGE);
-	queue = spool_queue_open(name, false, &e);
-	if (queue < 0)
-		return command_fail(&e, STATUS_USAGE);
-	rc = act(queue, &o, &e);
-	close(queue);
-	if (rc)
-		return command_fail(&e, rc == -ENOENT ? STATUS_USAGE : STATUS_HOST);
-	return STATUS_OK;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(subcommands) && argc > 1; i++)
+		if (!strcmp(argv[1], name_of(i)))
+			return run_subcommand(i, argc - 1, argv + 1);
+	return usage(argc > 1 ? argv[1] : NULL);
 }
-
-static const struct option_def option_defs[] = {
-	{ "rm", "JOB", "remove a job", set_rm },
-	{ "hold", "JOB", "keep a job from being put out", set_hold },
-	{ "release", "JOB", "let it go, and put out what waits", set_release },
-	{ "put-out", NULL, "put out what waits now", set_put_out },
-};
 
 const struct command command_spool = {
 	.name = "spool",
-	.operand = "QUEUE",
+	.operand = "ls|rm|hold|release|put-out ...",
 	.summary = "list and change the print jobs of VMs",
 	.about =
-	"Lists the print jobs in a queue, which VMs with --printer QUEUE have filled, in the order\n"
-	"in which they leave it; or changes one.\n"
+	"The print jobs of VMs that run with --printer QUEUE.  Each of these has --help:\n"
+	"  vireo spool ls        the jobs of a queue, or of all\n"
+	"  vireo spool rm        remove jobs\n"
+	"  vireo spool hold      keep jobs from being put out\n"
+	"  vireo spool release   let them go, and put out what waits\n"
+	"  vireo spool put-out   put out what waits now\n"
 	"\n"
-	"Example:\n"
-	"  vireo spool office\n"
-	"  vireo spool office --hold 17",
-	.options = option_defs,
-	.option_count = ARRAY_SIZE(option_defs),
+	"Examples:\n"
+	"  vireo spool ls\n"
+	"  vireo spool hold office 17",
 	.run = spool_main,
 };

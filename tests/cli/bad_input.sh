@@ -39,7 +39,7 @@ expect 2 "'77' is no open descriptor" run --kernel good --serial fd:77
 expect 2 "--printer knows no 'x'" run --kernel good --printer q,x
 expect 2 "'a/b' is no name of a queue" run --kernel good --printer a/b
 expect 2 "0.1 to 3600 seconds" run --kernel good --printer q,idle=0
-expect 2 "'x' is no job's number" spool q --rm x
+expect 2 "'x' is no job's number" spool rm q x
 expect 2 "--gdb: 'x' is none of PORT" run --kernel good --gdb x
 expect 2 "--gdb debugs what --engine soft runs" run --kernel good --gdb 1234 --engine kvm
 expect 2 "--gdb WHERE says where" run --kernel good --gdb-wait

@@ -37,6 +37,9 @@ for sub in create info check convert resize commit; do
 			complain "man/vireo.1 does not know image $sub --$option"
 	done
 done
+for sub in ls rm hold release put-out; do
+	says '^Example' spool $sub --help
+done
 run_vireo
 [ "$status" = 2 ] || complain "vireo without a command: status $status"
 exit $bad

@@ -87,19 +87,23 @@ def two_at_once(y):
                 texts.append(f.read())
         want = [c.encode() * (SIZE + i) + b"\x04" for i in range(JOBS)]
         check(texts == want, f"whole-and-in-order-{c}", [len(t) for t in texts])
-    check(y.spool("office")[1].count("\n") == 1, "queue-empty", y.spool("office")[1])
+    check(y.spool("ls", "office")[1].count("\n") == 1, "queue-empty", y.spool("ls", "office")[1])
 
 
 def changes(y):
     vm = y.vm(y.kernel("c", jobs(b"c") + EXIT), "later,name=vm-c")
     vm.wait(60)
-    status, text = y.spool("later")
+    status, text = y.spool("ls", "later")
     check(status == 0 and text.count("waiting") == JOBS, "stays-without-destination", text)
-    numbers = [line.split()[0] for line in text.splitlines()[1:]]
+    numbers = [line.split()[1] for line in text.splitlines()[1:]]
     check(numbers == ["1", "2", "3", "4", "5"], "numbers", numbers)
-    check(y.spool("later", "--hold", "2")[0] == 0, "hold")
-    check(y.spool("later", "--rm", "3")[0] == 0, "rm")
-    status, text = y.spool("later", "--rm", "3")
+    text = y.spool("ls")[1]
+    check(text.count("later ") == JOBS and "office" not in text, "all-queues", text)
+    check(y.spool("hold", "later", "2")[0] == 0, "hold")
+    check(y.spool("rm", "later", "3")[0] == 0, "rm")
+    status, text = y.spool("rm", "later", "4", "x")
+    check(status == 2 and "no job's number" in text, "rm-wrong-number", text)
+    status, text = y.spool("rm", "later", "3")
     check(status == 2 and "no job 3" in text, "rm-again", text)
     for name in os.listdir(y.out):
         os.unlink(os.path.join(y.out, name))
@@ -107,32 +111,35 @@ def changes(y):
     vm.wait(60)
     names = sorted(n.split(".")[0] for n in os.listdir(y.out))
     check(names == ["00000001", "00000004", "00000005"], "held-stays", names)
-    check(y.spool("later", "--release", "2")[0] == 0, "release")
+    check(y.spool("release", "later", "2")[0] == 0, "release")
     check("00000002.vm-c.prn" in os.listdir(y.out), "released-goes", os.listdir(y.out))
-    status, text = y.spool("nothing")
+    status, text = y.spool("ls")
+    check(status == 0 and [line.split()[0] for line in text.splitlines()] == ["QUEUE"],
+          "all-queues-empty", text)
+    status, text = y.spool("ls", "nothing")
     check(status == 2 and "no print queue 'nothing'" in text, "no-queue", text)
 
 
 def idle_and_killed(y):
     vm = y.vm(y.kernel("e", print_bytes(b"e", 3000) + STOP), "idle,idle=0.3,name=vm-e")
     end = time.monotonic() + 30
-    while "waiting" not in y.spool("idle")[1] and time.monotonic() < end:
+    while "waiting" not in y.spool("ls", "idle")[1] and time.monotonic() < end:
         time.sleep(0.1)
-    check("waiting" in y.spool("idle")[1], "idle-ends-job", y.spool("idle")[1])
+    check("waiting" in y.spool("ls", "idle")[1], "idle-ends-job", y.spool("ls", "idle")[1])
     vm.kill()
     vm.wait()
     vm = y.vm(y.kernel("f", print_bytes(b"f", 3000) + STOP), "killed,idle=60,name=vm-f")
-    while "3000" not in y.spool("killed")[1] and time.monotonic() < end + 30:
+    while "3000" not in y.spool("ls", "killed")[1] and time.monotonic() < end + 30:
         time.sleep(0.1)
-    check("printing" in y.spool("killed")[1], "printing", y.spool("killed")[1])
-    y.spool("killed", "--put-out")
-    check("printing" in y.spool("killed")[1], "living-keeps-its-job")
+    check("printing" in y.spool("ls", "killed")[1], "printing", y.spool("ls", "killed")[1])
+    y.spool("put-out", "killed")
+    check("printing" in y.spool("ls", "killed")[1], "living-keeps-its-job")
     vm.kill()
     vm.wait()
     time.sleep(6)
-    y.spool("killed", "--put-out")
-    check("held" in y.spool("killed")[1] and "3000" in y.spool("killed")[1], "killed-is-held",
-          y.spool("killed")[1])
+    y.spool("put-out", "killed")
+    text = y.spool("ls", "killed")[1]
+    check("held" in text and "3000" in text, "killed-is-held", text)
 
 
 def main():
