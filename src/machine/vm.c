@@ -256,14 +256,16 @@ static int build_tables(struct vm *vm, struct err *e)
 
 static int build_engine(struct vm *vm, struct err *e)
 {
+	const struct engine_config *c = vm->config.engine_config;
 	int rc;
 
-	if (vm->config.engine_config)
-		vm->engine_config = *vm->config.engine_config;
+	if (c)
+		vm->engine_config = *c;	/* for the engines of later */
 	rc = vm->config.engine->probe(e);
 	if (rc)
 		return rc;
-	return vm->config.engine->create(&vm->engine, &vm->space, &vm->engine_config, vm->log, e);
+	return vm->config.engine->create(&vm->engine, &vm->space, c ? c : &vm->engine_config,
+					 vm->log, e);
 }
 
 int vm_create(struct vm **out, const struct vm_config *c, struct err *e)
