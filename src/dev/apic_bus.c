@@ -139,15 +139,20 @@ bool apic_bus_send(struct apic_bus *bus, const struct apic_msg *m)
 	return accepted;
 }
 
-void apic_bus_msi(struct apic_bus *bus, uint64_t addr, uint32_t data)
+struct apic_msg apic_msg_of_msi(uint64_t addr, uint32_t data)
 {
-	struct apic_msg m = {
+	return (struct apic_msg){
 		.dest = MSI_DEST(addr) == 0xff ? APIC_DEST_ALL : MSI_DEST(addr),
 		.vector = data & 0xff,
 		.mode = data >> 8 & 7,
 		.logical = addr & MSI_LOGICAL,
 		.level = data & BIT(15),
 	};
+}
+
+void apic_bus_msi(struct apic_bus *bus, uint64_t addr, uint32_t data)
+{
+	const struct apic_msg m = apic_msg_of_msi(addr, data);
 
 	apic_bus_send(bus, &m);
 }

@@ -70,6 +70,7 @@ struct irq_line apic_bus_lint1(struct apic_bus *bus);
 bool apic_bus_send(struct apic_bus *bus, const struct apic_msg *m);
 
 /* A device's write of @data to @addr (0xfeexxxxx): a message-signalled interrupt. */
+struct apic_msg apic_msg_of_msi(uint64_t addr, uint32_t data);
 void apic_bus_msi(struct apic_bus *bus, uint64_t addr, uint32_t data);
 
 /* For members.  Adding: 0, or -ENOSPC. */

@@ -26,9 +26,25 @@
 
 enum pci_bar_kind { PCI_BAR_IO, PCI_BAR_MEM32, PCI_BAR_MEM64 };
 
+/*
+ * One message of a function that may go by a descriptor: who receives it has an engine send it
+ * whenever 'fd' is signalled.  Its fields are the receiver's; the function hands it in with its
+ * lock held, always for the same message until it was unrouted.
+ */
+struct msi_route {
+	int fd;				/* eventfd, -1: none yet */
+	bool on;			/* an engine has it */
+	unsigned int refused;		/* by which engine, counted; 0: by none */
+	struct msi_route *next;
+};
+
 /* Where a function's messages go: a write of @data to @addr. */
 struct msi_line {
 	void (*send)(void *sink, uint64_t addr, uint32_t data);	/* NULL: not connected */
+	/* The same through @r.  NULL: there is no such thing. */
+	void (*send_routed)(void *sink, struct msi_route *r, uint64_t addr, uint32_t data);
+	/* @r is as at first; what was sent has arrived. */
+	void (*unroute)(void *sink, struct msi_route *r);
 	void *sink;
 };
 

@@ -24,7 +24,14 @@ struct pci_msix {
 	unsigned int cap, vectors;
 	uint32_t table[PCI_MSIX_VECTORS_MAX][4];	/* address, its upper half, data, control */
 	uint64_t pending[PCI_MSIX_VECTORS_MAX / 64];
+	struct msi_route route[PCI_MSIX_VECTORS_MAX];
 };
+
+static void unroute(struct pci_function *f, unsigned int vector)
+{
+	if (f->msix->route[vector].fd >= 0)
+		f->wires.msi.unroute(f->wires.msi.sink, &f->msix->route[vector]);
+}
 
 static uint32_t control(const struct pci_function *f)
 {
@@ -52,6 +59,11 @@ static bool may_send(const struct pci_function *f)
 	       pci_get_config(f, PCI_COMMAND, 2) & PCI_COMMAND_MASTER;
 }
 
+static uint64_t entry_address(const uint32_t *entry)
+{
+	return entry[0] | (uint64_t)entry[1] << 32;
+}
+
 static void send_or_keep_locked(struct pci_function *f, unsigned int vector)
 {
 	struct pci_msix *m = f->msix;
@@ -63,8 +75,11 @@ static void send_or_keep_locked(struct pci_function *f, unsigned int vector)
 		return;
 	}
 	m->pending[vector / 64] &= ~bit;
-	if (f->wires.msi.send)
-		f->wires.msi.send(f->wires.msi.sink, entry[0] | (uint64_t)entry[1] << 32, entry[2]);
+	if (f->wires.msi.send_routed)
+		f->wires.msi.send_routed(f->wires.msi.sink, &m->route[vector], entry_address(entry),
+					 entry[2]);
+	else if (f->wires.msi.send)
+		f->wires.msi.send(f->wires.msi.sink, entry_address(entry), entry[2]);
 }
 
 void pci_msix_update_locked(struct pci_function *f)
@@ -122,6 +137,8 @@ static void msix_write_dword(struct pci_function *f, unsigned int off, uint32_t 
 
 	if (vector >= m->vectors)
 		return;
+	if (field != 3 && m->table[vector][field] != value)
+		unroute(f, vector);
 	m->table[vector][field] = field == 3 ? value & VECTOR_MASKED : value;
 	if (field == 3 && m->pending[vector / 64] & BIT(vector % 64))
 		send_or_keep_locked(f, vector);
@@ -150,6 +167,8 @@ void pci_msix_reset_locked(struct pci_function *f)
 
 	if (!m)
 		return;
+	for (unsigned int i = 0; i < m->vectors; i++)
+		unroute(f, i);
 	memset(m->table, 0, sizeof(m->table));
 	memset(m->pending, 0, sizeof(m->pending));
 	for (unsigned int i = 0; i < m->vectors; i++)
@@ -158,6 +177,8 @@ void pci_msix_reset_locked(struct pci_function *f)
 
 void pci_msix_free(struct pci_function *f)
 {
+	for (unsigned int i = 0; f->msix && i < f->msix->vectors; i++)
+		unroute(f, i);
 	free(f->msix);
 	f->msix = NULL;
 }
@@ -169,6 +190,8 @@ int pci_add_msix(struct pci_function *f, unsigned int n, unsigned int vectors, s
 	if (!f->msix)
 		return err_set(e, ENOMEM, "out of memory for the interrupts of %s", f->name);
 	f->msix->vectors = vectors;
+	for (unsigned int i = 0; i < PCI_MSIX_VECTORS_MAX; i++)
+		f->msix->route[i].fd = -1;
 	f->msix->cap = pci_add_capability(f, PCI_CAP_MSIX, 12);
 	pci_set_config(f, f->msix->cap + 2, 2, vectors - 1, CONTROL_ENABLE | CONTROL_MASK);
 	pci_set_config(f, f->msix->cap + 4, 4, n, 0);			/* the table: BAR n */

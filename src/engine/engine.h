@@ -14,16 +14,6 @@ struct engine;
 /* Told of one counter: @name is short, in words and constant only during the call. */
 typedef void counter_fn(void *arg, const char *name, uint64_t value);
 
-/* A guest's write that does no more than signal @fd, an eventfd. */
-struct engine_doorbell {
-	uint64_t addr;
-	unsigned int size;	/* 1, 2, 4, 8; 0: any */
-	bool port;		/* @addr is a port */
-	bool match;		/* only the value @value */
-	uint64_t value;
-	int fd;
-};
-
 struct engine_ops {
 	const char *name;		/* "soft", "kvm" */
 	/* Is it usable here?  0, or -errno with the reason and what would fix it. */
@@ -46,12 +36,11 @@ struct engine_ops {
 	bool (*has_apics)(struct engine *en);
 	bool (*send_msi)(struct engine *en, uint64_t addr, uint32_t data);
 	/*
-	 * File descriptors in place of exits, where the engine can: a doorbell's writes do not
-	 * reach the device any more; @fd's signals send the message (again with another one:
-	 * changes it).  -ENOTSUP, -ENOSPC.  They do not outlive the engine.  NULL: cannot.
+	 * From now on signals of @fd, an eventfd, send the message (again with another one:
+	 * changes it), until it is removed or the engine goes.  What was signalled before the
+	 * removal has arrived.  -ENOTSUP, -ENOSPC.  Any thread.  NULL: cannot.
+	 * (Descriptors in place of exits are the guest-physical space's: struct io_doorbell.)
 	 */
-	int (*doorbell)(struct engine *en, const struct engine_doorbell *d, bool add,
-			struct err *e);
 	int (*irqfd_add)(struct engine *en, int fd, uint64_t addr, uint32_t data, struct err *e);
 	void (*irqfd_remove)(struct engine *en, int fd);
 	/*

@@ -330,7 +330,7 @@ static int take_slot(struct pc *pc, struct pci_wires *wires, struct err *e)
 		return err_set(e, ENOSPC, "all PCI slots are taken: a VM has at most 31 devices");
 	*wires = (struct pci_wires){
 		.space = pc->space, .log = pc->log,
-		.msi = { .send = msi_send, .sink = pc },
+		.msi = pc->msi,
 		.intx = shared_gsi(pc, pci_gsi(slot, 0), slot),
 	};
 	return slot;
@@ -412,6 +412,8 @@ int pc_build(struct pc *pc, const struct pc_config *c, struct err *e)
 
 	pc->last = &pc->devices;
 	pc->virtio_mmio = c->virtio_mmio;
+	if (!pc->msi.send)
+		pc->msi = (struct msi_line){ .send = msi_send, .sink = pc };
 	apic_bus_init(&pc->apic_bus);
 	for (unsigned int i = 0; i < GSI_PCI_COUNT; i++)
 		pthread_mutex_init(&pc->gsi[i].lock, NULL);

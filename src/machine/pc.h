@@ -7,6 +7,7 @@
 
 #include "dev/apic_bus.h"
 #include "dev/device.h"
+#include "dev/pci.h"
 #include "machine/layout.h"
 
 #include <time.h>
@@ -37,6 +38,7 @@ struct pc {
 	struct device *slot[PCI_SLOTS];	/* virtio devices, by PCI slot or page; NULL: none */
 	void (*eject)(void *arg, uint32_t slots);	/* the guest has let go; on a vCPU thread */
 	void *eject_arg;
+	struct msi_line msi;		/* where devices' messages go; by pc_build(): to apic_bus */
 	struct device *bsp_lapic;
 	struct irq_line to_pic[IRQ_COUNT], to_ioapic[IRQ_COUNT];
 	struct gsi_input gsi[GSI_PCI_COUNT];

@@ -10,32 +10,6 @@
 
 #include <errno.h>
 
-#define MSI_ADDRESS	0xfee00000ULL
-#define MSI_LOGICAL	BIT(2)
-#define MSI_ASSERT	BIT(14)
-#define MSI_LEVEL	BIT(15)
-
-/* The message as a device would write it; a destination beyond 8 bits in the upper half. */
-static bool send_to_engine(void *arg, const struct apic_msg *m)
-{
-	struct vm *vm = arg;
-	uint64_t addr = MSI_ADDRESS | (m->dest & 0xff) << 12 | (m->logical ? MSI_LOGICAL : 0) |
-			(uint64_t)(m->dest & ~0xffU) << 32;
-	uint32_t data = m->vector | m->mode << 8 | MSI_ASSERT | (m->level ? MSI_LEVEL : 0);
-
-	return vm->config.engine->send_msi(vm->engine, addr, data);
-}
-
-void vm_connect_apics(struct vm *vm)
-{
-	const struct engine_ops *ops = vm->config.engine;
-	const bool theirs = ops->has_apics && ops->has_apics(vm->engine);
-
-	vm->pc.apic_bus.engine = vm;
-	vm->pc.apic_bus.forward = theirs ? send_to_engine : NULL;
-	vm->pc.apic_bus.lock = &vm->engine_lock;
-}
-
 static void leave(struct vm *vm, struct engine *en, const struct engine_ops *ops,
 		  unsigned int count)
 {
@@ -66,7 +40,9 @@ static int exchange_locked(struct vm *vm, struct engine *en, const struct engine
 	struct err again;
 	int rc;
 
+	vm_drop_routes(vm);
 	leave(vm, old, old_ops, vm->vcpu_count);
+	vm->engines++;
 	rc = join(vm, en, ops, e);
 	if (!rc) {
 		vm->engine = en;

@@ -230,6 +230,7 @@ static int build_board(struct vm *vm, struct err *e)
 	vm->pc.space = &vm->space;
 	vm->pc.clock = &vm->clock;
 	vm->pc.log = vm->log;
+	vm->pc.msi = vm_msi_line(vm);
 	vm_init_hotplug(vm);
 	vm->pc.power = (struct power_line){ .event = power_line_event, .sink = vm };
 	return pc_build(&vm->pc, &c, e);
@@ -281,6 +282,8 @@ int vm_create(struct vm **out, const struct vm_config *c, struct err *e)
 	pthread_mutex_init(&vm->gate_lock, NULL);
 	pthread_cond_init(&vm->gate, NULL);
 	pthread_rwlock_init(&vm->engine_lock, NULL);
+	pthread_mutex_init(&vm->routes_lock, NULL);
+	vm->engines = 1;
 	clock_init(&vm->clock, false);
 	clock_stop(&vm->clock);
 	cpu_share_init(vm);
@@ -325,6 +328,7 @@ void vm_destroy(struct vm *vm)
 	gpa_space_destroy(&vm->space);
 	clock_destroy(&vm->clock);
 	acpi_image_free(&vm->acpi);
+	pthread_mutex_destroy(&vm->routes_lock);
 	pthread_rwlock_destroy(&vm->engine_lock);
 	pthread_cond_destroy(&vm->gate);
 	pthread_mutex_destroy(&vm->gate_lock);
@@ -426,6 +430,7 @@ void vm_counters(struct vm *vm, counter_fn *tell, void *arg)
 {
 	const struct engine_ops *ops = vm->config.engine;
 
+	tell(arg, "interrupts by file descriptor", atomic_load(&vm->routed));
 	for (unsigned int i = 0; i < vm->vcpu_count; i++) {
 		vcpu_counters(vm->vcpus[i].vcpu, tell, arg);
 		if (ops->counters)

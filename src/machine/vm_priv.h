@@ -77,6 +77,10 @@ struct vm {
 	pthread_rwlock_t engine_lock;	/* for those who kick: set_engine.c */
 	struct engine *engine;		/* (e) and config.engine */
 	struct engine_config engine_config; /* config.engine_config's copy */
+	unsigned int engines;		/* (e) how many it had, from 1 */
+	pthread_mutex_t routes_lock;
+	struct msi_route *routes;	/* under routes_lock, or (e): those that the engine has */
+	_Atomic uint64_t routed;	/* messages that went by one */
 	struct vm_vcpu *vcpus;
 	unsigned int vcpu_count;
 
@@ -104,8 +108,12 @@ void vm_event(struct vm *vm, enum vm_event what);
 /* The same with the host's error, the first of which is kept. */
 void vm_fail(struct vm *vm, const struct err *e);
 
-/* set_engine.c: messages to local APICs go to those of the engine, if it has any. */
+/* msi.c: messages to local APICs go to those of the engine, if it has any. */
 void vm_connect_apics(struct vm *vm);
+
+/* msi.c: for devices; and, with engine_lock held for writing, before the engine goes. */
+struct msi_line vm_msi_line(struct vm *vm);
+void vm_drop_routes(struct vm *vm);
 
 /* hotplug.c: before the board is built. */
 void vm_init_hotplug(struct vm *vm);

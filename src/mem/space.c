@@ -156,12 +156,20 @@ static int add_region(struct io_region **list, unsigned int *count, uint64_t lim
 	return 0;
 }
 
+static void tell_watches(struct gpa_space *s, const struct io_region *r, bool port, bool there)
+{
+	for (struct region_watch *w = s->watches; w; w = w->next)
+		w->changed(w->arg, r, port, there);
+}
+
 int gpa_space_add_mmio(struct gpa_space *s, const struct io_region *r, struct err *e)
 {
 	int rc;
 
 	pthread_rwlock_wrlock(&s->lock);
 	rc = add_region(&s->mmio, &s->mmio_count, BIT(GPA_BITS), r, e);
+	if (!rc)
+		tell_watches(s, r, false, true);
 	pthread_rwlock_unlock(&s->lock);
 	return rc;
 }
@@ -172,15 +180,21 @@ int gpa_space_add_pio(struct gpa_space *s, const struct io_region *r, struct err
 
 	pthread_rwlock_wrlock(&s->lock);
 	rc = add_region(&s->pio, &s->pio_count, PORT_SPACE, r, e);
+	if (!rc)
+		tell_watches(s, r, true, true);
 	pthread_rwlock_unlock(&s->lock);
 	return rc;
 }
 
-static void remove_region(struct io_region *list, unsigned int *count, uint64_t base)
+static void remove_region(struct gpa_space *s, bool port, uint64_t base)
 {
+	struct io_region *list = port ? s->pio : s->mmio;
+	unsigned int *count = port ? &s->pio_count : &s->mmio_count;
+
 	for (unsigned int i = 0; i < *count; i++) {
 		if (list[i].base != base)
 			continue;
+		tell_watches(s, &list[i], port, false);
 		memmove(&list[i], &list[i + 1], (*count - i - 1) * sizeof(*list));
 		--*count;
 		return;
@@ -190,14 +204,38 @@ static void remove_region(struct io_region *list, unsigned int *count, uint64_t 
 void gpa_space_remove_mmio(struct gpa_space *s, uint64_t base)
 {
 	pthread_rwlock_wrlock(&s->lock);
-	remove_region(s->mmio, &s->mmio_count, base);
+	remove_region(s, false, base);
 	pthread_rwlock_unlock(&s->lock);
 }
 
 void gpa_space_remove_pio(struct gpa_space *s, uint64_t base)
 {
 	pthread_rwlock_wrlock(&s->lock);
-	remove_region(s->pio, &s->pio_count, base);
+	remove_region(s, true, base);
+	pthread_rwlock_unlock(&s->lock);
+}
+
+void gpa_space_watch(struct gpa_space *s, struct region_watch *w)
+{
+	pthread_rwlock_wrlock(&s->lock);
+	w->next = s->watches;
+	s->watches = w;
+	for (unsigned int i = 0; i < s->mmio_count; i++)
+		w->changed(w->arg, &s->mmio[i], false, true);
+	for (unsigned int i = 0; i < s->pio_count; i++)
+		w->changed(w->arg, &s->pio[i], true, true);
+	pthread_rwlock_unlock(&s->lock);
+}
+
+void gpa_space_forget(struct gpa_space *s, struct region_watch *w)
+{
+	struct region_watch **p = &s->watches;
+
+	pthread_rwlock_wrlock(&s->lock);
+	while (*p && *p != w)
+		p = &(*p)->next;
+	if (*p)
+		*p = w->next;
 	pthread_rwlock_unlock(&s->lock);
 }
 

@@ -28,6 +28,18 @@ enum mem_result {
 };
 
 /*
+ * A register, @off into its region, whose writes do no more than signal @fd, an eventfd: an
+ * engine may have the kernel do that, and the device's write() is not called then.
+ */
+struct io_doorbell {
+	uint64_t off;
+	unsigned int size;	/* of the writes that count: 1, 2, 4, 8; 0: any */
+	bool match;		/* only those of @value */
+	uint64_t value;
+	int fd;			/* -1: not this one */
+};
+
+/*
  * A device's registers.  @off is relative to the region's start, @size 1, 2, 4
  * or 8 and within the region.  Reads of nothing return all ones.  Called on a
  * vCPU thread; the device takes its own lock.
@@ -36,6 +48,8 @@ struct io_ops {
 	uint64_t (*read)(void *dev, uint64_t off, unsigned int size);
 	void (*write)(void *dev, uint64_t off, unsigned int size, uint64_t value);
 	bool posted;	/* writes may come late, but before the vCPU's next access elsewhere */
+	/* The region's doorbells, constant while it is there; the device watches them.  May be NULL. */
+	unsigned int (*doorbells)(void *dev, const struct io_doorbell **list);
 };
 
 struct io_region {
@@ -55,6 +69,13 @@ struct ram_extent {
 	bool readonly;		/* ROM: guest writes are dropped */
 };
 
+/* Told of each region that comes and goes, with the region lock held. */
+struct region_watch {
+	void (*changed)(void *arg, const struct io_region *r, bool port, bool there);
+	void *arg;
+	struct region_watch *next;
+};
+
 #define PAGE_CODE	BIT(0)	/* the engine cached or translated code from it */
 #define PAGE_SETTLED	BIT(1)	/* ... and since then every store to it was told */
 
@@ -66,6 +87,7 @@ struct gpa_space {
 	unsigned int mmio_count;
 	struct io_region *pio;		/* (r) the same for ports, 0-0xffff */
 	unsigned int pio_count;
+	struct region_watch *watches;	/* (r) */
 	/* Called after a write to a PAGE_CODE page; @writer: the vCPU, NULL: somebody else. */
 	void (*code_written)(void *arg, void *writer, gpa_t gpa, uint64_t len);
 	void *code_written_arg;
@@ -90,6 +112,10 @@ int gpa_space_add_mmio(struct gpa_space *s, const struct io_region *r, struct er
 int gpa_space_add_pio(struct gpa_space *s, const struct io_region *r, struct err *e);
 void gpa_space_remove_mmio(struct gpa_space *s, uint64_t base);
 void gpa_space_remove_pio(struct gpa_space *s, uint64_t base);
+
+/* @w, the caller's, is told of the regions that are there, and then of changes, until forgotten. */
+void gpa_space_watch(struct gpa_space *s, struct region_watch *w);
+void gpa_space_forget(struct gpa_space *s, struct region_watch *w);
 
 /* The RAM extent holding @gpa, or NULL. */
 struct ram_extent *gpa_to_extent(struct gpa_space *s, gpa_t gpa);

@@ -39,6 +39,7 @@ struct virtq {
 	struct virtio_core *core;
 	unsigned int index;
 	struct loop_work kick_work, reset_work;
+	int bell;			/* eventfd that rings it, or -1; constant while attached */
 	pthread_mutex_t lock;
 	uint16_t size;			/* (q,c) */
 	gpa_t area[AREA_COUNT];		/* (q,c) */
@@ -177,6 +178,11 @@ void virtio_driver_config_write(struct virtio_device *d, unsigned int off, const
 				unsigned int len);
 /* The doorbell of queue @index; any index. */
 void virtio_doorbell(struct virtio_device *d, unsigned int index);
+/*
+ * One for each queue, for io_ops.doorbells: queue n's at @off + n * @step, any write; with @step 0
+ * writes of 4 bytes that say n.  NULL: out of memory.  From virtio_attach() on.
+ */
+struct io_doorbell *virtio_doorbells(struct virtio_device *d, uint64_t off, unsigned int step);
 
 /* Queue registers.  Writes to an enabled queue are ignored. */
 struct virtq *virtio_queue_or_null(struct virtio_device *d, unsigned int index);

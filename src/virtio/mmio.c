@@ -44,6 +44,7 @@
 struct virtio_mmio {
 	struct device dev;
 	struct virtio_device *virtio;	/* (i) */
+	struct io_doorbell *doorbells;	/* (i) of all queues */
 	gpa_t base;			/* (i) */
 	struct irq_line irq;		/* (i) */
 	bool mapped;			/* (i) */
@@ -230,7 +231,17 @@ static void mmio_regs_write(void *dev, uint64_t off, unsigned int size, uint64_t
 		write_register(m, off, value);
 }
 
-static const struct io_ops mmio_io = { .read = mmio_regs_read, .write = mmio_regs_write };
+static unsigned int doorbells(void *dev, const struct io_doorbell **list)
+{
+	struct virtio_mmio *m = dev;
+
+	*list = m->doorbells;
+	return m->doorbells ? m->virtio->core->queue_count : 0;
+}
+
+static const struct io_ops mmio_io = {
+	.read = mmio_regs_read, .write = mmio_regs_write, .doorbells = doorbells,
+};
 
 /* --- life --- */
 
@@ -247,6 +258,7 @@ static void virtio_mmio_destroy(struct device *d)
 		gpa_space_remove_mmio(virtio_space(m->virtio), m->base);
 	virtio_detach(m->virtio);
 	pthread_mutex_destroy(&m->lock);
+	free(m->doorbells);
 	free(m);
 }
 
@@ -275,6 +287,8 @@ int virtio_mmio_create(struct device **out, struct virtio_device *d, gpa_t base,
 	m->irq = *irq;
 	pthread_mutex_init(&m->lock, NULL);
 	rc = virtio_attach(d, &mmio_transport, m, e);
+	if (!rc)
+		m->doorbells = virtio_doorbells(d, QUEUE_NOTIFY, 0);
 	if (!rc)
 		rc = gpa_space_add_mmio(virtio_space(d), &r, e);
 	if (rc) {

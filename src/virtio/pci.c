@@ -61,6 +61,7 @@ struct virtio_pci {
 	struct device dev;
 	struct pci_function pci;
 	struct virtio_device *virtio;	/* (i) */
+	struct io_doorbell *doorbells;	/* (i) of all queues */
 	unsigned int vectors;		/* (i) */
 	unsigned int cfg_cap;		/* (i) where the configuration access capability is */
 	pthread_mutex_t lock;
@@ -323,7 +324,17 @@ static void regs_write(void *dev, uint64_t off, unsigned int size, uint64_t valu
 	}
 }
 
-static const struct io_ops regs_io = { .read = regs_read, .write = regs_write };
+static unsigned int doorbells(void *dev, const struct io_doorbell **list)
+{
+	struct virtio_pci *p = dev;
+
+	*list = p->doorbells;
+	return p->doorbells ? p->virtio->core->queue_count : 0;
+}
+
+static const struct io_ops regs_io = {
+	.read = regs_read, .write = regs_write, .doorbells = doorbells,
+};
 
 /* --- capabilities --- */
 
@@ -404,6 +415,7 @@ static void virtio_pci_destroy(struct device *d)
 	virtio_detach(p->virtio);
 	pci_function_destroy(&p->pci);
 	pthread_mutex_destroy(&p->lock);
+	free(p->doorbells);
 	free(p);
 }
 
@@ -470,6 +482,8 @@ int virtio_pci_create(struct device **out, struct virtio_device *d, struct devic
 	rc = pci_add_msix(&p->pci, BAR_MSIX, p->vectors, e);
 	if (!rc)
 		rc = virtio_attach(d, &pci_transport, p, e);
+	if (!rc)
+		p->doorbells = virtio_doorbells(d, AT_NOTIFY, NOTIFY_STEP);
 	if (!rc)
 		rc = pci_plug(host, devfn, &p->pci, e);
 	if (rc) {

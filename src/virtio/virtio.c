@@ -22,7 +22,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #define RESET_PATIENCE_NS	50000000L
 #define QUEUE_SIZE_DEFAULT	256
@@ -258,6 +261,18 @@ void virtio_doorbell(struct virtio_device *d, unsigned int index)
 		virtq_kick_again(&d->core->queues[index]);
 }
 
+struct io_doorbell *virtio_doorbells(struct virtio_device *d, uint64_t off, unsigned int step)
+{
+	struct io_doorbell *list = calloc(d->core->queue_count, sizeof(*list));
+
+	for (unsigned int i = 0; list && i < d->core->queue_count; i++)
+		list[i] = (struct io_doorbell){
+			.off = off + i * step, .size = step ? 0 : 4, .match = !step, .value = i,
+			.fd = d->core->queues[i].bell,
+		};
+	return list;
+}
+
 struct virtq *virtio_queue_or_null(struct virtio_device *d, unsigned int index)
 {
 	return index < d->core->queue_count ? &d->core->queues[index] : NULL;
@@ -284,6 +299,31 @@ static void run_kick(void *arg)
 
 	if (q->core->started && virtio_running(q->core->dev) && virtq_enabled(q))
 		q->core->dev->ops->kick(q->core->dev, q);
+}
+
+/* Rung by an engine that has no need of virtio_doorbell(). */
+static void bell_rung(void *arg, uint32_t events)
+{
+	struct virtq *q = arg;
+	eventfd_t times;
+
+	(void)events;
+	if (!eventfd_read(q->bell, &times))
+		run_kick(q);
+}
+
+/* Without a bell the driver's write comes by the register. */
+static void hang_bells(struct virtio_core *core)
+{
+	for (unsigned int i = 0; i < core->queue_count; i++) {
+		struct virtq *q = &core->queues[i];
+
+		q->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (q->bell < 0 || !loop_watch(core->loop, q->bell, EPOLLIN, bell_rung, q, NULL))
+			continue;
+		close(q->bell);
+		q->bell = -1;
+	}
 }
 
 static void run_config(void *arg)
@@ -365,6 +405,7 @@ int virtio_attach(struct virtio_device *d, const struct virtio_transport *t, voi
 
 	d->core->transport = t;
 	d->core->transport_arg = arg;
+	hang_bells(d->core);
 	rc = start_thread(d->core);
 	return rc ? err_errno(e, -rc, "could not start the thread of %s", d->ops->name) : 0;
 }
@@ -419,6 +460,7 @@ static void init_queue(struct virtio_core *core, unsigned int index)
 
 	q->core = core;
 	q->index = index;
+	q->bell = -1;
 	q->kick_work = (struct loop_work){ .run = run_kick, .arg = q };
 	q->reset_work = (struct loop_work){ .run = run_queue_reset, .arg = q };
 	pthread_mutex_init(&q->lock, NULL);
@@ -490,6 +532,8 @@ void virtio_fini(struct virtio_device *d)
 		return;
 	loop_destroy(core->loop);
 	for (unsigned int i = 0; i < core->queue_count; i++) {
+		if (core->queues[i].bell >= 0)
+			close(core->queues[i].bell);
 		pthread_cond_destroy(&core->queues[i].idle);
 		pthread_mutex_destroy(&core->queues[i].lock);
 	}

@@ -19,8 +19,6 @@
 #define APIC		0xfee00000UL
 #define VECTOR		0x40
 
-extern uint32_t multiboot_info;
-
 static uint32_t table[256];
 static uint8_t page[PAGE];
 static volatile uint32_t ticks;
@@ -105,30 +103,13 @@ static void until_q(void)
 	}
 }
 
-static bool starts_with(const char *s, const char *with)
-{
-	while (*with && *s == *with)
-		s++, with++;
-	return !*with;
-}
-
-static bool endless(void)
-{
-	const uint32_t *info = (const void *)(ulong)multiboot_info;
-	const char *s = info[0] & 4 ? (const char *)(ulong)info[4] : "";
-
-	while (*s && !starts_with(s, "until q"))
-		s++;
-	return *s;
-}
-
 void guest_main(void)
 {
 	uint32_t sum = 0;
 
 	make_table();
 	start_timer();
-	if (endless()) {
+	if (guest_told("until q")) {
 		until_q();
 	} else {
 		for (uint32_t n = 0; n < ROUNDS; n++) {

@@ -2,9 +2,9 @@
 /*
  * Runs a guest image while its VM is moved from KVM to the software engine and back:
  *
- *	move IMAGE CPUS MILLISECONDS auto|machine|kernel
+ *	move IMAGE CPUS MILLISECONDS auto|machine|kernel [COMMAND-LINE]
  *
- * The last is where KVM's local APICs are.  Ends with the status that the guest left
+ * The fourth is where KVM's local APICs are.  Ends with the status that the guest left
  * through its debug-exit port; 77: KVM here cannot have any model, 70: something failed.
  */
 #include "base/char_fd.h"
@@ -31,6 +31,7 @@ struct mover {
 	struct log log;
 	struct timer timer;
 	uint64_t every;			/* ns */
+	const char *cmdline;
 	unsigned int moves;
 	struct err err;
 };
@@ -86,6 +87,7 @@ static int start(struct mover *m, const char *image)
 
 	rc = boot_file_read(&m->kernel, image, "image", &m->err);
 	rq.kernel = m->kernel;
+	rq.cmdline = m->cmdline;
 	if (!rc)
 		rc = boot_prepare(&m->plan, &rq, &m->err);
 	if (!rc)
@@ -114,9 +116,10 @@ int main(int argc, char **argv)
 	struct mover m = { .every = 0 };
 	int status;
 
-	if (argc != 5)
+	if (argc != 5 && argc != 6)
 		return FAILED;
 	log_init(&m.log, LOG_ERROR, stderr);
+	m.cmdline = argv[5];	/* or NULL */
 	m.every = strtoull(argv[3], NULL, 0) * 1000000;
 	for (unsigned int i = 0; i < ARRAY_SIZE(apics); i++)
 		if (!strcmp(argv[4], apics[i]))

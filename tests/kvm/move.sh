@@ -11,11 +11,11 @@ fi
 make -s -C tests/guest BUILD="$build" >&2 || exit 2
 bad=0
 
-# try IMAGE CPUS MILLISECONDS APICS
+# try IMAGE CPUS MILLISECONDS APICS [COMMAND-LINE]
 try() {
 	local status log=$build/tests/kvm/$1.log
 
-	timeout 120 "$build/tests/kvm/move" "$build/guest/$1.elf" "$2" "$3" "$4" >"$log" 2>&1 </dev/null
+	timeout 120 "$build/tests/kvm/move" "$build/guest/$1.elf" "$2" "$3" "$4" ${5:+"$5"} >"$log" 2>&1 </dev/null
 	status=$?
 	if [ $status = 77 ]; then
 		echo "ok move/$1-$4 # skip $(tail -n 1 "$log")"
@@ -32,4 +32,6 @@ try smc64 1 5 machine
 try smp64 2 7 auto
 try smp64 2 7 machine
 try smp64 4 5 auto
+try virtio64 1 1 auto many
+try virtio64 1 1 machine many
 exit $bad

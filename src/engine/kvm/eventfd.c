@@ -9,21 +9,58 @@
 
 #include <errno.h>
 
-int kvm_doorbell(struct engine *en, const struct engine_doorbell *d, bool add, struct err *e)
+/* --- doorbells --- */
+
+static int doorbell(struct kvm *k, const struct io_doorbell *d, uint64_t addr, bool port, bool there)
 {
-	struct kvm *k = (struct kvm *)en;
 	const struct kvm_ioeventfd io = {
-		.datamatch = d->value, .addr = d->addr, .len = d->size, .fd = d->fd,
-		.flags = (d->port ? KVM_IOEVENTFD_FLAG_PIO : 0) |
+		.datamatch = d->value, .addr = addr, .len = d->size, .fd = d->fd,
+		.flags = (port ? KVM_IOEVENTFD_FLAG_PIO : 0) |
 			 (d->match ? KVM_IOEVENTFD_FLAG_DATAMATCH : 0) |
-			 (add ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN),
+			 (there ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN),
 	};
 
-	if (kvm_vm_ioctl(k, KVM_IOEVENTFD, &io))
-		return err_errno(e, errno, "KVM refuses a doorbell at 0x%llx",
-				 (unsigned long long)d->addr);
-	return 0;
+	return kvm_vm_ioctl(k, KVM_IOEVENTFD, &io);
 }
+
+/* What KVM does not take is done by the device, as with the other engine. */
+static void region_changed(void *arg, const struct io_region *r, bool port, bool there)
+{
+	const struct io_doorbell *list;
+	struct kvm *k = arg;
+	unsigned int count;
+
+	if (!r->ops->doorbells)
+		return;
+	count = r->ops->doorbells(r->dev, &list);
+	for (unsigned int i = 0; i < count; i++) {
+		if (list[i].fd < 0 || (!list[i].size && !k->bells_any))
+			continue;
+		if (doorbell(k, &list[i], r->base + list[i].off, port, there) && there &&
+		    !k->bells_told) {
+			log_info(k->log, "KVM takes no more doorbells: writes to %s leave the guest",
+				 r->name);
+			k->bells_told = true;
+		}
+	}
+}
+
+void kvm_doorbells_begin(struct kvm *k)
+{
+	if (!kvm_cap(k, KVM_CAP_IOEVENTFD))
+		return;
+	k->bells_any = kvm_cap(k, KVM_CAP_IOEVENTFD_ANY_LENGTH);
+	k->regions = (struct region_watch){ .changed = region_changed, .arg = k };
+	gpa_space_watch(k->space, &k->regions);
+}
+
+void kvm_doorbells_end(struct kvm *k)
+{
+	if (k->regions.changed)
+		gpa_space_forget(k->space, &k->regions);
+}
+
+/* --- interrupts --- */
 
 static int irqfd(struct kvm *k, int fd, unsigned int slot, bool add)
 {

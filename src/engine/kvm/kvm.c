@@ -65,6 +65,7 @@ static void kvm_destroy(struct engine *en)
 
 	if (!k)
 		return;
+	kvm_doorbells_end(k);
 	kvm_slots_destroy(k);
 	if (k->vm >= 0)
 		k->sys->close(k->vm);
@@ -143,6 +144,8 @@ static int kvm_create(struct engine **out, struct gpa_space *space,
 		rc = kvm_slots_sync(k, e);
 	if (!rc)
 		rc = kick_init(e);
+	if (!rc)
+		kvm_doorbells_begin(k);
 	if (rc) {
 		kvm_destroy((struct engine *)k);
 		return rc;
@@ -242,7 +245,6 @@ const struct engine_ops engine_kvm = {
 	.vcpu_kick = kvm_vcpu_kick,
 	.has_apics = kvm_has_apics,
 	.send_msi = kvm_send_msi,
-	.doorbell = kvm_doorbell,
 	.irqfd_add = kvm_irqfd_add,
 	.irqfd_remove = kvm_irqfd_remove,
 	.counters = kvm_counters,

@@ -76,6 +76,9 @@ struct kvm {
 	uint8_t eoi_vector[KVM_ROUTES_EOI];	/* (r) */
 	unsigned int eoi_routes;		/* (r) made so far */
 	struct kvm_fd_route fd_route[KVM_ROUTES_FD];	/* (r) */
+	struct region_watch regions;	/* its user's lock: gpa_space.lock */
+	bool bells_any;			/* doorbells for writes of any size */
+	bool bells_told;		/* the log knows that KVM refused one */
 	uint32_t msr_synced[16];		/* registers that move with the state */
 	unsigned int msr_synced_count;
 };
@@ -217,7 +220,9 @@ enum kvm_next kvm_on_eoi(struct kvm_cpu *c);
 
 /* --- eventfd.c --- */
 
-int kvm_doorbell(struct engine *en, const struct engine_doorbell *d, bool add, struct err *e);
+/* Devices' doorbells are KVM's, as far as it takes them, between these two. */
+void kvm_doorbells_begin(struct kvm *k);
+void kvm_doorbells_end(struct kvm *k);
 int kvm_irqfd_add(struct engine *en, int fd, uint64_t addr, uint32_t data, struct err *e);
 void kvm_irqfd_remove(struct engine *en, int fd);
 

@@ -14,6 +14,7 @@ uint8_t tss[8192] __attribute__((aligned(4096)));
 static void (*handlers[256])(struct regs *r);
 static unsigned int failed, made;
 extern ulong try_rsp;
+extern uint32_t multiboot_info;
 extern void guest_unwind(ulong vector) __attribute__((noreturn));
 
 static void put(char c)
@@ -226,4 +227,21 @@ __attribute__((used)) void guest_start(void)
 	guest_main();
 	print("%s: %u checks, %u failed\n", failed ? "FAILED" : "passed", made, failed);
 	guest_exit(failed != 0);
+}
+
+static bool starts_with(const char *s, const char *with)
+{
+	while (*with && *s == *with)
+		s++, with++;
+	return !*with;
+}
+
+bool guest_told(const char *text)
+{
+	const uint32_t *info = (const void *)(ulong)multiboot_info;
+	const char *s = info[0] & 4 ? (const char *)(ulong)info[4] : "";
+
+	while (*s && !starts_with(s, text))
+		s++;
+	return *s;
 }

@@ -65,6 +65,8 @@ bool check(bool ok, const char *name, const char *fmt, ...) __attribute__((forma
 	unsigned long long a_ = (a), b_ = (b); \
 	check(a_ == b_, name, "%llx, expected %llx", a_, b_); \
 } while (0)
+/* Is @text on the command line? */
+bool guest_told(const char *text);
 void guest_exit(int code) __attribute__((noreturn));
 
 int guest_try(void (*fn)(void *), void *arg);
