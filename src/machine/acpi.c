@@ -31,7 +31,7 @@
 /* Where the parts stand, guest-physical. */
 struct tables {
 	struct aml a;		/* at LAYOUT_ACPI */
-	gpa_t facs, dsdt, xsdt;
+	gpa_t facs, dsdt, madt, xsdt;
 	gpa_t listed[TABLES_MAX];
 	unsigned int listed_count;
 };
@@ -220,7 +220,7 @@ static void fadt(struct tables *t)
 	list(t, at);
 }
 
-#define MADT_LAPIC	0
+#define MADT_PROCESSORS	44	/* offset of the first processor's entry */
 #define MADT_IOAPIC	1
 #define MADT_OVERRIDE	2
 #define MADT_LAPIC_NMI	4
@@ -242,15 +242,14 @@ static void madt(struct tables *t, unsigned int vcpus)
 {
 	struct aml *a = &t->a;
 	gpa_t at = table_begin(t, "APIC", 5);
+	uint8_t entry[MADT_LAPIC_SIZE];
 
 	put32(a, LAYOUT_LAPIC);
 	put32(a, MADT_PCAT);
 	for (unsigned int i = 0; i < vcpus; i++) {
-		put8(a, MADT_LAPIC);
-		put8(a, 8);
-		put8(a, i);		/* processor UID */
-		put8(a, i);		/* APIC ID */
-		put32(a, 1);		/* enabled */
+		madt_lapic(entry, i, LAPIC_ENABLED);
+		for (unsigned int b = 0; b < MADT_LAPIC_SIZE; b++)
+			put8(a, entry[b]);
 	}
 	put8(a, MADT_IOAPIC);
 	put8(a, 12);
@@ -267,6 +266,7 @@ static void madt(struct tables *t, unsigned int vcpus)
 	put8(a, 1);			/* LINT1 */
 	table_end(t, at);
 	list(t, at);
+	t->madt = at;
 }
 
 static void mcfg(struct tables *t)
@@ -343,8 +343,19 @@ int acpi_build(struct acpi_image *out, unsigned int vcpus, bool virtio_mmio, str
 		free(t.a.buf);
 		return err_set(e, ENOSPC, "the ACPI tables of %u processors are too large", vcpus);
 	}
-	*out = (struct acpi_image){ .data = t.a.buf, .size = t.a.len };
+	*out = (struct acpi_image){ .data = t.a.buf, .size = t.a.len,
+				    .madt = t.madt - LAYOUT_ACPI };
 	return 0;
+}
+
+void acpi_set_present(struct acpi_image *image, unsigned int index, bool present)
+{
+	uint8_t *madt = image->data + image->madt, *length = madt + 4, *sum = madt + 9;
+	uint8_t *flags = madt + MADT_PROCESSORS + index * MADT_LAPIC_SIZE + MADT_LAPIC_FLAGS;
+
+	*flags = present ? LAPIC_ENABLED : LAPIC_ONLINE_CAPABLE;
+	*sum = 0;
+	*sum = checksum(madt, length[0] | length[1] << 8);
 }
 
 void acpi_image_free(struct acpi_image *image)

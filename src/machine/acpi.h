@@ -13,13 +13,16 @@
 struct acpi_image {
 	uint8_t *data;
 	uint32_t size;
+	uint32_t madt;	/* offset there */
 };
 
 /*
- * @virtio_mmio: with nodes for virtio devices in pages of their own.  -ENOMEM; -ENOSPC where the
+ * With @vcpus processors, all of them present.  @virtio_mmio: with nodes for virtio devices in pages of their own.  -ENOMEM; -ENOSPC where the
  * tables outgrow their place.
  */
 int acpi_build(struct acpi_image *out, unsigned int vcpus, bool virtio_mmio, struct err *e);
+/* Whether processor @index is there when a system starts. */
+void acpi_set_present(struct acpi_image *image, unsigned int index, bool present);
 void acpi_image_free(struct acpi_image *image);
 
 #endif

@@ -26,6 +26,7 @@
 #define OP_AND		0x7b
 #define OP_NOTIFY	0x86
 #define OP_IF		0xa0
+#define OP_RETURN	0xa4
 #define OP_EXT		0x5b
 #define OP_EXT_REGION	0x80
 #define OP_EXT_FIELD	0x81
@@ -212,6 +213,16 @@ void aml_string(struct aml *a, const char *s)
 	put_text(a, s, strlen(s) + 1);
 }
 
+void aml_buffer(struct aml *a, const void *bytes, uint8_t size)
+{
+	put8(a, OP_BUFFER);
+	begin(a);
+	aml_integer(a, size);
+	for (unsigned int i = 0; i < size; i++)
+		put8(a, ((const uint8_t *)bytes)[i]);
+	aml_end(a);
+}
+
 /* --- methods --- */
 
 void aml_ports(struct aml *a, const char *name, uint16_t base, uint8_t size,
@@ -268,6 +279,22 @@ void aml_if_argument_has(struct aml *a, unsigned int n, uint64_t mask)
 	aml_argument(a, n);
 	aml_integer(a, mask);
 	put8(a, 0);	/* the result is stored nowhere */
+}
+
+void aml_if_field_has(struct aml *a, const char *field, uint64_t mask)
+{
+	put8(a, OP_IF);
+	begin(a);
+	put8(a, OP_AND);
+	put_path(a, field);
+	aml_integer(a, mask);
+	put8(a, 0);
+}
+
+void aml_return(struct aml *a, uint64_t value)
+{
+	put8(a, OP_RETURN);
+	aml_integer(a, value);
 }
 
 void aml_notify(struct aml *a, const char *object, unsigned int n)

@@ -47,6 +47,7 @@ void aml_name(struct aml *a, const char *name);
 void aml_integer(struct aml *a, uint64_t value);
 void aml_eisa_id(struct aml *a, const char *id);	/* "PNP0A08" */
 void aml_string(struct aml *a, const char *s);
+void aml_buffer(struct aml *a, const void *bytes, uint8_t size);
 
 /* --- methods: terms follow until the end --- */
 
@@ -61,6 +62,9 @@ void aml_reference(struct aml *a, const char *path);
 void aml_store(struct aml *a, uint64_t value, const char *to);
 /* If (And (argument @n, @mask)): terms follow until the end. */
 void aml_if_argument_has(struct aml *a, unsigned int n, uint64_t mask);
+/* If (And (@field, @mask)). */
+void aml_if_field_has(struct aml *a, const char *field, uint64_t mask);
+void aml_return(struct aml *a, uint64_t value);
 /* Notify (@object, argument @n). */
 void aml_notify(struct aml *a, const char *object, unsigned int n);
 

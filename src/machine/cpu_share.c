@@ -259,7 +259,7 @@ static uint64_t take_clocks(struct vm *vm, unsigned int *active)
 		ran = clock_ns(id);
 		sum += ran - c->counted;
 		c->counted = ran;
-		*active += !atomic_load(&c->sleeping);
+		*active += atomic_load(&c->present) && !atomic_load(&c->sleeping);
 	}
 	return sum;
 }

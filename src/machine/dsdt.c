@@ -5,11 +5,13 @@
  * Source: ACPI specification, "System Bus Tree", "Device Configuration"; PCI Firmware
  * Specification, "ACPI Methods".
  *
- * The only methods are those that plug PCI slots.  The power button is the fixed one of PM1.
+ * The only methods are those that plug PCI slots (here) and processors (dsdt_cpu.c).  The power
+ * button is the fixed one of PM1.
  */
 #include "machine/acpi_priv.h"
 
 #include "dev/acpi_pm.h"
+#include "dev/cpu_hotplug.h"
 #include "dev/pci_hotplug.h"
 #include "machine/layout.h"
 
@@ -172,6 +174,7 @@ static void board(struct aml *a)
 	aml_io(a, PORT_ACPI_GPE0, GPE0_SIZE);
 	aml_io(a, PORT_SMI_COMMAND, 2);
 	aml_io(a, PORT_PCI_HOTPLUG, PCI_HOTPLUG_SIZE);
+	aml_io(a, PORT_CPU_HOTPLUG, CPU_HOTPLUG_SIZE);
 	aml_io(a, PORT_FW_CFG, 12);
 	aml_io(a, PORT_DIAGNOSTIC, 1);
 	aml_io(a, PORT_CONTROL_A, 1);
@@ -256,18 +259,6 @@ static void virtio_page(struct aml *a, unsigned int slot)
 	aml_end(a);
 }
 
-static void processor(struct aml *a, unsigned int index)
-{
-	char name[5];
-
-	snprintf(name, sizeof(name), "C%03X", index & 0xfff);
-	aml_device(a, name);
-	aml_name(a, "_HID");
-	aml_string(a, "ACPI0007");
-	uid(a, index);	/* the MADT's processor UID */
-	aml_end(a);
-}
-
 void dsdt_body(struct aml *a, unsigned int vcpus, bool virtio_mmio)
 {
 	s5(a);
@@ -282,8 +273,8 @@ void dsdt_body(struct aml *a, unsigned int vcpus, bool virtio_mmio)
 	panic_port(a);
 	for (unsigned int slot = 1; virtio_mmio && slot <= VIRTIO_MMIO_SLOTS; slot++)
 		virtio_page(a, slot);
-	for (unsigned int i = 0; i < vcpus; i++)
-		processor(a, i);
+	dsdt_processors(a, vcpus);
 	aml_end(a);
 	hotplug_event(a);
+	dsdt_processor_event(a);
 }

@@ -57,6 +57,8 @@
 #define PORT_ACPI_GPE0		0x620
 #define PORT_PCI_HOTPLUG	0x640
 #define GPE_PCI_HOTPLUG		1		/* the DSDT's _E01 */
+#define PORT_CPU_HOTPLUG	0x650
+#define GPE_CPU_HOTPLUG		2		/* _E02 */
 #define PORT_PCI		0xcf8
 #define PORT_RESET_CONTROL	0xcf9
 #define PORT_PCI_IO		0xd00	/* I/O BARs from here on */

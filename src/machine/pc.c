@@ -11,6 +11,7 @@
 #include "machine/pc.h"
 
 #include "dev/acpi_pm.h"
+#include "dev/cpu_hotplug.h"
 #include "dev/debugexit.h"
 #include "dev/i6300esb.h"
 #include "dev/parallel.h"
@@ -80,14 +81,14 @@ static void cmos_memory(struct device *rtc, uint64_t memory)
 static int fw_cfg_facts(struct device *fw, const struct pc_config *c, struct err *e)
 {
 	uint64_t memory = c->memory;
-	uint16_t cpus = c->vcpus;
+	uint16_t cpus = c->vcpus, most = c->max_vcpus;
 	int rc;
 
 	rc = fw_cfg_add_item(fw, FW_CFG_RAM_SIZE, &memory, sizeof(memory), e);
 	if (!rc)
 		rc = fw_cfg_add_item(fw, FW_CFG_NB_CPUS, &cpus, sizeof(cpus), e);
 	if (!rc)
-		rc = fw_cfg_add_item(fw, FW_CFG_MAX_CPUS, &cpus, sizeof(cpus), e);
+		rc = fw_cfg_add_item(fw, FW_CFG_MAX_CPUS, &most, sizeof(most), e);
 	return rc;
 }
 
@@ -237,13 +238,41 @@ static void hotplug_eject(void *sink, uint32_t slots)
 		pc->eject(pc->eject_arg, slots);
 }
 
+static void cpu_hotplug_event(void *sink)
+{
+	acpi_pm_event(((struct pc *)sink)->pm, GPE_CPU_HOTPLUG);
+}
+
+static void cpu_hotplug_eject(void *sink, uint64_t cpus)
+{
+	struct pc *pc = sink;
+
+	if (pc->eject_cpus)
+		pc->eject_cpus(pc->eject_arg, cpus);
+}
+
+static int build_hotplug(struct pc *pc, struct err *e)
+{
+	const struct pci_hotplug_wires slots = {
+		.port = PORT_PCI_HOTPLUG, .event = hotplug_event, .eject = hotplug_eject, .sink = pc,
+	};
+	const struct cpu_hotplug_wires cpus = {
+		.port = PORT_CPU_HOTPLUG, .event = cpu_hotplug_event, .eject = cpu_hotplug_eject,
+		.sink = pc,
+	};
+	int rc;
+
+	rc = plug(pc, &pc->hotplug, pci_hotplug_create(&pc->hotplug, pc->space, &slots, e));
+	if (!rc)
+		rc = plug(pc, &pc->cpu_hotplug,
+			  cpu_hotplug_create(&pc->cpu_hotplug, pc->space, &cpus, e));
+	return rc;
+}
+
 static int build_platform(struct pc *pc, const struct pc_config *c, struct err *e)
 {
 	static const struct acpi_pm_ports pm = {
 		.pm = PORT_ACPI_PM, .gpe0 = PORT_ACPI_GPE0, .smi = PORT_SMI_COMMAND,
-	};
-	const struct pci_hotplug_wires hotplug = {
-		.port = PORT_PCI_HOTPLUG, .event = hotplug_event, .eject = hotplug_eject, .sink = pc,
 	};
 	const struct pci_host_wires pci = {
 		.ecam = LAYOUT_ECAM, .power = pc->power, .memory = LAYOUT_PCI_MMIO,
@@ -257,8 +286,7 @@ static int build_platform(struct pc *pc, const struct pc_config *c, struct err *
 	if (!rc)
 		rc = plug(pc, &pc->pci, pci_host_create(&pc->pci, pc->space, &pci, e));
 	if (!rc)
-		rc = plug(pc, &pc->hotplug, pci_hotplug_create(&pc->hotplug, pc->space, &hotplug,
-							       e));
+		rc = build_hotplug(pc, e);
 	if (!rc)
 		rc = plug(pc, &pc->fw_cfg, fw_cfg_create(&pc->fw_cfg, pc->space, PORT_FW_CFG, e));
 	if (!rc)
@@ -436,15 +464,14 @@ int pc_build(struct pc *pc, const struct pc_config *c, struct err *e)
 	return rc;
 }
 
-int pc_add_lapic(struct pc *pc, struct vcpu *v, struct err *e)
+int pc_add_lapic(struct pc *pc, struct device **lapic, struct vcpu *v, struct err *e)
 {
 	bool bsp = v->index == 0;
-	struct device *lapic;
 	int rc;
 
-	rc = plug(pc, &lapic, lapic_create(&lapic, v, &pc->apic_bus, bsp, e));
+	rc = plug(pc, lapic, lapic_create(lapic, v, &pc->apic_bus, bsp, e));
 	if (!rc && bsp)
-		pc->bsp_lapic = lapic;
+		pc->bsp_lapic = *lapic;
 	return rc;
 }
 

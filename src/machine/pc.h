@@ -33,10 +33,11 @@ struct pc {
 	struct device *devices, **last;	/* in the order of their making */
 
 	struct device *pic, *ioapic, *hpet, *pit, *rtc, *kbd, *uart[2];
-	struct device *fw_cfg, *pm, *pci, *hotplug, *control;
+	struct device *fw_cfg, *pm, *pci, *hotplug, *cpu_hotplug, *control;
 	bool virtio_mmio;
 	struct device *slot[PCI_SLOTS];	/* virtio devices, by PCI slot or page; NULL: none */
 	void (*eject)(void *arg, uint32_t slots);	/* the guest has let go; on a vCPU thread */
+	void (*eject_cpus)(void *arg, uint64_t cpus);	/* the same of processors */
 	void *eject_arg;
 	struct msi_line msi;		/* where devices' messages go; by pc_build(): to apic_bus */
 	struct device *bsp_lapic;
@@ -46,7 +47,7 @@ struct pc {
 
 struct pc_config {
 	uint64_t memory;
-	unsigned int vcpus;
+	unsigned int vcpus, max_vcpus;
 	struct timespec epoch;	/* UTC at VM time 0 */
 	bool debug_exit;
 	bool virtio_mmio;	/* virtio devices in pages of their own, not in PCI slots */
@@ -60,8 +61,8 @@ int pc_add_memory(struct gpa_space *s, uint64_t memory, struct err *e);
  * failure pc_destroy() takes down what is there.
  */
 int pc_build(struct pc *pc, const struct pc_config *c, struct err *e);
-/* Makes the local APIC of @v, which vcpu_init() has not seen yet. */
-int pc_add_lapic(struct pc *pc, struct vcpu *v, struct err *e);
+/* Makes the local APIC of @v, which vcpu_init() has not seen yet; it is the PC's. */
+int pc_add_lapic(struct pc *pc, struct device **lapic, struct vcpu *v, struct err *e);
 /*
  * Puts @d into a PCI slot (or a page) and takes it over, also where it fails; no vCPU runs.  Returns the
  * slot, or -ENOSPC where all are taken.

@@ -140,8 +140,9 @@ static bool pass_gate(struct vm_vcpu *c)
 
 	pthread_mutex_lock(&vm->gate_lock);
 	while (gate_closed(vm) ||
-	       (vm->state == VM_RUNNING && (vm->held || vm->frozen || vm->paused))) {
-		from = gate_closed(vm) || vm->paused ? 0 : clock_ns(CLOCK_MONOTONIC);
+	       (vm->state == VM_RUNNING &&
+		(vm->held || vm->frozen || vm->paused || !atomic_load(&c->present)))) {
+		from = gate_closed(vm) || vm->paused || !atomic_load(&c->present) ? 0 : clock_ns(CLOCK_MONOTONIC);
 		pthread_cond_wait(&vm->gate, &vm->gate_lock);
 		if (from)
 			c->awake += clock_ns(CLOCK_MONOTONIC) - from;
@@ -277,7 +278,7 @@ static int vcpu_create(struct vm *vm, struct vm_vcpu *c, unsigned int index, str
 	v->clock = &vm->clock;
 	v->log = vm->log;
 	v->tsc_hz = host_tsc_hz();
-	rc = pc_add_lapic(&vm->pc, v, e);
+	rc = pc_add_lapic(&vm->pc, &c->lapic, v, e);
 	if (!rc)
 		rc = vcpu_init(v, e);
 	if (rc)
@@ -296,7 +297,7 @@ static int vcpu_create(struct vm *vm, struct vm_vcpu *c, unsigned int index, str
 
 int vcpus_create(struct vm *vm, struct err *e)
 {
-	unsigned int count = MAX(vm->config.vcpus, 1U);
+	const unsigned int count = vm->config.max_vcpus;
 	int rc;
 
 	if (count > VM_CPUS_MAX)

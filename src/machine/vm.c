@@ -78,6 +78,7 @@ static int power_on(struct vm *vm, struct err *e)
 		vm->vcpus[i].vcpu->tsc_offset = vm->vcpus[0].vcpu->tsc_offset;
 		vm->vcpus[i].vcpu->tsc_boot_offset = vm->vcpus[0].vcpu->tsc_offset;
 	}
+	vm_power_on_cpus(vm);
 	vm->paused_at = __builtin_ia32_rdtsc();	/* of use while paused */
 	written = gpa_write(&vm->space, LAYOUT_ACPI, vm->acpi.data, vm->acpi.size);
 	if (written != MEM_OK)
@@ -222,7 +223,8 @@ static void make_map(struct vm *vm)
 static int build_board(struct vm *vm, struct err *e)
 {
 	struct pc_config c = {
-		.memory = vm->config.memory, .vcpus = MAX(vm->config.vcpus, 1U),
+		.memory = vm->config.memory, .vcpus = vm->config.vcpus,
+		.max_vcpus = vm->config.max_vcpus,
 		.debug_exit = vm->config.debug_exit, .virtio_mmio = vm->config.virtio_mmio,
 	};
 
@@ -232,6 +234,7 @@ static int build_board(struct vm *vm, struct err *e)
 	vm->pc.log = vm->log;
 	vm->pc.msi = vm_msi_line(vm);
 	vm_init_hotplug(vm);
+	vm_init_cpu_hotplug(vm);
 	vm->pc.power = (struct power_line){ .event = power_line_event, .sink = vm };
 	return pc_build(&vm->pc, &c, e);
 }
@@ -242,7 +245,7 @@ static int build_tables(struct vm *vm, struct err *e)
 	int rc;
 
 	make_map(vm);
-	rc = acpi_build(&vm->acpi, MAX(vm->config.vcpus, 1U), vm->config.virtio_mmio, e);
+	rc = acpi_build(&vm->acpi, vm->config.max_vcpus, vm->config.virtio_mmio, e);
 	if (!rc)
 		rc = fw_cfg_add_file(vm->pc.fw_cfg, "etc/e820", vm->map.entry,
 				     vm->map.count * sizeof(vm->map.entry[0]), e);
@@ -277,6 +280,8 @@ int vm_create(struct vm **out, const struct vm_config *c, struct err *e)
 	if (!vm)
 		return err_set(e, ENOMEM, "out of memory for a virtual machine");
 	vm->config = *c;
+	vm->cpus_wanted = vm->config.vcpus = MAX(c->vcpus, 1U);
+	vm->config.max_vcpus = MAX(c->max_vcpus, vm->config.vcpus);
 	vm->log = c->log;
 	vm->event_work = (struct loop_work){ .run = handle_events, .arg = vm };
 	pthread_mutex_init(&vm->gate_lock, NULL);

@@ -35,7 +35,8 @@ enum vm_triple_fault {
 struct vm_config {
 	uint64_t memory;		/* bytes, a multiple of 1 MiB, at least 1 MiB */
 	unsigned int vcpus;		/* 0: 1 */
-	const struct cpu_model *model;	/* borrowed; its cpus is the same number */
+	unsigned int max_vcpus;		/* for vm_set_cpus(); 0: as many as vcpus */
+	const struct cpu_model *model;	/* borrowed; its cpus is the larger of these */
 	const struct engine_ops *engine;
 	const struct engine_config *engine_config; /* copied; what it points to is borrowed.  NULL: all default */
 	const char *keep_engine;	/* why vm_set_engine() is refused, a sentence; NULL: it is not */
@@ -93,6 +94,14 @@ int vm_unplug_slot(struct vm *vm, unsigned int slot, struct err *e);
  * vm_loop(), then belongs to the VM, also where this fails.
  */
 int vm_add_printer(struct vm *vm, struct char_backend *printer, struct err *e);
+/*
+ * Gives it more processors, or asks the guest to let go of the last ones; also before vm_run().
+ * A guest without ACPI sees it after its next reset.  On the loop's thread.  -EINVAL: more than
+ * max_vcpus, or none.
+ */
+int vm_set_cpus(struct vm *vm, unsigned int n, struct err *e);
+/* How many processors are there now. */
+unsigned int vm_cpus(const struct vm *vm);
 enum vm_watchdog { WATCHDOG_RESET, WATCHDOG_POWEROFF, WATCHDOG_PAUSE, WATCHDOG_NONE };
 /* Gives it a watchdog timer (i6300esb), before vm_run(). */
 int vm_add_watchdog(struct vm *vm, enum vm_watchdog action, struct err *e);
@@ -154,7 +163,7 @@ struct clock *vm_clock(struct vm *vm);
 struct vcpu *vm_vcpu(struct vm *vm, unsigned int index);
 const char *vm_engine_name(const struct vm *vm);
 uint64_t vm_memory_size(const struct vm *vm);
-unsigned int vm_vcpu_count(const struct vm *vm);
+unsigned int vm_vcpu_count(const struct vm *vm);	/* those that may come among them */
 const struct e820_map *vm_memory_map(const struct vm *vm);
 /* Where the RSDP is: boot_params.acpi_rsdp_addr, hvm_start_info.rsdp_paddr. */
 gpa_t vm_rsdp(const struct vm *vm);

@@ -35,6 +35,8 @@ struct vm_vcpu {
 	struct vcpu *vcpu;
 	bool ready;			/* vcpu_init() and the engine have it */
 	bool started;			/* the thread exists */
+	atomic_bool present;		/* written under (g): in the machine, not to be plugged yet */
+	struct device *lapic;
 	pthread_t thread;
 	pthread_mutex_t sleep_lock;
 	pthread_cond_t woken;
@@ -74,6 +76,9 @@ struct vm {
 	struct loop_work eject_work;
 	_Atomic uint32_t leaving;	/* PCI slots that the guest was asked to let go */
 	_Atomic uint32_t ejected;	/* ... and did, not yet emptied */
+	unsigned int cpus_wanted;	/* (l) after power-on so many processors are there */
+	_Atomic uint64_t cpus_ejected;	/* let go of, not yet taken out */
+	struct loop_work cpus_work;
 	pthread_rwlock_t engine_lock;	/* for those who kick: set_engine.c */
 	struct engine *engine;		/* (e) and config.engine */
 	struct engine_config engine_config; /* config.engine_config's copy */
@@ -117,6 +122,9 @@ void vm_drop_routes(struct vm *vm);
 
 /* hotplug.c: before the board is built. */
 void vm_init_hotplug(struct vm *vm);
+/* hotplug_cpu.c: the same; and at power-on those are there that are wanted. */
+void vm_init_cpu_hotplug(struct vm *vm);
+void vm_power_on_cpus(struct vm *vm);
 
 /* --- cpu_share.c --- */
 

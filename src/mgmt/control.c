@@ -110,6 +110,20 @@ static json_t *disk_remove(struct control *c, const json_t *arguments)
 	return json_object();
 }
 
+/* "count": of processors, of which some may come or go. */
+static json_t *set_cpus(struct control *c, const json_t *arguments)
+{
+	const json_t *count = json_object_get(arguments, "count");
+	struct err e;
+
+	if (!json_is_integer(count) || json_integer_value(count) < 1 ||
+	    json_integer_value(count) > VM_CPUS_MAX)
+		return refuse("GenericError", "\"count\" is a number of processors");
+	if (vm_set_cpus(c->vm, json_integer_value(count), &e))
+		return refuse("GenericError", e.text);
+	return json_object();
+}
+
 /* "weight", "cap" and "pin" as `vireo set` takes them; what is not named stays as it is. */
 static json_t *set_cpu(struct control *c, const json_t *arguments)
 {
@@ -159,7 +173,7 @@ static json_t *query_vm(struct control *c, const json_t *arguments)
 	return json_pack("{s:s,s:i,s:s,s:s,s:i,s:I,s:I,s:f,s:f}",
 			 "name", c->options->name, "pid", (int)getpid(),
 			 "status", vm_is_paused(c->vm) ? "paused" : "running",
-			 "engine", vm_engine_name(c->vm), "cpus", (int)vm_vcpu_count(c->vm),
+			 "engine", vm_engine_name(c->vm), "cpus", (int)vm_cpus(c->vm),
 			 "memory", (json_int_t)vm_memory_size(c->vm),
 			 "resident", (json_int_t)resident_bytes(c),
 			 "uptime", (double)(now.tv_sec - c->began),
@@ -251,6 +265,7 @@ static const struct {
 	{ "quit", quit },
 	{ "serial-break", serial_break },
 	{ "set-cpu", set_cpu },
+	{ "set-cpus", set_cpus },
 	{ "set-engine", set_engine },
 	{ "stop", stop },
 	{ "system_powerdown", system_powerdown },

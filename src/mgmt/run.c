@@ -83,7 +83,8 @@ static int make_vm(struct run *r, struct err *e)
 		.perf_map = r->options.perf_map, .trace = r->options.trace,
 	};
 	const struct vm_config c = {
-		.memory = r->options.memory, .vcpus = r->options.cpus, .model = &r->model, .engine = r->engine,
+		.memory = r->options.memory, .vcpus = r->options.cpus,
+		.max_vcpus = r->options.max_cpus, .model = &r->model, .engine = r->engine,
 		.engine_config = &engine,
 		.log = &r->log, .no_reboot = r->options.no_reboot,
 		.debug_exit = r->options.debug_exit, .virtio_mmio = r->options.virtio_mmio,
@@ -242,7 +243,7 @@ static int prepare(struct run *r, struct err *e)
 		rc = engine_choose(&r->engine, &r->why_engine, r->options.engine, e);
 	if (!rc)
 		rc = cpu_model_init(&r->model, r->options.cpu, e);
-	r->model.cpus = r->options.cpus;
+	r->model.cpus = MAX(r->options.cpus, r->options.max_cpus);
 	if (!rc)
 		rc = read_images(r, e);
 	return rc ? STATUS_USAGE : 0;

@@ -98,7 +98,7 @@ static int set_memory(void *dest, const char *value, struct err *e)
 	return parse_memory(&((struct run_options *)dest)->memory, value, e);
 }
 
-static int set_cpus(void *dest, const char *value, struct err *e)
+int cpus_parse(unsigned int *out, const char *value, struct err *e)
 {
 	unsigned long n;
 	char *end;
@@ -108,8 +108,18 @@ static int set_cpus(void *dest, const char *value, struct err *e)
 	if (value[0] < '0' || value[0] > '9' || *end || errno || !n || n > VM_CPUS_MAX)
 		return err_set(e, EINVAL, "a VM cannot have '%s' processors: give a number from 1 to %d",
 			       value, VM_CPUS_MAX);
-	((struct run_options *)dest)->cpus = n;
+	*out = n;
 	return 0;
+}
+
+static int set_cpus(void *dest, const char *value, struct err *e)
+{
+	return cpus_parse(&((struct run_options *)dest)->cpus, value, e);
+}
+
+static int set_max_cpus(void *dest, const char *value, struct err *e)
+{
+	return cpus_parse(&((struct run_options *)dest)->max_cpus, value, e);
 }
 
 static int set_cpu_weight(void *dest, const char *value, struct err *e)
@@ -424,6 +434,8 @@ static const struct option_def option_defs[] = {
 	  set_memory },
 	{ "cpus", "N", "number of processors, 1 (default) to 64; each is a thread of the host",
 	  set_cpus },
+	{ "max-cpus", "N", "'vireo set NAME --cpus' may later give it so many (default: --cpus)",
+	  set_max_cpus },
 	{ "disk", "FILE", "a disk image, raw or qcow2, as /dev/vda and so on; after the name may\n"
 	  "follow ,readonly=on ,snapshot=on ,serial=TEXT ,format=raw: see vireo(1)", set_disk },
 	{ "console", "WHERE", "a virtio console, or with name=NAME a port of that name, on out=FILE,\n"
@@ -535,7 +547,10 @@ int run_options_check(const struct run_options *o, struct err *e)
 	if (!o->kernel)
 		return err_set(e, EINVAL, "no kernel is named: vireo run --kernel FILE "
 			       "('vireo run --help' shows an example)");
-	if (o->cpus > 1 && o->lockstep)
+	if (o->max_cpus && o->max_cpus < o->cpus)
+		return err_set(e, EINVAL, "a VM cannot start with %u processors and have at most %u: "
+			       "raise --max-cpus", o->cpus, o->max_cpus);
+	if (MAX(o->cpus, o->max_cpus) > 1 && o->lockstep)
 		return err_set(e, EINVAL, "--translator lockstep compares what one processor does: use it with --cpus 1");
 	if (o->perf_map && !o->translate)
 		return err_set(e, EINVAL, "--perf-map names translated code: use it without --translator off");

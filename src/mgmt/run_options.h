@@ -47,7 +47,7 @@ struct run_options {
 	char *beside[3];		/* the three, if they were found beside the first disk */
 	const char *cpu;
 	uint64_t memory;		/* bytes */
-	unsigned int cpus;
+	unsigned int cpus, max_cpus;	/* max_cpus 0: as many as cpus */
 	struct cpu_limits limits;	/* --cpu-weight, --cpu-cap, --cpu-pin */
 	enum engine_choice engine;
 	enum translator_choice translate;
@@ -95,6 +95,8 @@ void run_options_init(struct run_options *o);
 /* What one option alone cannot tell: that a kernel is named, that the host has the memory. */
 int run_options_check(const struct run_options *o, struct err *e);
 /* "512M", "2G", "1048576K", or a number of MiB. */
+/* A number of processors. */
+int cpus_parse(unsigned int *out, const char *value, struct err *e);
 int parse_memory(uint64_t *bytes, const char *text, struct err *e);
 
 #endif

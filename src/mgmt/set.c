@@ -13,6 +13,7 @@
 
 struct set_options {
 	const char *weight, *cap, *pin, *engine;	/* NULL: as it is */
+	unsigned int cpus;				/* 0: as it is */
 };
 
 /* The values are looked at here, too, so that a wrong one is a mistake in the command. */
@@ -49,6 +50,11 @@ static int set_engine(void *dest, const char *value, struct err *e)
 		       "or kvm", value);
 }
 
+static int set_cpus(void *dest, const char *value, struct err *e)
+{
+	return cpus_parse(&((struct set_options *)dest)->cpus, value, e);
+}
+
 static json_t *cpu_arguments(const struct set_options *o)
 {
 	json_t *a = json_object();
@@ -76,6 +82,8 @@ static int ask_all(FILE *vm, const struct set_options *o, struct err *e)
 
 	if (o->weight || o->cap || o->pin)
 		rc = ask(vm, "set-cpu", cpu_arguments(o), e);
+	if (!rc && o->cpus)
+		rc = ask(vm, "set-cpus", json_pack("{s:i}", "count", (int)o->cpus), e);
 	if (!rc && o->engine)
 		rc = ask(vm, "set-engine", json_pack("{s:s}", "engine", o->engine), e);
 	return rc;
@@ -92,7 +100,7 @@ static int set_main(const struct command *c, int argc, char **argv)
 	rc = options_parse(c, argc, argv, &o, &name, &e);
 	if (rc == OPTIONS_HELP)
 		return STATUS_OK;
-	if (!rc && !o.weight && !o.cap && !o.pin && !o.engine)
+	if (!rc && !o.weight && !o.cap && !o.pin && !o.engine && !o.cpus)
 		rc = err_set(&e, EINVAL, "nothing is to be set: see 'vireo set --help'");
 	if (!rc)
 		rc = control_connect(&vm, name, &e);
@@ -106,6 +114,8 @@ static int set_main(const struct command *c, int argc, char **argv)
 }
 
 static const struct option_def option_defs[] = {
+	{ "cpus", "N", "so many processors: some come, or the guest lets go of some",
+	  set_cpus },
 	{ "cpu-weight", "N", "share of the processors beside other VMs, or none", set_weight },
 	{ "cpu-cap", "N%", "at most so much of one processor, or none", set_cap },
 	{ "cpu-pin", "LIST", "run on these processors of the host only, or none", set_pin },
@@ -115,14 +125,15 @@ static const struct option_def option_defs[] = {
 const struct command command_set = {
 	.name = "set",
 	.operand = "NAME",
-	.summary = "change a running VM's engine, and what it may have of the processors",
+	.summary = "change a running VM's engine, its processors, and what it may have of the host's",
 	.about =
-	"Changes the limits of a VM that runs, as the options of 'vireo run' with\n"
+	"Changes the processors and limits of a VM that runs, as the options of 'vireo run' with\n"
 	"the same names set them at the start, and moves its guest from engine to engine, which the\n"
 	"guest does not notice.\n"
 	"\n"
 	"Example:\n"
 	"  vireo set web --cpu-weight 512 --cpu-cap 150% --cpu-pin 0-1\n"
+	"  vireo set web --cpus 4\n"
 	"  vireo set web --engine kvm",
 	.options = option_defs,
 	.option_count = ARRAY_SIZE(option_defs),

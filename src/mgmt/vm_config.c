@@ -47,6 +47,7 @@ static const struct trait {
 	{ .name = "initrd", .paths = { "" } },
 	{ .name = "memory", .number = true },
 	{ .name = "cpus", .number = true },
+	{ .name = "max-cpus", .number = true },
 	{ .name = "balloon", .number = true },
 	{ .name = "cpu-weight", .number = true },
 	{ .name = "disk", .many = true, .paths = { "" }, .check = check_disk },

@@ -220,6 +220,8 @@ static void test_sizes(void **state)
 	(void)state;
 	assert_int_equal(acpi_build(&many, VM_CPUS_MAX, true, NULL), 0);
 	assert_true(many.size <= LAYOUT_ACPI_END - LAYOUT_ACPI);
+	acpi_set_present(&many, VM_CPUS_MAX - 1, false);
+	assert_int_equal(sum(many.data + many.madt, length(many.data + many.madt)), 0);
 	acpi_image_free(&many);
 }
 

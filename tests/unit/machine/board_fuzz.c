@@ -43,9 +43,10 @@ static uint64_t rnd(struct bench *b, uint64_t below)
 static void init(struct bench *b, uint64_t seed)
 {
 	const struct pc_config c = {
-		.memory = MEMORY, .vcpus = 1, .epoch = { .tv_sec = 1795266855 },
+		.memory = MEMORY, .vcpus = 1, .max_vcpus = 1, .epoch = { .tv_sec = 1795266855 },
 		.debug_exit = true,
 	};
+	struct device *lapic;
 
 	memset(b, 0, sizeof(*b));
 	b->random = seed;
@@ -59,7 +60,7 @@ static void init(struct bench *b, uint64_t seed)
 	memset(b->vcpu, 0, sizeof(*b->vcpu));
 	b->vcpu->clock = &b->rig.clock;
 	b->vcpu->tsc_hz = 2000000000;
-	assert_int_equal(pc_add_lapic(&b->pc, b->vcpu, NULL), 0);
+	assert_int_equal(pc_add_lapic(&b->pc, &lapic, b->vcpu, NULL), 0);
 	for (int i = 0; i < 2; i++) {
 		fake_char_init(&b->c[i]);
 		uart16550_attach(b->pc.uart[i], &b->c[i].backend);
