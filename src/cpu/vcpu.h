@@ -143,7 +143,7 @@ struct debug_hit {
 	gva_t addr;		/* of the instruction to come, or of the watchpoint */
 };
 
-#define ENGINE_AREA	163840
+#define ENGINE_AREA	393216
 #define XSAVE_AREA_SIZE	4096	/* standard format: legacy, AVX, AVX-512 */
 
 /* Counters that vireo stats shows; plain, written by the vCPU's thread only. */

@@ -59,28 +59,50 @@ struct code_page *page_find_locked(const struct soft_vcpu *sv, gpa_t base)
 	return p;
 }
 
+static bool arena_has_room(const struct soft_vcpu *sv, uint64_t size)
+{
+	return size <= sv->arena_size - sv->arena_used - sv->arena_pages;
+}
+
+/* For blocks, from the bottom. */
 static void *arena_alloc(struct soft_vcpu *sv, uint64_t size)
 {
-	void *p;
+	void *p = sv->arena + sv->arena_used;
 
 	size = ALIGN_UP(size, 64);
-	if (size > sv->arena_size - sv->arena_used)
+	if (!arena_has_room(sv, size))
 		return NULL;
-	p = sv->arena + sv->arena_used;
 	sv->arena_used += size;
 	return p;
 }
 
-static void flush_locked(struct soft_vcpu *sv)
+/* For pages, from the top: they outlive the blocks. */
+static struct code_page *arena_alloc_page(struct soft_vcpu *sv)
 {
-	for (unsigned int i = 0; i < ARRAY_SIZE(sv->pages); i++)
-		sv->pages[i] = NULL;
+	const uint64_t size = ALIGN_UP(sizeof(struct code_page), 64);
+
+	if (!arena_has_room(sv, size))
+		return NULL;
+	sv->arena_pages += size;
+	return (struct code_page *)(sv->arena + sv->arena_size - sv->arena_pages);
+}
+
+static void forget_blocks_locked(struct soft_vcpu *sv)
+{
 	for (unsigned int i = 0; i < ARRAY_SIZE(sv->hash); i++)
 		sv->hash[i] = NULL;
-	sv->news.asked = NULL;
-	sv->arena_used = 0;
 	for (unsigned int i = 0; i < ARRAY_SIZE(sv->lookup); i++)
 		sv->lookup[i].key = 0;
+	sv->arena_used = 0;
+}
+
+static void flush_locked(struct soft_vcpu *sv)
+{
+	forget_blocks_locked(sv);
+	for (unsigned int i = 0; i < ARRAY_SIZE(sv->pages); i++)
+		sv->pages[i] = NULL;
+	sv->news.asked = NULL;
+	sv->arena_pages = 0;
 	if (sv->dbt)
 		dbt_flush(sv->dbt);
 }
@@ -139,7 +161,7 @@ static struct code_page *page_make(struct soft_vcpu *sv, gpa_t base)
 
 	if (p)
 		return p;
-	p = arena_alloc(sv, sizeof(*p));
+	p = arena_alloc_page(sv);
 	if (!p)
 		return NULL;
 	page_clear(p);
@@ -206,6 +228,29 @@ static void page_add(struct code_page *p, struct block *b, unsigned int which)
 	p->blocks = b;
 }
 
+/* Takes the dead out of the page's list, and computes anew which bytes are code. */
+static void page_sweep(struct soft_vcpu *sv, struct code_page *p)
+{
+	struct block *b = p->blocks, *next;
+
+	p->blocks = NULL;
+	p->chunks = 0;
+	for (unsigned int n = 0; n < ARRAY_SIZE(p->bytes); n++)
+		p->bytes[n] = 0;
+	for (; b; b = next) {
+		unsigned int which = ALIGN_DOWN(b->gpa, GUEST_PAGE_SIZE) != p->base;
+
+		next = b->page_next[which];
+		if (!b->dead)
+			page_add(p, b, which);
+	}
+	if (sv->dbt)
+		dbt_cover(sv->dbt, p->base, p->bytes);
+	for (unsigned int n = 0; n < ARRAY_SIZE(p->bytes); n++)
+		if (p->bytes[n])
+			p->chunks |= BIT(n);
+}
+
 bool block_cover(struct soft_vcpu *sv, gpa_t gpa, gpa_t second, unsigned int len)
 {
 	unsigned int first = gpa & GUEST_PAGE_MASK, end = first + len;
@@ -228,7 +273,22 @@ out:
 	return done;
 }
 
-/* Room for a block and its pages; when there is none everything goes first. */
+/* Room by forgetting what was decoded, not what was translated, while that is enough. */
+static void make_room_locked(struct soft_vcpu *sv)
+{
+	if (sv->arena_pages > sv->arena_size / 2) {
+		flush_locked(sv);
+		return;
+	}
+	forget_blocks_locked(sv);
+	for (unsigned int i = 0; i < ARRAY_SIZE(sv->pages); i++)
+		for (struct code_page *p = sv->pages[i]; p; p = p->hash_next) {
+			p->blocks = NULL;
+			page_sweep(sv, p);
+		}
+}
+
+/* Room for a block and its pages; when there is none others go first. */
 static struct block *block_alloc(struct soft_vcpu *sv, gpa_t gpa, gpa_t second, unsigned int count,
 				 struct code_page *pages[2])
 {
@@ -241,7 +301,7 @@ static struct block *block_alloc(struct soft_vcpu *sv, gpa_t gpa, gpa_t second, 
 		pages[1] = second == GPA_NONE ? NULL : page_make(sv, second);
 		if (b && pages[0] && (pages[1] || second == GPA_NONE))
 			return b;
-		flush_locked(sv);
+		make_room_locked(sv);
 	}
 	return NULL;
 }
@@ -300,29 +360,6 @@ static void block_kill(struct soft_vcpu *sv, struct block *b)
 	b->dead = true;
 	for (unsigned int i = 0; i < b->count; i++)
 		__atomic_store_n(&b->insn[i].exec, exec_stale, __ATOMIC_RELEASE);
-}
-
-/* Takes the dead out of the page's list, and computes anew which bytes are code. */
-static void page_sweep(struct soft_vcpu *sv, struct code_page *p)
-{
-	struct block *b = p->blocks, *next;
-
-	p->blocks = NULL;
-	p->chunks = 0;
-	for (unsigned int n = 0; n < ARRAY_SIZE(p->bytes); n++)
-		p->bytes[n] = 0;
-	for (; b; b = next) {
-		unsigned int which = ALIGN_DOWN(b->gpa, GUEST_PAGE_SIZE) != p->base;
-
-		next = b->page_next[which];
-		if (!b->dead)
-			page_add(p, b, which);
-	}
-	if (sv->dbt)
-		dbt_cover(sv->dbt, p->base, p->bytes);
-	for (unsigned int n = 0; n < ARRAY_SIZE(p->bytes); n++)
-		if (p->bytes[n])
-			p->chunks |= BIT(n);
 }
 
 void page_drop_locked(struct soft_vcpu *sv, struct code_page *p, unsigned int first,

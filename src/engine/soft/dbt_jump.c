@@ -5,7 +5,7 @@
  *
  *	mov	rcx, gs:calm			; r14: guest address
  *	lea	rcx, [r14 + rcx]
- *	pext	rcx, rcx, gs:jump_mask		; bits 0-10, 48-50
+ *	pext	rcx, rcx, gs:jump_mask		; JUMP_CACHE, bits 48-50
  *	jmp	gs:jump[rcx * 8]
  *
  * An entry is where a block checks that r14 is its address; the others lead to
@@ -20,9 +20,14 @@
 #define SET_FIRST	1
 #define SET_LAST	6
 
+static unsigned int jump_index(gva_t gva)
+{
+	return gva >> JUMP_SHIFT & (JUMP_CACHE - 1);
+}
+
 static uint64_t *entry_of(struct dbt_hot *hot, unsigned int set, gva_t gva)
 {
-	return &hot->jump[set * JUMP_CACHE + (gva & (JUMP_CACHE - 1))];
+	return &hot->jump[set * JUMP_CACHE + jump_index(gva)];
 }
 
 static void set_fill(struct dbt_hot *hot, unsigned int set, const void *code)
@@ -49,15 +54,23 @@ static void set_clear(struct dbt *d, struct dbt_hot *hot, unsigned int set)
 void jumps_init(struct dbt *d, struct dbt_hot *hot)
 {
 	d->hot = hot;
-	hot->jump_mask = (JUMP_CACHE - 1) | 7ULL << 48;
+	hot->jump_mask = (uint64_t)(JUMP_CACHE - 1) << JUMP_SHIFT | 7ULL << 48;
 	for (unsigned int i = 0; i <= SET_LAST + 1; i++) {
 		set_fill(hot, i, i < SET_FIRST || i > SET_LAST ? d->exit_poll : d->exit_indirect);
 		hot->set[i].tag = UINT64_MAX;
 	}
 }
 
+void jumps_clear_found(struct dbt_hot *hot)
+{
+	for (unsigned int i = 0; i < FOUND; i++)
+		hot->found[i].block = NULL;
+}
+
 void jumps_clear(struct dbt *d)
 {
+	if (d->hot)
+		jumps_clear_found(d->hot);
 	for (unsigned int i = SET_FIRST; d->hot && i <= SET_LAST; i++)
 		set_clear(d, d->hot, i);
 }
@@ -88,7 +101,7 @@ void jumps_use(struct dbt *d, struct dbt_hot *hot, uint64_t tag, bool user)
 void jumps_remember(struct dbt_hot *hot, const struct tblock *b)
 {
 	struct jump_set *s = &hot->set[hot->present];
-	unsigned int k = b->gva & (JUMP_CACHE - 1);
+	unsigned int k = jump_index(b->gva);
 
 	/* What the present mode jumps to in the other half is found the long way. */
 	if ((b->gva >> 63 != 0) == ((b->mode & MODE_USER) != 0))
@@ -102,6 +115,10 @@ void jumps_remember(struct dbt_hot *hot, const struct tblock *b)
 
 void jumps_forget(struct dbt *d, const struct tblock *b)
 {
+	unsigned int k = found_index(b->gva);
+
+	if (d->hot->found[k].block == b)
+		d->hot->found[k].block = NULL;
 	for (unsigned int i = SET_FIRST; i <= SET_LAST; i++)
 		if (*entry_of(d->hot, i, b->gva) == (uint64_t)b->entry)
 			*entry_of(d->hot, i, b->gva) = (uint64_t)d->exit_indirect;

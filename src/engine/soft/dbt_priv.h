@@ -53,8 +53,9 @@ static const uint8_t host_reg[16] = {
 #define H_LOW		H_R13
 #define TBLOCK_INSNS	64		/* guest instructions in a block at most */
 #define BLOCK_ROOM	65536		/* host bytes a block may need */
-#define JUMP_CACHE	2048		/* entries in a set of the jump cache */
-#define FOUND		512		/* lookups that are remembered */
+#define JUMP_CACHE	4096		/* entries in a set of the jump cache, */
+#define JUMP_SHIFT	4		/* by the bits of the address from this one on */
+#define FOUND		4096		/* lookups that are remembered */
 #define GROUP_RANGE	512		/* bytes that a group's operands may span */
 #define TAG_IDS		64
 #define PRIVATE_STACK	(64 * 1024)	/* bytes */
@@ -118,6 +119,11 @@ _Static_assert(sizeof(struct dbt_hot) <= ENGINE_AREA, "struct vcpu has no room")
 static inline struct dbt_hot *dbt_hot(struct vcpu *v)
 {
 	return (struct dbt_hot *)v->engine_area;
+}
+
+static inline unsigned int found_index(gva_t gva)
+{
+	return (gva ^ gva >> GUEST_PAGE_SHIFT) & (FOUND - 1);
 }
 
 #define GS(field)	GS_MEM(offsetof(struct vcpu, field))
@@ -462,6 +468,8 @@ static inline bool in_lockstep(const struct dbt *d, uint32_t mode)
 void jumps_init(struct dbt *d, struct dbt_hot *hot);
 /* No block is left. */
 void jumps_clear(struct dbt *d);
+/* What C code found. */
+void jumps_clear_found(struct dbt_hot *hot);
 /* From now on for @tag: a number for address space and mode, of user or kernel code. */
 void jumps_use(struct dbt *d, struct dbt_hot *hot, uint64_t tag, bool user);
 /* @b is right for the present tag. */

@@ -23,11 +23,6 @@ static void flags_out(struct vcpu *v, const struct dbt_hot *hot)
 		    (hot->flags & 1) << 11;
 }
 
-static void found_clear(struct dbt_hot *hot)
-{
-	for (unsigned int i = 0; i < FOUND; i++)
-		hot->found[i].block = NULL;
-}
 
 /* A small number for an address space and mode, the same as long as it is remembered. */
 static uint64_t tag_id(struct dbt_hot *hot, uint64_t tag)
@@ -39,7 +34,7 @@ static uint64_t tag_id(struct dbt_hot *hot, uint64_t tag)
 			hot->next_id = 1;
 			for (unsigned int i = 0; i < TAG_IDS; i++)
 				hot->ids[i].tag = 0;
-			found_clear(hot);
+			jumps_clear_found(hot);
 		}
 		hot->ids[k].tag = tag + 1;
 		hot->ids[k].id = hot->next_id;
@@ -49,8 +44,8 @@ static uint64_t tag_id(struct dbt_hot *hot, uint64_t tag)
 
 /*
  * What was found and the private stack hold host addresses that are right for one
- * address space, one mode and the blocks alive: tags tell the first two apart, the last
- * empties both.
+ * address space, one mode and the blocks alive: tags tell the first two apart.  A block
+ * that dies is taken out of what was found, and empties the stack.
  */
 void dbt_refresh(struct dbt *d, struct vcpu *v)
 {
@@ -58,7 +53,6 @@ void dbt_refresh(struct dbt *d, struct vcpu *v)
 	uint64_t mode = dbt_mode(v), tag = v->tlb.fetch_tag << MODE_BITS | mode, upper;
 
 	if (unlikely(hot->seen_changed != d->changed)) {
-		found_clear(hot);
 		dbt_empty_private_stack(d, v);
 		hot->seen_changed = d->changed;
 	}
@@ -89,7 +83,7 @@ static uint64_t jump_key(const struct dbt_hot *hot, gva_t gva)
 static void remember(const struct dbt *d, struct vcpu *v, struct tblock *b)
 {
 	struct dbt_hot *hot = dbt_hot(v);
-	unsigned int k = b->gva & (FOUND - 1);
+	unsigned int k = found_index(b->gva);
 
 	if (in_lockstep(d, b->mode) || !with(d, TRANSLATOR_OPT_CACHE))
 		return;
@@ -107,7 +101,7 @@ static void remember(const struct dbt *d, struct vcpu *v, struct tblock *b)
 static void *find_code(struct dbt *d, struct vcpu *v)
 {
 	struct dbt_hot *hot = dbt_hot(v);
-	unsigned int k = v->rip & (FOUND - 1);
+	unsigned int k = found_index(v->rip);
 	struct dbt_ref ref;
 
 	dbt_refresh(d, v);

@@ -214,8 +214,12 @@ static bool dbt_find_cb(void *arg, struct vcpu *v, struct dbt_ref *ref)
 {
 	struct soft_vcpu *sv = v->engine;
 	struct block *b;
+	gpa_t gpa;
 
 	(void)arg;
+	/* Code that has been translated needs no block. */
+	if (gva_to_gpa(v, v->rip, ACC_FETCH, &gpa) == MEM_OK && dbt_known(sv->dbt, v, gpa, ref))
+		return true;
 	if (find_block(sv, &b) != EXEC_OK || !translated(sv, b))
 		return false;
 	*ref = b->translation;

@@ -9,8 +9,8 @@
  * shared, and nothing is patched under a vCPU that runs.  What crosses vCPUs is the news
  * that code has changed: code.c.
  *
- * Memory for blocks is one arena, filled from the bottom and dropped whole when it is
- * full.  An invalidated block stays where it is until then, its instructions replaced by
+ * Memory for blocks is one arena, filled from the bottom and dropped whole when it meets
+ * what is known of pages, which fills it from the top.  An invalidated block stays where it is until then, its instructions replaced by
  * one that says so: whoever runs it, its own last instruction included, stops in time.
  */
 #ifndef VIREO_ENGINE_SOFT_PRIV_H
@@ -123,7 +123,8 @@ struct soft_vcpu {
 	struct dbt *dbt;		/* the translator, NULL without */
 	_Atomic bool lock;
 	uint8_t *arena;
-	uint64_t arena_size, arena_used; /* bytes */
+	uint64_t arena_size;		/* bytes; in use: */
+	uint64_t arena_used, arena_pages; /* by blocks, by pages */
 	struct block *hash[BIT(HASH_BITS)];
 	struct code_page *pages[BIT(PAGE_HASH_BITS)];	/* (b) */
 	struct code_news news;
