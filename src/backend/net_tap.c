@@ -253,8 +253,11 @@ static int set_up(struct net_tap *t, struct err *e)
 	if (fcntl(t->fd, F_SETFL, O_NONBLOCK | O_RDWR))
 		return err_errno(e, errno, "could not prepare TAP descriptor %d", t->fd);
 	t->has_hdr = r.ifr_flags & IFF_VNET_HDR;
-	if (!t->has_hdr)
+	if (!t->has_hdr) {
+		/* An interface keeps what its last user could do. */
+		ioctl(t->fd, TUNSETOFFLOAD, 0);
 		return 0;
+	}
 	if (ioctl(t->fd, TUNSETVNETHDRSZ, &size) ||
 	    ioctl(t->fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN))
 		return err_errno(e, errno, "could not set the offloads of TAP interface '%s'",

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Debian's cloud kernel on Vireo's networks: DHCP, ping and checksummed transfers in both
-directions on a user network, restrict=on, the death of the network's process, and two VMs
-that exchange data on a switch.  VIREO_OPTIONS has more options for vireo run.
+directions on a user network, restrict=on, guestfwd, the death of the network's process, and
+two VMs that exchange data on a switch.  VIREO_OPTIONS has more options for vireo run.
 """
 import hashlib
 import os
@@ -169,6 +169,42 @@ def restricted():
     report("restrict", problem)
 
 
+class Echo(threading.Thread):
+    """A server at a Unix socket that sends each connection back what came, when all has come."""
+
+    def __init__(self, path):
+        super().__init__(daemon=True)
+        self.server = socket.socket(socket.AF_UNIX)
+        self.server.bind(path)
+        self.server.listen(4)
+        self.start()
+
+    def run(self):
+        while True:
+            peer = self.server.accept()[0]
+            peer.settimeout(LIMIT)
+            data = b""
+            while len(data) < SIZE and (more := peer.recv(1 << 16)):
+                data += more
+            peer.sendall(data)
+            peer.close()
+
+
+def guest_forwarded():
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "echo")
+        Echo(path)
+        get = "nc 10.0.2.100 77 </tmp/a | md5sum"
+        vm = Vm("guestfwd", [f"user,restrict=on,guestfwd=tcp:10.0.2.100:77-unix:{path}"],
+                f"netup; head -c {SIZE} /dev/urandom >/tmp/a; echo made $(md5sum </tmp/a); "
+                f"echo first $({get}); echo second $({get})")
+        problem = vm.finish()
+        sums = re.findall(r"^(made|first|second) ([0-9a-f]{32})", vm.text(), re.M)
+        if not problem and (len(sums) != 3 or len({s for _, s in sums}) != 1):
+            problem = f"what came back is not what was sent: {sums}"
+        report("guestfwd", problem)
+
+
 def children(pid):
     found = []
     for task in os.listdir(f"/proc/{pid}/task"):
@@ -239,6 +275,7 @@ def switched():
 KERNEL, INITRD = prepare()
 user_network()
 restricted()
+guest_forwarded()
 helper_dies()
 switched()
 sys.exit(bad)

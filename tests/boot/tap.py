@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A TAP interface of the host as a VM's network: ping, and data in both directions, with the
+interface named and with a descriptor of it that has no offload header; then the interface is
+taken away.  It all happens in a network namespace of its own, where no privileges are needed.
+"""
+import fcntl
+import hashlib
+import os
+import random
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.abspath(os.environ.get("BUILD") or os.path.join(TOP, "build"))
+WORK = os.path.join(BUILD, "tests", "tap")
+LIMIT = 120
+SIZE = 4 << 20
+TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454ca, 2, 0x1000
+bad = 0
+
+
+def report(name, problem=None):
+    global bad
+    print(f"not ok boot/tap-{name}: {problem}" if problem else f"ok boot/tap-{name}", flush=True)
+    bad |= bool(problem)
+
+
+def skip(why):
+    print(why)
+    sys.exit(77)
+
+
+def enter():
+    """This script once more, as root of a network namespace of its own."""
+    if not shutil.which("ip"):
+        skip("the command ip (iproute2) is not installed")
+    if subprocess.call(["unshare", "-Urn", "true"], stderr=subprocess.DEVNULL):
+        skip("no user and network namespaces here")
+    os.execvp("unshare", ["unshare", "-Urn", sys.executable, os.path.abspath(__file__), "inside"])
+
+
+def prepare():
+    os.makedirs(WORK, exist_ok=True)
+    kernel = subprocess.run([os.path.join(TOP, "tools/kernel.sh"), "cloud"], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    initrd = os.path.join(WORK, "tap.cpio")
+    if kernel.returncode or subprocess.call([os.path.join(TOP, "bench/net-image.sh"), initrd,
+                                             kernel.stdout.strip()]):
+        skip("no kernel or no initramfs: " + kernel.stderr[-200:].strip())
+    return kernel.stdout.strip(), initrd
+
+
+def ip(*words):
+    return subprocess.run(["ip", *words], stderr=subprocess.PIPE, text=True)
+
+
+def make_interface(name, address):
+    made = ip("tuntap", "add", "dev", name, "mode", "tap")
+    if made.returncode:
+        skip("/dev/net/tun is refused: " + made.stderr.strip())
+    ip("addr", "add", address + "/24", "dev", name)
+    ip("link", "set", name, "up")
+
+
+def descriptor(name):
+    """Of the interface, inheritable, without the offload header."""
+    fd = os.open("/dev/net/tun", os.O_RDWR)
+    fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
+    os.set_inheritable(fd, True)
+    return fd
+
+
+class Vm:
+    def __init__(self, name, net, script, fds=()):
+        self.path = os.path.join(WORK, name + ".log")
+        words = f'console=ttyS0 panic=-1 quiet no_timer_check run="{script}"'
+        with open(self.path, "wb") as log:
+            self.process = subprocess.Popen(
+                [os.path.join(BUILD, "vireo"), "run", "--kernel", KERNEL, "--initrd", INITRD,
+                 "--memory", "256M", "--no-reboot", "--net", net, "--cmdline", words],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=fds)
+
+    def text(self):
+        with open(self.path, encoding="utf-8", errors="replace") as f:
+            return f.read().replace("\r", "")
+
+    def wait_for(self, pattern):
+        end = time.monotonic() + LIMIT
+        while time.monotonic() < end and self.process.poll() is None:
+            if re.search(pattern, self.text(), re.M):
+                return True
+            time.sleep(0.1)
+        return False
+
+    def finish(self):
+        try:
+            status = self.process.wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return "it did not end; see " + self.path
+        return f"vireo's status is {status}; see {self.path}" if status else None
+
+
+class Peer(threading.Thread):
+    """Takes a connection's bytes until it ends, then sends its own."""
+
+    def __init__(self, host, data):
+        super().__init__(daemon=True)
+        self.server = socket.create_server((host, 0))
+        self.server.settimeout(LIMIT)
+        self.port = self.server.getsockname()[1]
+        self.data, self.sum = data, None
+        self.start()
+
+    def run(self):
+        peer = self.server.accept()[0]
+        peer.settimeout(LIMIT)
+        sum, got = hashlib.md5(), 0
+        while got < SIZE and (data := peer.recv(1 << 16)):
+            sum.update(data)
+            got += len(data)
+        self.sum = sum.hexdigest()
+        peer.sendall(self.data)
+        peer.close()
+
+
+def exchange(name, net, host, guest, fds=()):
+    peer = Peer(host, random.Random(1).randbytes(SIZE))
+    vm = Vm(name, net, f"ifconfig eth0 {guest}; ping -c 2 {host} | grep received; "
+            f"head -c {SIZE} /dev/urandom >/tmp/a; echo made $(md5sum </tmp/a); "
+            f"echo took $(nc {host} {peer.port} </tmp/a | md5sum)", fds)
+    problem = vm.finish()
+    text = vm.text()
+    sums = dict(re.findall(r"^(made|took) ([0-9a-f]{32})", text, re.M))
+    report(name + "-boot", problem)
+    report(name + "-ping", None if "2 packets transmitted, 2 packets received" in text else
+           "the host did not answer twice")
+    report(name + "-to-host", None if peer.sum and peer.sum == sums.get("made") else
+           f"the guest sent {sums.get('made')}, the host got {peer.sum}")
+    want = hashlib.md5(peer.data).hexdigest()
+    report(name + "-to-guest", None if sums.get("took") == want else
+           f"the host sent {want}, the guest got {sums.get('took')}")
+
+
+def taken_away():
+    vm = Vm("away", "tap,ifname=tap0", "ifconfig eth0 10.78.0.2; echo ready; cd /sys/class/net/eth0; "
+            "i=0; while [ $(cat carrier) = 1 ] && [ $((i+=1)) -lt 60 ]; do sleep 1; done; "
+            "echo carrier $(cat carrier)")
+    vm.wait_for("^ready")
+    ip("link", "delete", "tap0")
+    problem = vm.finish()
+    if not problem and ("carrier 0" not in vm.text() or "link is down" not in vm.text()):
+        problem = "nobody noticed; see " + vm.path
+    report("taken-away", problem)
+
+
+if sys.argv[1:] != ["inside"]:
+    enter()
+KERNEL, INITRD = prepare()
+make_interface("tap0", "10.78.0.1")
+exchange("named", "tap,ifname=tap0", "10.78.0.1", "10.78.0.2")
+FD = descriptor("tap0")
+exchange("fd", f"tap,fd={FD}", "10.78.0.1", "10.78.0.2", (FD,))
+os.close(FD)
+taken_away()
+sys.exit(bad)
