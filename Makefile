@@ -3,6 +3,7 @@
 # make run        a shell in a VM that runs Debian's kernel
 # make check      all tests; ends with "N passed, N failed, N skipped"
 # make check-long the same, with the long runs; check-san, check-clang: built that way
+# make fuzz       hostile drivers and images for a minute, with the sanitizers (FUZZ_SECONDS each)
 # make check-tsan the unit tests of what has threads, with the thread sanitizer
 # make bench      times native, QEMU and Vireo: SCALE=0.3 RUNS=3 ONLY=sort,fib CONFIGS=...
 # make install    into $(DESTDIR)$(PREFIX)
@@ -128,6 +129,13 @@ check-tsan:
 	$(Q)$(MAKE) TSAN=1 BUILD=build-tsan all unit
 	$(Q)BUILD=build-tsan tests/run tests/lib/tsan.sh
 
+FUZZERS  = $(addprefix $(BUILD)/tests/unit/,virtio/fuzz virtio/mmio backend/qcow2_damage backend/p9_fuzz \
+	   backend/net_frame backend/net_switch dev/chips_fuzz machine/board_fuzz)
+fuzzers: $(FUZZERS)
+fuzz:
+	$(Q)$(MAKE) --no-print-directory SAN=1 BUILD=build-san fuzzers
+	$(Q)BUILD=build-san tests/run tests/lib/fuzz.sh
+
 $(BUILD)/mkinitramfs: tools/mkinitramfs.c
 	$(Q)mkdir -p $(@D)
 	$(Q)echo "  TOOL  $@"
@@ -152,5 +160,5 @@ install: all
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all objs unit check check-long check-san check-clang check-tsan run bench install clean
+.PHONY: all objs unit check check-long check-san check-clang check-tsan fuzz fuzzers run bench install clean
 -include $(OBJ:.o=.d) $(UNITBIN:=.d) $(TOOLS:=.d)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Offloads in software: checksums, segments of large TCP frames, headers that are wrong; and
- * random ones of those, for the sanitizers (FUZZ_ROUNDS).
+ * random ones of those, for the sanitizers (FUZZ_ROUNDS, FUZZ_SEED).
  */
 #include "fake_net.h"
 
@@ -139,12 +139,12 @@ static void refuses_wrong_headers(void **state)
 /* Bits of a right frame and header turned at random: whatever passes must be safe to use. */
 static void random_frames(void **state)
 {
-	const char *env = getenv("FUZZ_ROUNDS");
+	const char *env = getenv("FUZZ_ROUNDS"), *seed = getenv("FUZZ_SEED");
 	unsigned long rounds = env ? strtoul(env, NULL, 0) : 20000;
 	uint8_t *frame = malloc(9000), *buf = malloc(NET_FRAME_MAX);
 
 	(void)state;
-	srandom(7);
+	srandom(seed ? strtoul(seed, NULL, 0) : 7);
 	while (rounds--) {
 		const bool v6 = random() & 1;
 		size_t len = make_tcp(frame, v6, random() % 8000, random());

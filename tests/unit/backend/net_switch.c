@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The switch: learning, flooding, addresses that stay with their port, ports that go; and
- * frames on its sockets, from peers that keep to the format and from others (FUZZ_ROUNDS).
+ * frames on its sockets, from peers that keep to the format and from others (FUZZ_ROUNDS, FUZZ_SEED).
  */
 #include "fake_net.h"
 
@@ -260,12 +260,12 @@ static void carries_frames(void **state)
 /* Whatever bytes a peer sends, it loses at most its own port. */
 static void random_bytes(void **state)
 {
-	const char *env = getenv("FUZZ_ROUNDS");
+	const char *env = getenv("FUZZ_ROUNDS"), *seed = getenv("FUZZ_SEED");
 	unsigned long rounds = env ? strtoul(env, NULL, 0) : 500;
 	struct rig r;
 
 	(void)state;
-	srandom(11);
+	srandom(seed ? strtoul(seed, NULL, 0) : 11);
 	rig_up(&r);
 	while (rounds--) {
 		uint8_t bytes[3000];

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The registers of virtio-mmio, with virtio-rng behind them: identity, a request, resets. */
+/*
+ * The registers of virtio-mmio, with virtio-rng behind them: identity, a request, resets; and
+ * random accesses (FUZZ_SECONDS, FUZZ_SEED), after which the device still works.
+ */
 #include "dev_rig.h"
 
 #include "virtio/mmio.h"
 #include "virtio/rng.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define BASE	0xd0000000ULL
 #define RING	0x1000ULL
@@ -181,6 +186,55 @@ static void test_taken_place(void **state)
 	done(&b);
 }
 
+/* Mostly registers that there are, and values that may mean something. */
+static void random_access(struct bench *b, uint64_t *seed)
+{
+	static const uint8_t regs[] = {
+		0x10, 0x14, 0x20, 0x24, 0x30, 0x34, 0x38, 0x44, 0x50, 0x60, 0x64, 0x70, 0x80, 0x84,
+		0x90, 0x94, 0xa0, 0xa4, 0xac, 0xb0, 0xb8, 0xc0, 0xfc,
+	};
+	const uint64_t r = rig_random(seed), v = rig_random(seed);
+	const unsigned int size = r & 7 ? 4 : 1U << (r >> 3 & 3);
+	const unsigned int reg = r >> 5 & 7 ? regs[(r >> 8) % ARRAY_SIZE(regs)] : (r >> 8) % 0x1f8;
+	const uint64_t values[] = { v, v & 15, RING + (v & 0xf00), 1ULL << (v & 63), 15, 1, 8, 0 };
+
+	if (r >> 32 & 3)
+		mmio_write(&b->rig.space, BASE + reg, size, values[r >> 40 & 7]);
+	else
+		mmio_read(&b->rig.space, BASE + reg, size);
+}
+
+static void test_random(void **state)
+{
+	const char *seconds = getenv("FUZZ_SECONDS"), *given = getenv("FUZZ_SEED");
+	const time_t end = time(NULL) + (seconds ? atoi(seconds) : 1);
+	uint64_t seed = given ? strtoull(given, NULL, 0) : 0x9e3779b97f4a7c15;
+	struct bench b;
+
+	(void)state;
+	init(&b);
+	do {
+		uint8_t *ram = gpa_to_hva(&b.rig.space, 0, 1);
+
+		for (unsigned int i = 0; i < 2000; i++) {
+			random_access(&b, &seed);
+			ram[RING + rig_random(&seed) % 0x1000] = rig_random(&seed);
+		}
+		wr(&b, 0x70, 0);
+		virtio_sync(b.d);
+		memset(ram + RING, 0, 0x1000);
+		negotiate(&b);
+		ready(&b);
+		wr(&b, 0x70, 15);
+		request(&b, 0x4000, 8, 1);
+		assert_int_equal(rd(&b, 0x60) & 1, 1);
+		wr(&b, 0x70, 0);
+		virtio_sync(b.d);
+		memset(ram + RING, 0, 0x1000);
+	} while (time(NULL) < end);
+	done(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -188,6 +242,7 @@ int main(void)
 		cmocka_unit_test(test_request),
 		cmocka_unit_test(test_broken_and_reset),
 		cmocka_unit_test(test_taken_place),
+		cmocka_unit_test(test_random),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
