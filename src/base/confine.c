@@ -131,7 +131,8 @@ void confine_runtime(struct confine *c)
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 		/* Their reports, and the search for leaks, which stops all threads by ptrace. */
 		SCMP_SYS(readlink), SCMP_SYS(prctl), SCMP_SYS(clone), SCMP_SYS(wait4),
-		SCMP_SYS(ptrace), SCMP_SYS(getdents64), SCMP_SYS(openat), SCMP_SYS(open),
+		SCMP_SYS(ptrace), SCMP_SYS(getdents64), SCMP_SYS(getdents), SCMP_SYS(lstat),
+		SCMP_SYS(openat), SCMP_SYS(open), SCMP_SYS(dup), SCMP_SYS(unlink),
 		SCMP_SYS(close), SCMP_SYS(read), SCMP_SYS(write), SCMP_SYS(fstat), SCMP_SYS(stat),
 		SCMP_SYS(getppid), SCMP_SYS(kill), SCMP_SYS(pipe), SCMP_SYS(process_vm_readv),
 		SCMP_SYS(getrlimit), SCMP_SYS(prlimit64), SCMP_SYS(fork), SCMP_SYS(execve),
@@ -144,8 +145,6 @@ void confine_runtime(struct confine *c)
 
 	confine_calls(c, calls, ARRAY_SIZE(calls));
 	confine_call_if(c, SCMP_SYS(tgkill), &ours, 1);
-	if (CONFINE_SANITIZED)
-		confine_path(c, "/proc", CONFINE_READ);
 }
 
 void confine_path(struct confine *c, const char *path, enum confine_access access)

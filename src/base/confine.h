@@ -16,7 +16,10 @@
 
 #define CONFINE_STATUS	14	/* the exit status after a violation */
 
-/* The sanitizers' runtimes look into their own process at its end: a wider sandbox, for tests. */
+/*
+ * The sanitizers' runtimes look into their own process at its end: such builds have no Landlock
+ * and a wider filter, and are for tests.
+ */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define CONFINE_SANITIZED	true
 #else

@@ -30,7 +30,8 @@ unsigned int confine_landlock_version(void)
 	const long v = syscall(SYS_landlock_create_ruleset, NULL, 0,
 			       LANDLOCK_CREATE_RULESET_VERSION);
 
-	return v > 0 ? v : 0;
+	/* Threads that entered by themselves may not trace each other, which leaks' search does. */
+	return v > 0 && !CONFINE_SANITIZED ? v : 0;
 }
 
 static uint64_t all_rights(unsigned int version)

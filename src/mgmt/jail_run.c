@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -30,6 +29,7 @@ struct start {
 /* The VM's process.  Should the one outside die, it ends in good order. */
 static void run_child(const struct start *s, const sigset_t *mask)
 {
+	int status;
 	char byte;
 	ssize_t n;
 
@@ -42,7 +42,9 @@ static void run_child(const struct start *s, const sigset_t *mask)
 		_exit(1);
 	prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
 	sigprocmask(SIG_SETMASK, mask, NULL);
-	exit(s->run(s->arg));
+	status = s->run(s->arg);
+	fflush(NULL);
+	_exit(status);	/* what is at the end of a process, is the one outside's */
 }
 
 /* --- outside --- */
