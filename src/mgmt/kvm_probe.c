@@ -15,7 +15,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -50,23 +49,25 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static bool set_registers(int vcpu)
+static bool set_registers(const struct kvm_sys *sys, int vcpu)
 {
 	struct kvm_regs regs = { .rip = GUEST_CODE, .rflags = 2 };
 	struct kvm_sregs sregs;
 
-	if (ioctl(vcpu, KVM_GET_SREGS, &sregs))
+	if (sys->ioctl(vcpu, KVM_GET_SREGS, (uintptr_t)&sregs))
 		return false;
 	sregs.cs.base = 0;
 	sregs.cs.selector = 0;
-	return !ioctl(vcpu, KVM_SET_SREGS, &sregs) && !ioctl(vcpu, KVM_SET_REGS, &regs);
+	return !sys->ioctl(vcpu, KVM_SET_SREGS, (uintptr_t)&sregs) &&
+	       !sys->ioctl(vcpu, KVM_SET_REGS, (uintptr_t)&regs);
 }
 
-static void time_guest(struct kvm_probe *p, int vcpu, const struct kvm_run *run)
+static void time_guest(struct kvm_probe *p, const struct kvm_sys *sys, int vcpu,
+		       const struct kvm_run *run)
 {
 	const uint64_t start = now_ns();
 
-	if (ioctl(vcpu, KVM_RUN, 0)) {
+	if (sys->ioctl(vcpu, KVM_RUN, 0)) {
 		fail(p, "KVM_RUN");
 		return;
 	}
@@ -78,14 +79,14 @@ static void time_guest(struct kvm_probe *p, int vcpu, const struct kvm_run *run)
 		p->state = p->turn_ps > SLOW_PS ? KVM_SLOW : KVM_WORKS;
 }
 
-static void run_guest(struct kvm_probe *p, int kvm)
+static void run_guest(struct kvm_probe *p, const struct kvm_sys *sys, int kvm)
 {
 	struct kvm_userspace_memory_region ram = { .memory_size = 2 * GUEST_CODE };
 	struct kvm_run *run;
 	int vm, vcpu, size;
 	uint8_t *mem;
 
-	vm = ioctl(kvm, KVM_CREATE_VM, 0);
+	vm = sys->ioctl(kvm, KVM_CREATE_VM, 0);
 	if (vm < 0)
 		return fail(p, "KVM_CREATE_VM");
 	mem = mmap(NULL, ram.memory_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
@@ -94,18 +95,18 @@ static void run_guest(struct kvm_probe *p, int kvm)
 		return fail(p, "mmap");
 	memcpy(mem + GUEST_CODE, guest_code, sizeof(guest_code));
 	ram.userspace_addr = (uintptr_t)mem;
-	if (ioctl(vm, KVM_SET_USER_MEMORY_REGION, &ram))
+	if (sys->ioctl(vm, KVM_SET_USER_MEMORY_REGION, (uintptr_t)&ram))
 		return fail(p, "KVM_SET_USER_MEMORY_REGION");
-	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+	vcpu = sys->ioctl(vm, KVM_CREATE_VCPU, 0);
 	if (vcpu < 0)
 		return fail(p, "KVM_CREATE_VCPU");
-	size = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-	run = size < 0 ? MAP_FAILED : mmap(NULL, size, PROT_READ, MAP_SHARED, vcpu, 0);
+	size = sys->ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+	run = size < 0 ? MAP_FAILED : sys->map(vcpu, size, 0);
 	if (run == MAP_FAILED)
 		return fail(p, "KVM_GET_VCPU_MMAP_SIZE");
-	if (!set_registers(vcpu))
+	if (!set_registers(sys, vcpu))
 		return fail(p, "KVM_SET_SREGS");
-	time_guest(p, vcpu, run);
+	time_guest(p, sys, vcpu, run);
 }
 
 /* The child's answer; p->step is a string of the same program, so a pointer will do. */
@@ -116,7 +117,7 @@ static bool wait_answer(struct kvm_probe *p, int fd)
 	return poll(&poll_fd, 1, LIMIT_MS) > 0 && read(fd, p, sizeof(*p)) == sizeof(*p);
 }
 
-static void probe_in_child(struct kvm_probe *p, int kvm)
+static void probe_in_child(struct kvm_probe *p, const struct kvm_sys *sys, int kvm)
 {
 	int fds[2];
 	pid_t pid;
@@ -127,7 +128,7 @@ static void probe_in_child(struct kvm_probe *p, int kvm)
 	if (pid < 0) {
 		fail(p, "fork");
 	} else if (pid == 0) {
-		run_guest(p, kvm);
+		run_guest(p, sys, kvm);
 		_exit(write(fds[1], p, sizeof(*p)) != sizeof(*p));
 	}
 	close(fds[1]);
@@ -143,12 +144,12 @@ static void probe_in_child(struct kvm_probe *p, int kvm)
 	}
 }
 
-void kvm_probe(struct kvm_probe *p)
+void kvm_probe_by(struct kvm_probe *p, const struct kvm_sys *sys)
 {
 	int kvm;
 
 	memset(p, 0, sizeof(*p));
-	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	kvm = sys->open("/dev/kvm");
 	if (kvm < 0) {
 		p->error = errno;
 		p->state = errno == EACCES || errno == EPERM ? KVM_DENIED : KVM_ABSENT;
@@ -158,9 +159,14 @@ void kvm_probe(struct kvm_probe *p)
 		return;
 	}
 	errno = EPROTO;
-	if (ioctl(kvm, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
+	if (sys->ioctl(kvm, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
 		fail(p, "KVM_GET_API_VERSION");
 	else
-		probe_in_child(p, kvm);
-	close(kvm);
+		probe_in_child(p, sys, kvm);
+	sys->close(kvm);
+}
+
+void kvm_probe(struct kvm_probe *p)
+{
+	kvm_probe_by(p, &kvm_sys_linux);
 }

@@ -3,7 +3,7 @@
 #ifndef VIREO_MGMT_KVM_PROBE_H
 #define VIREO_MGMT_KVM_PROBE_H
 
-#include "base/types.h"
+#include "engine/kvm/sys.h"
 
 enum kvm_state {
 	KVM_ABSENT,	/* no /dev/kvm */
@@ -22,5 +22,7 @@ struct kvm_probe {
 
 /* Takes at most about a second: a tiny guest runs in a child process. */
 void kvm_probe(struct kvm_probe *p);
+/* The same by other system calls: a test's. */
+void kvm_probe_by(struct kvm_probe *p, const struct kvm_sys *sys);
 
 #endif

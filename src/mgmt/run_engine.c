@@ -18,6 +18,12 @@ static const char *const why_automatic[] = {
 	[KVM_WORKS] = "engine kvm: chosen automatically, since /dev/kvm runs guests at full speed",
 };
 
+const struct engine_ops *engine_for(const struct kvm_probe *p, const char **why)
+{
+	*why = why_automatic[p->state];
+	return p->state == KVM_WORKS ? &engine_kvm : &engine_soft;
+}
+
 int engine_choose(const struct engine_ops **out, const char **why, enum engine_choice choice,
 		  struct err *e)
 {
@@ -34,9 +40,7 @@ int engine_choose(const struct engine_ops **out, const char **why, enum engine_c
 		break;
 	case ENGINE_AUTO:
 		kvm_probe(&probe);
-		if (probe.state == KVM_WORKS)
-			*out = &engine_kvm;
-		*why = why_automatic[probe.state];
+		*out = engine_for(&probe, why);
 		break;
 	}
 	return (*out)->probe(e);

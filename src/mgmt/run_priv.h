@@ -20,6 +20,9 @@ int run_vm(const struct run_options *o);
 int engine_choose(const struct engine_ops **out, const char **why, enum engine_choice choice,
 		  struct err *e);
 
+/* ... and for ENGINE_AUTO on a host where @p was seen. */
+struct kvm_probe;
+const struct engine_ops *engine_for(const struct kvm_probe *p, const char **why);
 bool engine_is_kvm(const struct engine_ops *engine);
 /* Why `vireo set --engine` cannot move this VM, a sentence; NULL: it can. */
 const char *run_engine_stays(const struct run_options *o);
