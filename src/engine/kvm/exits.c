@@ -152,6 +152,10 @@ enum kvm_next kvm_exit(struct kvm_cpu *c)
 		return NEXT_DEBUG;
 	case KVM_EXIT_SHUTDOWN:
 		return NEXT_SHUTDOWN;
+	case KVM_EXIT_UNKNOWN:
+		kvm_report(c, "KVM does not know the processor's reason to leave the guest: 0x%llx",
+			   (unsigned long long)run->hw.hardware_exit_reason);
+		return NEXT_ERROR;
 	case KVM_EXIT_FAIL_ENTRY:
 		kvm_report(c, "the processor refused to enter the guest: reason 0x%llx",
 			   (unsigned long long)run->fail_entry.hardware_entry_failure_reason);

@@ -89,6 +89,7 @@ struct kvm_cpu {
 	int fd;
 	struct kvm_run *run;
 	struct kvm_xsave *xsave;		/* kvm->xsave_size bytes */
+	uint64_t xsave_others;			/* components in there that the model has not */
 	struct kvm_dirty_gfn *ring;		/* NULL: dirty bitmaps */
 	unsigned int ring_next;			/* (l) the entry to be looked at next */
 	struct engine *interpreter;		/* made when it is first needed */

@@ -154,7 +154,12 @@ static int regs_get(struct kvm_cpu *c)
 	return 0;
 }
 
-/* --- SIMD and x87: the XSAVE standard format on both sides --- */
+/*
+ * --- SIMD and x87: the XSAVE standard format on both sides ---
+ *
+ * Components that no model has, tiles (AMX) among them, never leave KVM's area, whose size it
+ * tells; while they are enabled they go back as they came.  A reset disables them.
+ */
 
 #define MXCSR		24	/* offsets in the area */
 #define XSTATE_BV	512	/* the header's bitmap of components */
@@ -165,11 +170,10 @@ static int xsave_put(struct kvm_cpu *c)
 	uint64_t components;
 	uint32_t mxcsr;
 
-	/* Beyond our area are components that no model has, in their initial state. */
-	memset(area, 0, c->kvm->xsave_size);
+	/* Behind our area is what KVM gave last. */
 	memcpy(area, c->v->xsave, XSAVE_AREA_SIZE);
 	memcpy(&components, area + XSTATE_BV, sizeof(components));
-	components &= c->v->fpu_mask;
+	components = (components & c->v->fpu_mask) | (c->xsave_others & c->v->xcr0);
 	/* KVM takes MXCSR only with a component that it belongs to, used or not. */
 	memcpy(&mxcsr, area + MXCSR, sizeof(mxcsr));
 	if (mxcsr != MXCSR_RESET)
@@ -181,10 +185,15 @@ static int xsave_put(struct kvm_cpu *c)
 static int xsave_get(struct kvm_cpu *c)
 {
 	const bool large = c->kvm->xsave_size > sizeof(struct kvm_xsave);
+	uint64_t components;
 
 	if (kvm_cpu_ioctl(c, large ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, c->xsave))
 		return -1;
 	memcpy(c->v->xsave, c->xsave->region, XSAVE_AREA_SIZE);
+	memcpy(&components, c->v->xsave + XSTATE_BV, sizeof(components));
+	c->xsave_others = components & ~c->v->fpu_mask;
+	components &= c->v->fpu_mask;
+	memcpy(c->v->xsave + XSTATE_BV, &components, sizeof(components));
 	c->v->fpu_live = false;
 	return 0;
 }

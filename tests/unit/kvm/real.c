@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -38,6 +39,7 @@ struct bench {
 	uint8_t tpr;
 	gpa_t told[16];
 	unsigned int told_count;
+	struct io_doorbell bell[2];
 };
 
 /* --- devices and a controller --- */
@@ -72,6 +74,18 @@ static void port_write(void *dev, uint64_t off, unsigned int size, uint64_t valu
 
 static const struct io_ops late_io = { .write = late_write, .posted = true };
 static const struct io_ops port_io = { .read = port_read, .write = port_write };
+
+static unsigned int doorbells(void *dev, const struct io_doorbell **list)
+{
+	struct bench *b = dev;
+
+	*list = b->bell;
+	return ARRAY_SIZE(b->bell);
+}
+
+static const struct io_ops bell_io = {
+	.read = port_read, .write = port_write, .doorbells = doorbells,
+};
 
 static int ack(void *intc)
 {
@@ -237,6 +251,44 @@ static void test_rom_is_not_written(void **state)
 	/* mov ax,0f000h; mov ds,ax; mov byte [0],1; mov al,[0]; hlt */
 	run(b, GUEST(0xb8, 0, 0xf0, 0x8e, 0xd8, 0xc6, 6, 0, 0, 1, 0xa0, 0, 0, 0xf4));
 	assert_int_equal(b->v->gpr[REG_RAX] & 0xff, 0x77);
+	bench_destroy(b);
+}
+
+/* --- doorbells --- */
+
+static uint64_t rung(struct bench *b, unsigned int which)
+{
+	eventfd_t times = 0;
+
+	return eventfd_read(b->bell[which].fd, &times) ? 0 : times;
+}
+
+/* At one place, then at another; writes of a value that does not count reach the device. */
+static void test_doorbells(void **state)
+{
+	struct bench *b = bench_plain();
+	struct io_region r = { .name = "bells", .base = 0xa1000, .size = 0x1000, .ops = &bell_io,
+			       .dev = b };
+
+	(void)state;
+	b->bell[0] = (struct io_doorbell){ .off = 0x10, .fd = eventfd(0, EFD_NONBLOCK) };
+	b->bell[1] = (struct io_doorbell){ .off = 0x20, .size = 2, .match = true, .value = 7,
+					   .fd = eventfd(0, EFD_NONBLOCK) };
+	for (unsigned int i = 0; i < 3; i++) {
+		assert_int_equal(gpa_space_add_mmio(&b->space, &r, NULL), 0);
+		b->order[0] = 0;
+		/* mov ax,0a100h (0a200h); mov ds,ax; mov [10h],al; mov [10h],ax; mov ax,7; mov [20h],ax;
+		   inc ax; mov [20h],ax; hlt */
+		run(b, GUEST(0xb8, 0, r.base >> 12 & 0xff, 0x8e, 0xd8, 0xa2, 0x10, 0, 0xa3, 0x10, 0,
+			     0xb8, 7, 0, 0xa3, 0x20, 0, 0x40, 0xa3, 0x20, 0, 0xf4));
+		assert_int_equal(rung(b, 0), 2);
+		assert_int_equal(rung(b, 1), 1);
+		assert_string_equal(b->order, "w8 /2 ");
+		gpa_space_remove_mmio(&b->space, r.base);
+		r.base ^= 0x3000;	/* a1000, a2000, a1000 */
+	}
+	close(b->bell[0].fd);
+	close(b->bell[1].fd);
 	bench_destroy(b);
 }
 
@@ -446,7 +498,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_posted_writes_keep_order), cmocka_unit_test(test_device_memory),
-		cmocka_unit_test(test_string_ports), cmocka_unit_test(test_rom_is_not_written),
+		cmocka_unit_test(test_string_ports), cmocka_unit_test(test_doorbells),
+		cmocka_unit_test(test_rom_is_not_written),
 		cmocka_unit_test(test_dirty_bitmap), cmocka_unit_test(test_dirty_ring),
 		cmocka_unit_test(test_interrupt_waits), cmocka_unit_test(test_interrupt_ends_halt),
 		cmocka_unit_test(test_nmi), cmocka_unit_test(test_kick),
