@@ -2,7 +2,8 @@
 /*
  * Weights, caps and pinning; see cpu_share.h.
  *
- * This needs no privileges and no control groups: each VM counts what its vCPU threads ran by
+ * Where this user may divide a control group, the host does it all (cpu_group.c).  Elsewhere this
+ * needs no privileges and no control groups: each VM counts what its vCPU threads ran by
  * their CPU clocks, and holds them back at the gate when they are ahead.  The VMs of one
  * user find each other in a common file.  Each publishes its virtual time, which goes on by
  * what it ran divided by the share of the processors that is due to it.  Who is ahead of
@@ -110,12 +111,48 @@ static struct share_entry *claim(struct share_file *f)
 	return NULL;
 }
 
+static void open_group(struct vm *vm)
+{
+	struct cpu_share *s = &vm->share;
+	char dir[PATH_MAX];
+	struct err e;
+
+	if (s->asked)
+		return;
+	s->asked = true;
+	s->grouped = !cpu_group_find(dir, "/proc/self/mountinfo", "/proc/self/cgroup", &e) &&
+		     !cpu_group_open(&s->group, dir, &e);
+	if (s->grouped)
+		log_info(vm->log, "shares of the processors: by control group %s", s->group.path);
+	else
+		log_debug(vm->log, "shares of the processors: by our own accounting: %s", e.text);
+}
+
+/* True: the host keeps @l.  Where it will not after all, we do. */
+static bool set_group(struct vm *vm, const struct cpu_limits *l)
+{
+	struct cpu_share *s = &vm->share;
+	struct err e;
+
+	if (l->weight || l->cap)
+		open_group(vm);
+	if (!s->grouped || !(s->group.entered || l->weight || l->cap))
+		return s->grouped;
+	if (!cpu_group_set(&s->group, l, &e))
+		return true;
+	log_warn(vm->log, "%s; shares of the processors are kept by our own accounting", e.text);
+	cpu_group_close(&s->group);
+	s->grouped = false;
+	return false;
+}
+
 int vm_open_cpu_share(struct vm *vm, struct err *e)
 {
 	struct share_file *f;
 	int fd;
 
-	if (vm->share.file)
+	open_group(vm);
+	if (vm->share.grouped || vm->share.file)
 		return 0;
 	fd = open_file(e);
 	if (fd < 0)
@@ -367,8 +404,12 @@ static int check_pin(const struct cpu_limits *l, struct err *e)
 int vm_set_cpu_limits(struct vm *vm, const struct cpu_limits *l, struct err *e)
 {
 	int rc = check_pin(l, e);
+	bool ours;
 
-	if (!rc && l->weight)
+	if (rc)
+		return rc;
+	ours = !set_group(vm, l);
+	if (ours && l->weight)
 		rc = join_others(vm, e);
 	if (rc)
 		return rc;
@@ -376,7 +417,7 @@ int vm_set_cpu_limits(struct vm *vm, const struct cpu_limits *l, struct err *e)
 	vm->share.credit = 0;
 	publish(vm);
 	rc = cpu_share_pin(vm, e);
-	if (l->weight || l->cap) {
+	if (ours && (l->weight || l->cap)) {
 		vm->share.ticked = clock_ns(CLOCK_MONOTONIC);
 		timer_set(&vm->share.timer, clock_now(&vm->clock) + TICK);
 	} else {
@@ -399,6 +440,8 @@ void cpu_share_init(struct vm *vm)
 void cpu_share_destroy(struct vm *vm)
 {
 	timer_cancel(&vm->share.timer);
+	if (vm->share.grouped)
+		cpu_group_close(&vm->share.group);
 	if (vm->share.entry)
 		atomic_store(&vm->share.entry->owner, 0);
 	if (vm->share.file)

@@ -8,6 +8,7 @@
 #include "cpu/vcpu.h"
 #include "engine/engine.h"
 #include "machine/acpi.h"
+#include "machine/cpu_group.h"
 #include "machine/cpu_share.h"
 #include "machine/pc.h"
 #include "machine/vm.h"
@@ -50,6 +51,9 @@ struct vm_vcpu {
 /* (l) */
 struct cpu_share {
 	struct cpu_limits limits;
+	struct cpu_group group;
+	bool grouped;			/* the host keeps the limits, by group; the rest is not used */
+	bool asked;			/* ... for a group, once */
 	struct share_file *file;	/* NULL until there is a weight */
 	struct share_entry *entry;
 	struct timer timer;
