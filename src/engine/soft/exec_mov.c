@@ -233,9 +233,25 @@ static int exec_nop(struct vcpu *v, const struct insn *i)
 }
 
 /* A fence that must also hold against other vCPUs' accesses to the same host memory. */
+/*
+ * The host's own: non-temporal stores are ordered by SFENCE, the time-stamp counter by LFENCE,
+ * and no fence of the C language is sure to do either.
+ */
 static int exec_mfence(struct vcpu *v, const struct insn *i)
 {
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__asm__ volatile("mfence" ::: "memory");
+	return exec_next(v, i);
+}
+
+static int exec_lfence(struct vcpu *v, const struct insn *i)
+{
+	__asm__ volatile("lfence" ::: "memory");
+	return exec_next(v, i);
+}
+
+static int exec_sfence(struct vcpu *v, const struct insn *i)
+{
+	__asm__ volatile("sfence" ::: "memory");
 	return exec_next(v, i);
 }
 
@@ -266,9 +282,10 @@ exec_fn exec_mov_select(const struct insn *i)
 	case INSN_ID_XLAT: return exec_xlat;
 	case INSN_ID_MFENCE:
 	case INSN_ID_SERIALIZE: return exec_mfence;
+	case INSN_ID_LFENCE: return exec_lfence;
+	case INSN_ID_SFENCE: return exec_sfence;
 	case INSN_ID_PAUSE: return exec_pause;
 	case INSN_ID_NOP: case INSN_ID_ENDBR32: case INSN_ID_ENDBR64:
-	case INSN_ID_LFENCE: case INSN_ID_SFENCE:
 	case INSN_ID_PREFETCH: case INSN_ID_PREFETCHNTA: case INSN_ID_PREFETCHT0:
 	case INSN_ID_PREFETCHT1: case INSN_ID_PREFETCHT2: case INSN_ID_PREFETCHW:
 	case INSN_ID_PREFETCHWT1: case INSN_ID_CLDEMOTE: case INSN_ID_RDSSPD:

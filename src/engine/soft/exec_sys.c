@@ -201,6 +201,8 @@ static int exec_rdtscp(struct vcpu *v, const struct insn *i)
 {
 	uint64_t value;
 
+	/* It waits for the loads before it, which the host's RDTSC does not. */
+	__asm__ volatile("lfence" ::: "memory");
 	TRY(sys_rdtsc(v, &value));
 	set_edx_eax(v, value);
 	v->gpr[REG_RCX] = (uint32_t)v->tsc_aux;
