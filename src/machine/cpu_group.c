@@ -17,7 +17,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -151,15 +153,21 @@ int cpu_group_find(char dir[PATH_MAX], const char *mountinfo, const char *cgroup
 
 /* --- one of our own --- */
 
-/* Of VMs that have ended; where somebody is in it, that fails. */
+/*
+ * Of VMs that have ended; where somebody is in it, that fails.  A VM that has not been given limits
+ * yet is not in its group.
+ */
 static void remove_old(const char *all)
 {
 	DIR *d = opendir(all);
 	const struct dirent *entry;
 
-	while (d && (entry = readdir(d)))
-		if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9')
+	while (d && (entry = readdir(d))) {
+		const int pid = atoi(entry->d_name);
+
+		if (pid > 0 && kill(pid, 0) && errno == ESRCH)
 			unlinkat(dirfd(d), entry->d_name, AT_REMOVEDIR);
+	}
 	if (d)
 		closedir(d);
 }

@@ -162,11 +162,13 @@ static void test_limits(void **state)
 	struct stat st;
 
 	make_ours(b, ours);
-	assert_int_equal(mkdir(in(b, "fs/user/vireo.shares/123"), 0755), 0);
+	assert_int_equal(mkdir(in(b, "fs/user/vireo.shares/99999999"), 0755), 0);
+	assert_int_equal(mkdir(in(b, "fs/user/vireo.shares/1"), 0755), 0);
 	strcpy(b->found, in(b, "fs/user"));
 	assert_int_equal(cpu_group_open(&g, b->found, NULL), 0);
 	/* That of a VM that has ended is gone. */
-	assert_int_equal(stat(in(b, "fs/user/vireo.shares/123"), &st), -1);
+	assert_int_equal(stat(in(b, "fs/user/vireo.shares/99999999"), &st), -1);
+	assert_int_equal(stat(in(b, "fs/user/vireo.shares/1"), &st), 0);
 	expect_text(b, "fs/user/vireo.shares/cgroup.subtree_control", "+cpuset");
 	expect_in(b, ours, "cgroup.procs", "");
 	CPU_ZERO(&l.pin);
