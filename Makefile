@@ -77,6 +77,15 @@ $(BUILD)/obj/base/confine_report.o: CPPFLAGS += -I$(BUILD)/obj/base
 # The script is part of the program.
 $(BUILD)/obj/mgmt/image_debian.o: src/mgmt/debian12.sh
 
+# The guest's first program is part of vireo, too: static, and plain C whatever vireo is built with.
+GUESTSRC = $(wildcard src/guest/*.c)
+$(BUILD)/guest-init: $(GUESTSRC) src/guest/guest.h src/base/session_wire.h
+	$(Q)mkdir -p $(@D)
+	$(Q)echo "  GUEST $@"
+	$(Q)$(CC) $(CPPFLAGS) -std=gnu11 $(WARN) -Os -static -s -o $@ $(GUESTSRC)
+$(BUILD)/obj/mgmt/guest_init.o: CPPFLAGS += -DGUEST_INIT='"$(BUILD)/guest-init"'
+$(BUILD)/obj/mgmt/guest_init.o: $(BUILD)/guest-init
+
 # Tools that the build and the tests use; not installed.
 TOOLS    = $(BUILD)/mkinitramfs
 

@@ -178,6 +178,17 @@ int options_parse(const struct command *c, int argc, char **argv, void *dest,
 	return 0;
 }
 
+char **command_words(int *argc, char **argv)
+{
+	for (int i = 1; i < *argc; i++)
+		if (!strcmp(argv[i], "--")) {
+			*argc = i;
+			argv[i] = NULL;
+			return argv + i + 1;
+		}
+	return NULL;
+}
+
 int options_parse_names(const struct command *c, int argc, char **argv, void *dest,
 			const char **names, unsigned int *count, struct err *e)
 {
@@ -202,9 +213,11 @@ static void print_lines(const char *help, FILE *out)
 
 void command_print_help(const struct command *c, FILE *out)
 {
-	fprintf(out, "usage: vireo %s%s%s%s\n\n%s\n", c->name,
-		c->option_count ? " [options]" : "", c->operand ? " " : "",
-		c->operand ? c->operand : "", c->about);
+	fprintf(out, "usage: vireo %s%s%s%s%s%s\n\n%s\n", c->name,
+		c->option_count || c->more ? " [options]" : "", c->operand ? " " : "",
+		c->operand ? c->operand : "", c->rest ? " " : "", c->rest ? c->rest : "", c->about);
+	if (!c->option_count && c->more)
+		fprintf(out, "\nOptions: those of 'vireo %s'\n", c->more->name);
 	if (c->option_count)
 		fprintf(out, "\nOptions%s%s%s:\n", c->more ? ", besides those of 'vireo " : "",
 			c->more ? c->more->name : "", c->more ? "'" : "");

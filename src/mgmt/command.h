@@ -23,6 +23,7 @@ struct option_def {
 struct command {
 	const char *name;
 	const char *operand;	/* "FILE", or NULL: takes none */
+	const char *rest;	/* "[-- COMMAND...]", behind it; NULL: nothing comes there */
 	const char *summary;	/* one line */
 	const char *about;	/* for --help: what it does, with an example */
 	const struct option_def *options;
@@ -63,6 +64,9 @@ extern const struct command command_inspect;
 extern const struct command command_logs;
 extern const struct command command_edit;
 extern const struct command command_machine;
+extern const struct command command_kernel;
+extern const struct command command_exec;
+extern const struct command command_cp;
 
 #define OPTIONS_HELP	1	/* --help was given and answered */
 
@@ -78,6 +82,8 @@ int options_parse(const struct command *c, int argc, char **argv, void *dest,
  */
 int options_parse_many(const struct command *c, int argc, char **argv, void *dest,
 		       const char **operands, unsigned int max, unsigned int *count, struct err *e);
+/* Cuts argv at a "--"; the words behind it, NULL at their end, or NULL: there is none. */
+char **command_words(int *argc, char **argv);
 #define COMMAND_NAMES_MAX	64
 /* The same with one to COMMAND_NAMES_MAX operands. */
 int options_parse_names(const struct command *c, int argc, char **argv, void *dest,

@@ -190,7 +190,8 @@ static int take_file(const struct create_options *o, const struct machine *m, co
 	whole = absolute(o, path);
 	if (!whole)
 		return err_set(e, ENOMEM, "out of memory");
-	if (o->disks == DISKS_IN_PLACE) {
+	/* A kernel for --root has its modules around it. */
+	if (o->disks == DISKS_IN_PLACE || o->run.root) {
 		rc = json_object_set_new(o->root, key, json_string(whole));
 	} else {
 		rc = copy_file(m, whole, name, e);
@@ -204,7 +205,7 @@ static int take_file(const struct create_options *o, const struct machine *m, co
 /* All that the machine needs; kernels that lie beside the first disk among it. */
 static int fill(struct create_options *o, const struct machine *m, struct err *e)
 {
-	int rc = run_boot_beside(&o->run, e);
+	int rc = o->run.root ? 0 : run_boot_beside(&o->run, e);
 
 	if (!rc)
 		rc = take_file(o, m, "kernel", o->run.kernel, "kernel", e);

@@ -7,8 +7,8 @@
 #include <string.h>
 
 static const struct command *const commands[] = {
-	&command_run, &command_create, &command_start, &command_stop, &command_kill,
-	&command_pause, &command_resume, &command_reset, &command_console, &command_ls,
+	&command_run, &command_kernel, &command_create, &command_start, &command_stop, &command_kill,
+	&command_pause, &command_resume, &command_reset, &command_exec, &command_cp, &command_console, &command_ls,
 	&command_ps, &command_inspect, &command_logs, &command_edit, &command_rm,
 	&command_stats, &command_set, &command_trace, &command_image, &command_switch,
 	&command_spool, &command_doctor, &command_audit, &command_net_user, &command_machine,

@@ -14,7 +14,9 @@
 #include "engine/config.h"
 #include "mgmt/run_devices.h"
 #include "mgmt/run_options.h"
+#include "mgmt/run_command.h"
 #include "mgmt/run_priv.h"
+#include "mgmt/run_root.h"
 #include "mgmt/status.h"
 #include "mgmt/terminal.h"
 
@@ -27,6 +29,7 @@
 
 struct run {
 	struct run_options options;
+	struct run_root root;
 	struct log log;
 	struct boot_file kernel, initrd;
 	struct cpu_model model;
@@ -234,7 +237,9 @@ static int prepare(struct run *r, struct err *e)
 {
 	int rc;
 
-	rc = run_boot_beside(&r->options, e);
+	rc = run_root_prepare(&r->root, &r->options, e);
+	if (!rc)
+		rc = run_boot_beside(&r->options, e);
 	if (!rc)
 		rc = run_options_check(&r->options, e);
 	if (!rc && r->options.gdb)
@@ -311,6 +316,7 @@ static void finish(struct run *r)
 	boot_plan_free(r->plan);
 	boot_file_free(&r->kernel);
 	run_boot_free(&r->options);
+	run_root_free(&r->root);
 	boot_file_free(&r->initrd);
 }
 
@@ -362,17 +368,45 @@ int run_vm(const struct run_options *o)
 	return command_fail(&e, STATUS_HOST);
 }
 
+/* `vireo run IMAGE -- COMMAND`, whose log is only for what goes wrong. */
+static int run_words(struct run_options *o, char **words)
+{
+	const char *term = getenv("TERM");
+	char text[128] = "TERM=linux", *environment[] = { text, NULL };
+	const struct session s = {
+		.words = words, .environment = environment, .folder = "",
+		.in = STDIN_FILENO, .out = STDOUT_FILENO, .err = STDERR_FILENO,
+	};
+
+	if (term)
+		snprintf(text, sizeof(text), "TERM=%.100s", term);
+	if (o->log_level == LOG_INFO)
+		o->log_level = LOG_WARN;
+	return run_command(o, &s);
+}
+
 int run_main(const struct command *c, int argc, char **argv)
 {
+	char **words = command_words(&argc, argv);
+	const char *image = NULL;
 	struct run_options o;
 	struct err e = { 0 };
+	unsigned int count;
 	int rc;
 
 	run_options_init(&o);
-	rc = options_parse(c, argc, argv, &o, NULL, &e);
+	rc = options_parse_many(c, argc, argv, &o, &image, 1, &count, &e);
 	if (rc == OPTIONS_HELP)
 		return STATUS_OK;
+	if (!rc && image && o.root)
+		rc = err_set(&e, EINVAL, "the image is named twice, as '%.200s' and with --root", image);
+	o.root = image ? image : o.root;
+	if (!rc && words && (!words[0] || !o.root))
+		rc = err_set(&e, EINVAL, words[0] ? "a command needs an image to run in: vireo run IMAGE -- COMMAND" :
+			     "no command comes after --");
+	if (!rc && o.throw_away && !o.root)
+		rc = err_set(&e, EINVAL, "--rm throws away what is changed in an image: vireo run --rm IMAGE");
 	if (rc)
 		return command_fail(&e, STATUS_USAGE);
-	return run_vm(&o);
+	return words ? run_words(&o, words) : run_vm(&o);
 }

@@ -21,7 +21,7 @@ void run_options_init(struct run_options *o)
 	*o = (struct run_options){
 		.cpu = "vireo-v1", .cpus = 1, .memory = DEFAULT_MEMORY, .engine = ENGINE_AUTO,
 		.translate = TRANSLATOR_AUTO,
-		.log_level = LOG_INFO, .escape_key = ESCAPE_DEFAULT,
+		.log_level = LOG_INFO, .escape_key = ESCAPE_DEFAULT, .session = -1,
 	};
 }
 
@@ -69,6 +69,21 @@ static int set_kernel(void *dest, const char *value, struct err *e)
 {
 	(void)e;
 	((struct run_options *)dest)->kernel = value;
+	return 0;
+}
+
+static int set_root(void *dest, const char *value, struct err *e)
+{
+	(void)e;
+	((struct run_options *)dest)->root = value;
+	return 0;
+}
+
+static int set_rm(void *dest, const char *value, struct err *e)
+{
+	(void)value;
+	(void)e;
+	((struct run_options *)dest)->throw_away = true;
 	return 0;
 }
 
@@ -427,6 +442,9 @@ static const struct option_def option_defs[] = {
 	{ "kernel", "FILE", "what to boot: a Linux bzImage, a 64-bit vmlinux, an ELF file with a\n"
 	  "PVH note, or a Multiboot 1 kernel (default: the one beside the first\n"
 	  "disk, as 'vireo image create debian12' leaves it)", set_kernel },
+	{ "root", "IMAGE", "boot the system in a directory of the host or on a disk image, with an\n"
+	  "initramfs of vireo's; the same as the operand", set_root },
+	{ "rm", NULL, "throw away what the guest changes in IMAGE", set_rm },
 	{ "initrd", "FILE", "initial RAM disk, or the Multiboot module", set_initrd },
 	{ "cmdline", "TEXT", "kernel command line; console=ttyS0 shows Linux's messages",
 	  set_cmdline },
@@ -507,13 +525,21 @@ static const struct option_def option_defs[] = {
 
 const struct command command_run = {
 	.name = "run",
-	.summary = "boot a kernel in a VM on this terminal",
+	.operand = "[IMAGE]",
+	.rest = "[-- COMMAND...]",
+	.summary = "boot a kernel or an image in a VM on this terminal, or run a command in it",
 	.about =
 	"Boots a kernel in a virtual machine.  The guest's first serial port is this terminal,\n"
 	"or stdin and stdout where there is none; the log is on stderr.  On a terminal, Ctrl-C\n"
 	"goes to the guest, and Ctrl-] then . ends the VM.\n"
 	"\n"
-	"Example:\n"
+	"With IMAGE, a directory of the host (or an unpacked OCI bundle) or a disk image, boots the\n"
+	"system in it with a kernel that is found in or beside it, this host's, or --kernel's; with\n"
+	"COMMAND runs that and nothing else, gives its stdout and stderr apart, and ends with its\n"
+	"exit status (125: it was not run to its end, 126: not executable, 127: not found).\n"
+	"\n"
+	"Examples:\n"
+	"  vireo run --rm -v ~/src:/src -p 8080:80 rootfs/ -- make -C /src check\n"
 	"  vireo run --kernel vmlinuz --initrd initramfs.cpio --memory 512M \\\n"
 	"            --cmdline \"console=ttyS0 panic=-1\" --no-reboot\n"
 	"\n"

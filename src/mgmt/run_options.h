@@ -44,6 +44,10 @@ struct run_options {
 	const char *kernel;
 	const char *initrd;		/* NULL: none */
 	const char *cmdline;		/* NULL: none */
+	const char *root;		/* --root's: what run_root.c boots; NULL: nothing */
+	bool throw_away;		/* --rm: changes to it */
+	bool overlay;			/* changes to it are kept in memory, it is only read */
+	int session;			/* the descriptor of the first command's session, or -1 */
 	char *beside[3];		/* the three, if they were found beside the first disk */
 	const char *cpu;
 	uint64_t memory;		/* bytes */

@@ -43,7 +43,9 @@ static const struct trait {
 } traits[] = {
 	{ .name = "name", .no_key = true },	/* is the directory's */
 	{ .name = "v", .no_key = true },	/* "share" is the same */
+	{ .name = "rm", .no_key = true },	/* what is kept is kept */
 	{ .name = "kernel", .paths = { "" } },
+	{ .name = "root", .paths = { "" } },
 	{ .name = "initrd", .paths = { "" } },
 	{ .name = "memory", .number = true },
 	{ .name = "cpus", .number = true },

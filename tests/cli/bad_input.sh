@@ -26,7 +26,7 @@ expect 2 "no option '--frobnicate'; 'vireo run --help' lists" run --frobnicate
 expect 2 "'--kernel' needs a value" run --kernel
 expect 2 "'--no-reboot' takes no value" run --no-reboot=yes --kernel good
 expect 2 "'-k' is no option; options are long" run -k good
-expect 2 "does not know what to do with 'good'" run good
+expect 2 "does not know what to do with 'more'" run good more
 expect 2 "no kernel is named" run
 expect 2 "'loud' is no value for --log-level; it takes one of error" run --kernel good --log-level loud
 expect 2 "'qemu' is no value for --engine" run --kernel good --engine qemu

@@ -10,7 +10,7 @@ level() {
 	case $1 in
 	base) echo 0 ;; x86) echo 1 ;; mem) echo 2 ;; cpu) echo 3 ;;
 	engine | dev | backend) echo 4 ;; virtio) echo 5 ;; boot) echo 6 ;; machine) echo 7 ;;
-	mgmt) echo 8 ;;
+	mgmt | guest) echo 8 ;;
 	*) echo "" ;;
 	esac
 }
