@@ -7,8 +7,9 @@
 # make check-tsan the unit tests of what has threads, with the thread sanitizer
 # make bench      times native, QEMU and Vireo: SCALE=0.3 RUNS=3 ONLY=sort,fib CONFIGS=...
 # make install    into $(DESTDIR)$(PREFIX)
+# make deb        a Debian package in $(BUILD)/deb
 # Variables: CC, BUILD (output folder), SAN=1 (address and undefined sanitizers), TSAN=1 (threads),
-# V=1.
+# STATIC=1 (libraries that have an archive go into the program), V=1.
 CC      ?= cc
 BUILD   ?= build
 SAN     ?= 0
@@ -18,7 +19,18 @@ VERSION := $(shell cat VERSION)
 WARN     = -Wall -Wextra -Wimplicit-fallthrough -Werror
 CPPFLAGS += -Isrc -D_GNU_SOURCE -DVIREO_VERSION='"$(VERSION)"'
 ALLFLAGS = -std=gnu11 $(WARN) $(CFLAGS) -fno-strict-aliasing -pthread -MMD -MP
-LDLIBS  += -lZydis -lslirp -lseccomp -lz -lzstd -ljansson -pthread
+LIBS     = Zydis slirp seccomp z zstd jansson
+ifeq ($(STATIC),1)
+# Those of which this system has an archive go into the program.  Where all have one, the C
+# library does too; Debian has none of Zydis and libslirp, which then stay shared with it.
+ARCHIVES = $(foreach l,$(LIBS),$(if $(findstring /,$(shell $(CC) -print-file-name=lib$(l).a)),$(l)))
+SHARED   = $(filter-out $(ARCHIVES),$(LIBS))
+LDLIBS  += -Wl,-Bstatic $(ARCHIVES:%=-l%) -Wl,-Bdynamic $(SHARED:%=-l%) -pthread
+LDFLAGS += -static-libgcc $(if $(SHARED),,-static)
+$(info static: $(ARCHIVES); shared: $(if $(SHARED),$(SHARED) and the C library,none))
+else
+LDLIBS  += $(LIBS:%=-l%) -pthread
+endif
 ifeq ($(SAN),1)
 ALLFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 LDFLAGS += -fsanitize=address,undefined
@@ -161,13 +173,30 @@ bench: all $(TOOLS)
 		$(if $(CONFIGS),--configs $(CONFIGS))
 
 PREFIX  ?= /usr/local
+SHARE    = $(DESTDIR)$(PREFIX)/share
+DOCS     = README.md HACKING.md SPECIFICATION.md $(wildcard docs/*.md)
 install: all
 	install -D -m 755 $(BUILD)/vireo $(DESTDIR)$(PREFIX)/bin/vireo
-	install -D -m 644 man/vireo.1 $(DESTDIR)$(PREFIX)/share/man/man1/vireo.1
-	install -D -m 644 docs/vm.schema.json $(DESTDIR)$(PREFIX)/share/vireo/vm.schema.json
+	install -D -m 644 -t $(SHARE)/man/man1 $(wildcard man/*.1)
+	install -D -m 644 docs/vm.schema.json $(SHARE)/vireo/vm.schema.json
+	install -D -m 644 -t $(SHARE)/doc/vireo $(DOCS)
+	install -D -m 644 -t $(SHARE)/doc/vireo/examples $(wildcard docs/examples/*)
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/user
+	sed 's|@PREFIX@|$(PREFIX)|' packaging/vireo@.service.in \
+		>$(DESTDIR)$(PREFIX)/lib/systemd/user/vireo@.service
+	$(if $(wildcard completions/vireo.bash),install -D -m 644 completions/vireo.bash \
+		$(SHARE)/bash-completion/completions/vireo)
+	$(if $(wildcard completions/_vireo),install -D -m 644 -t \
+		$(SHARE)/zsh/vendor-completions completions/_vireo)
+	$(if $(wildcard completions/vireo.fish),install -D -m 644 -t \
+		$(SHARE)/fish/vendor_completions.d completions/vireo.fish)
+
+# A Debian package, beside the source's folder's build: $(BUILD)/deb
+deb:
+	tools/deb.sh $(BUILD)/deb
 
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all objs unit check check-long check-san check-clang check-tsan fuzz fuzzers run bench install clean
+.PHONY: all objs unit check check-long check-san check-clang check-tsan fuzz fuzzers run bench install deb clean
 -include $(OBJ:.o=.d) $(UNITBIN:=.d) $(TOOLS:=.d)
