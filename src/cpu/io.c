@@ -41,10 +41,15 @@ enum exec_status io_permitted(struct vcpu *v, uint16_t port, unsigned int size)
 
 uint32_t io_in(struct vcpu *v, uint16_t port, unsigned int size)
 {
+	uint32_t value;
+
 	fpu_put(v);
 	v->stats.pio++;
 	debug_io_breakpoint(v, port, size);
-	return pio_read(v->space, port, size);
+	vcpu_does(v, VCPU_DEVICE);
+	value = pio_read(v->space, port, size);
+	vcpu_does(v, VCPU_GUEST);
+	return value;
 }
 
 void io_out(struct vcpu *v, uint16_t port, unsigned int size, uint32_t value)
@@ -52,5 +57,7 @@ void io_out(struct vcpu *v, uint16_t port, unsigned int size, uint32_t value)
 	fpu_put(v);
 	v->stats.pio++;
 	debug_io_breakpoint(v, port, size);
+	vcpu_does(v, VCPU_DEVICE);
 	pio_write(v->space, port, size, value);
+	vcpu_does(v, VCPU_GUEST);
 }

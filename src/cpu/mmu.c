@@ -317,6 +317,7 @@ static void device_read(struct vcpu *v, gpa_t gpa, uint8_t *buf, unsigned int le
 	uint64_t value;
 
 	fpu_put(v);
+	vcpu_does(v, VCPU_DEVICE);
 	for (; len; len -= size, gpa += size, buf += size) {
 		size = device_piece(gpa, len);
 		value = apic ? v->intc_ops->mmio_read(v->intc, gpa & GUEST_PAGE_MASK, size)
@@ -324,6 +325,7 @@ static void device_read(struct vcpu *v, gpa_t gpa, uint8_t *buf, unsigned int le
 		copy(buf, &value, size);
 		v->stats.mmio++;
 	}
+	vcpu_does(v, VCPU_GUEST);
 }
 
 static void device_write(struct vcpu *v, gpa_t gpa, const uint8_t *buf, unsigned int len)
@@ -332,6 +334,7 @@ static void device_write(struct vcpu *v, gpa_t gpa, const uint8_t *buf, unsigned
 	unsigned int size;
 
 	fpu_put(v);
+	vcpu_does(v, VCPU_DEVICE);
 	for (; len; len -= size, gpa += size, buf += size) {
 		uint64_t value = 0;
 
@@ -343,6 +346,7 @@ static void device_write(struct vcpu *v, gpa_t gpa, const uint8_t *buf, unsigned
 			mmio_write(v->space, gpa, size, value);
 		v->stats.mmio++;
 	}
+	vcpu_does(v, VCPU_GUEST);
 }
 
 static void target_read(struct vcpu *v, const struct target *t, uint8_t *buf)

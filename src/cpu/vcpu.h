@@ -146,6 +146,13 @@ struct debug_hit {
 #define ENGINE_AREA	393216
 #define XSAVE_AREA_SIZE	4096	/* standard format: legacy, AVX, AVX-512 */
 
+/* What a vCPU's thread does, as far as it says. */
+enum vcpu_doing {
+	VCPU_GUEST,		/* runs the guest: see cpl */
+	VCPU_TRANSLATION,	/* decodes or translates its code */
+	VCPU_DEVICE,		/* is in a device for it */
+};
+
 /* Counters that vireo stats shows; plain, written by the vCPU's thread only. */
 struct vcpu_stats {
 	uint64_t insns;			/* retired, as far as the engine counts them */
@@ -210,6 +217,7 @@ struct vcpu {
 	struct tlb tlb;
 	bool has_slots;			/* it is from vcpu_alloc(): see cpu/window.h */
 	struct vcpu_stats stats;
+	uint8_t doing;			/* enum vcpu_doing; a sampler reads it from another thread */
 
 	/* --- identity and wires, constant after vcpu_init --- */
 	unsigned int index;		/* = initial APIC ID */
@@ -269,6 +277,11 @@ static inline void vcpu_recheck_interrupts(struct vcpu *v)
  * changes CS, SS, CR0, CR4, EFER or RFLAGS.AC/TF/VM calls it once the change is complete.
  */
 void vcpu_update_mode(struct vcpu *v);
+
+static inline void vcpu_does(struct vcpu *v, enum vcpu_doing what)
+{
+	__atomic_store_n(&v->doing, what, __ATOMIC_RELAXED);
+}
 
 static inline bool in_long_mode(const struct vcpu *v)	/* 64-bit or compatibility */
 {

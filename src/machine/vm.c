@@ -292,6 +292,7 @@ int vm_create(struct vm **out, const struct vm_config *c, struct err *e)
 	clock_init(&vm->clock, false);
 	clock_stop(&vm->clock);
 	cpu_share_init(vm);
+	profile_init(vm);
 	rc = gpa_space_init(&vm->space, e);
 	if (!rc)
 		rc = loop_create(&vm->loop, &vm->clock, e);
@@ -329,6 +330,7 @@ void vm_destroy(struct vm *vm)
 	if (vm->engine)
 		vm->config.engine->destroy(vm->engine);
 	cpu_share_destroy(vm);
+	profile_destroy(vm);
 	loop_destroy(vm->loop);
 	gpa_space_destroy(&vm->space);
 	clock_destroy(&vm->clock);

@@ -11,6 +11,7 @@
 #include "machine/cpu_group.h"
 #include "machine/cpu_share.h"
 #include "machine/pc.h"
+#include "machine/profile.h"
 #include "machine/vm.h"
 
 #include <stdatomic.h>
@@ -45,6 +46,8 @@ struct vm_vcpu {
 	uint64_t awake;			/* ns in which it wanted to run, until ... */
 	uint64_t awake_since;		/* ... it woke last */
 	uint64_t stolen;		/* ns that vcpu_stolen() told last; the thread's own */
+	uint64_t sampled;		/* (l) ns of its CPU clock that profile.c has seen; 0: none */
+	struct vcpu_profile profile;	/* (l) */
 	uint64_t counted;		/* (l) ns of its CPU clock that cpu_share.c has seen */
 };
 
@@ -110,6 +113,8 @@ struct vm {
 	uint64_t paused_at;		/* (l) the host's TSC then, or at power-on if that was later */
 	struct loop_work *debug_work;	/* whom a vCPU's VCPU_EXIT_DEBUGGER is told, or NULL */
 	struct cpu_share share;		/* (l) */
+	struct timer profile_timer;
+	uint64_t profile_until;		/* (l) VM ns */
 };
 
 /* Notes @what and has the loop see to it; any thread, any locks but the gate's. */
@@ -136,6 +141,11 @@ void cpu_share_init(struct vm *vm);
 void cpu_share_destroy(struct vm *vm);
 /* Puts the threads where they belong. */
 int cpu_share_pin(struct vm *vm, struct err *e);
+
+/* --- profile.c --- */
+
+void profile_init(struct vm *vm);
+void profile_destroy(struct vm *vm);
 
 /* --- vcpu_thread.c --- */
 

@@ -66,7 +66,13 @@ extern const struct command command_edit;
 extern const struct command command_machine;
 extern const struct command command_kernel;
 extern const struct command command_exec;
+extern const struct command command_top;
+extern const struct command command_completion;
 extern const struct command command_cp;
+
+/* All of them, the hidden ones too (commands.c). */
+extern const struct command *const all_commands[];
+extern const unsigned int command_count;
 
 #define OPTIONS_HELP	1	/* --help was given and answered */
 

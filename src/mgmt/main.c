@@ -6,15 +6,6 @@
 #include <errno.h>
 #include <string.h>
 
-static const struct command *const commands[] = {
-	&command_run, &command_kernel, &command_create, &command_start, &command_stop, &command_kill,
-	&command_pause, &command_resume, &command_reset, &command_exec, &command_cp, &command_console, &command_ls,
-	&command_ps, &command_inspect, &command_logs, &command_edit, &command_rm,
-	&command_stats, &command_set, &command_trace, &command_image, &command_switch,
-	&command_spool, &command_doctor, &command_audit, &command_net_user, &command_machine,
-	&command_errand,
-};
-
 static void print_help(FILE *out)
 {
 	fprintf(out, "vireo runs x86-64 virtual machines, with or without help from the hardware.\n"
@@ -22,10 +13,10 @@ static void print_help(FILE *out)
 		"usage: vireo COMMAND [options]\n"
 		"\n"
 		"Commands (each has --help, with an example):\n");
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		if (!commands[i]->hidden)
-			fprintf(out, "  %-8s %s\n", commands[i]->name, commands[i]->summary);
-	fprintf(out, "  help     show this, or with a command's name its help\n"
+	for (size_t i = 0; i < command_count; i++)
+		if (!all_commands[i]->hidden)
+			fprintf(out, "  %-10s %s\n", all_commands[i]->name, all_commands[i]->summary);
+	fprintf(out, "  help       show this, or with a command's name its help\n"
 		"\n"
 		"Example:\n"
 		"  vireo run --kernel vmlinuz --initrd initramfs.cpio "
@@ -37,16 +28,16 @@ static void print_help(FILE *out)
 
 static const struct command *find_command(const char *name, struct err *e)
 {
-	const char *names[ARRAY_SIZE(commands) + 1];
+	const char *names[COMMAND_NAMES_MAX];
 	const char *near;
 
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-		names[i] = commands[i]->hidden ? "" : commands[i]->name;
-		if (!strcmp(name, commands[i]->name))
-			return commands[i];
+	for (size_t i = 0; i < command_count; i++) {
+		names[i] = all_commands[i]->hidden ? "" : all_commands[i]->name;
+		if (!strcmp(name, all_commands[i]->name))
+			return all_commands[i];
 	}
-	names[ARRAY_SIZE(commands)] = "help";
-	near = nearest_word(name, names, ARRAY_SIZE(names));
+	names[command_count] = "help";
+	near = nearest_word(name, names, command_count + 1);
 	if (near)
 		err_set(e, EINVAL, "there is no command '%s'; did you mean '%s'?", name, near);
 	else

@@ -136,8 +136,10 @@ works() {
 pids+=($!)
 works passing
 # As many at once as there are ports, and no more; the next has its turn again.
-for i in 1 2 3; do "$VIREO" exec passing -- sleep 12 & done
-sleep 5	# each looks for a port that answers
+for i in 1 2 3; do
+	"$VIREO" exec passing -- sh -c 'echo on; sleep 25' >on.$i &
+	for _ in $(seq 200); do [ -s on.$i ] && break; sleep 0.05; done
+done
 "$VIREO" exec passing -- true 2>err && complain "a fourth command at once"
 grep -q 'runs 3 commands already' err || complain "a fourth command: $(cat err)"
 wait %2 %3 %4

@@ -17,7 +17,7 @@ says "^vireo $(cat "$TOP/VERSION")\$" --version
 says '^Exit status:' help
 says '^Example' help
 says '^Example' --help
-for command in run kernel exec cp create start stop kill pause resume reset rm console ls ps inspect logs edit \
+for command in run kernel exec cp create start stop kill pause resume reset rm console ls ps top completion inspect logs edit \
 	set trace stats image switch spool doctor audit; do
 	says '^Example' "$command" --help
 	says '^Example' help "$command"

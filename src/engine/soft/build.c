@@ -246,6 +246,7 @@ static enum exec_status block_make(struct soft_vcpu *sv, gva_t linear, gpa_t gpa
 enum exec_status block_get(struct soft_vcpu *sv, gva_t linear, struct block **out)
 {
 	struct vcpu *v = sv->v;
+	enum exec_status made;
 	enum mem_result r;
 	struct block *b;
 	gpa_t gpa, second;
@@ -262,8 +263,12 @@ enum exec_status block_get(struct soft_vcpu *sv, gva_t linear, struct block **ou
 		if (second != b->second)
 			b = NULL;
 	}
-	if (!b)
-		return block_make(sv, linear, gpa, out);
+	if (!b) {
+		vcpu_does(v, VCPU_TRANSLATION);
+		made = block_make(sv, linear, gpa, out);
+		vcpu_does(v, VCPU_GUEST);
+		return made;
+	}
 	*out = b;
 	return EXEC_OK;
 }

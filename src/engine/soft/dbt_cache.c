@@ -360,7 +360,12 @@ bool dbt_get(struct dbt *d, struct vcpu *v, gpa_t gpa, struct dbt_ref *ref)
 {
 	struct tblock *b = dbt_find(d, v->rip, gpa, dbt_mode(v));
 
-	return refer(d, ref, b ? b : dbt_translate(d, v, v->rip, gpa));
+	if (!b) {
+		vcpu_does(v, VCPU_TRANSLATION);
+		b = dbt_translate(d, v, v->rip, gpa);
+		vcpu_does(v, VCPU_GUEST);
+	}
+	return refer(d, ref, b);
 }
 
 void dbt_count_step(struct dbt *d, const struct insn *i)
