@@ -184,12 +184,11 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/user
 	sed 's|@PREFIX@|$(PREFIX)|' packaging/vireo@.service.in \
 		>$(DESTDIR)$(PREFIX)/lib/systemd/user/vireo@.service
-	$(if $(wildcard completions/vireo.bash),install -D -m 644 completions/vireo.bash \
-		$(SHARE)/bash-completion/completions/vireo)
-	$(if $(wildcard completions/_vireo),install -D -m 644 -t \
-		$(SHARE)/zsh/vendor-completions completions/_vireo)
-	$(if $(wildcard completions/vireo.fish),install -D -m 644 -t \
-		$(SHARE)/fish/vendor_completions.d completions/vireo.fish)
+	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/vendor-completions \
+		$(SHARE)/fish/vendor_completions.d
+	$(BUILD)/vireo completion bash >$(SHARE)/bash-completion/completions/vireo
+	$(BUILD)/vireo completion zsh >$(SHARE)/zsh/vendor-completions/_vireo
+	$(BUILD)/vireo completion fish >$(SHARE)/fish/vendor_completions.d/vireo.fish
 
 # A Debian package, beside the source's folder's build: $(BUILD)/deb
 deb:
