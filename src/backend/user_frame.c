@@ -169,3 +169,16 @@ void user_to_guest(struct user_flows *u, struct frame_stream *s, const uint8_t *
 	net_mark_large(&h, &t, copy, flow_mss(u, flow_key(&t, frame, false)));
 	frame_stream_queue(s, &h, copy, len);
 }
+
+void user_tcp_to_guest(struct user_flows *u, struct frame_stream *s, uint8_t *frame, size_t len)
+{
+	struct net_hdr h;
+	struct net_tcp t;
+
+	if (!net_parse_tcp(&t, frame, len, len))
+		return;
+	net_mark_large(&h, &t, frame, flow_mss(u, flow_key(&t, frame, false)));
+	if (len <= NET_ETH_LEN + USER_MTU)
+		h.gso_type = h.gso_size = h.hdr_len = 0;
+	frame_stream_queue(s, &h, frame, len);
+}

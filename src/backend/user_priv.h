@@ -31,6 +31,9 @@ bool user_from_guest(struct user_flows *u, struct net_in *f);
 void user_to_guest(struct user_flows *u, struct frame_stream *s, const uint8_t *frame,
 		   size_t len);
 
+/* The same for a TCP frame with the pseudo header's checksum alone, which is changed. */
+void user_tcp_to_guest(struct user_flows *u, struct frame_stream *s, uint8_t *frame, size_t len);
+
 /* --- user_confine.c --- */
 
 /*

@@ -9,6 +9,7 @@
  * Not offered to the guest: TFTP, libslirp's protocol "emulation".
  */
 #include "backend/net_frame.h"
+#include "backend/user_ahead.h"
 #include "backend/user_priv.h"
 
 #include <arpa/inet.h>
@@ -33,6 +34,7 @@ struct user {
 	Slirp *slirp;
 	struct frame_stream stream;
 	struct user_flows flows;
+	struct user_ahead *ahead;
 	struct pollfd *fds;		/* [0] is the stream */
 	unsigned int fd_count, fd_room;
 	int64_t timer_ms;		/* libslirp's only timer; -1: not set */
@@ -55,8 +57,11 @@ static int64_t now_ns(void *opaque)
 static ssize_t send_packet(const void *buf, size_t len, void *opaque)
 {
 	struct user *u = opaque;
+	const uint8_t *frame;
+	size_t frame_len;
 
-	user_to_guest(&u->flows, &u->stream, buf, len);
+	if (!user_ahead_from_slirp(u->ahead, buf, len, &frame, &frame_len))
+		user_to_guest(&u->flows, &u->stream, frame, frame_len);
 	return len;
 }
 
@@ -134,6 +139,28 @@ static int get_revents(int idx, void *opaque)
 	       (r & POLLHUP ? SLIRP_POLL_HUP : 0);
 }
 
+/* --- what the acknowledging ahead calls --- */
+
+static void ahead_to_slirp(void *arg, const uint8_t *frame, size_t len)
+{
+	slirp_input(((struct user *)arg)->slirp, frame, len);
+}
+
+static bool ahead_to_guest(void *arg, uint8_t *frame, size_t len)
+{
+	struct user *u = arg;
+
+	if (frame_stream_queued(&u->stream) > OUT_ENOUGH)
+		return false;
+	user_tcp_to_guest(&u->flows, &u->stream, frame, len);
+	return true;
+}
+
+static int64_t ahead_now(void *arg)
+{
+	return now_ns(arg) / 1000000;
+}
+
 /* --- start --- */
 
 static struct in_addr host_of(const struct user_config *c, unsigned int n)
@@ -182,12 +209,16 @@ static int forward(struct user *u, const struct user_config *c, struct user_forw
 
 static int start(struct user *u, int fd, const struct user_config *c, struct err *e)
 {
+	static const struct user_ahead_ops ahead_ops = {
+		.to_slirp = ahead_to_slirp, .to_guest = ahead_to_guest, .now = ahead_now,
+	};
 	int rc;
 
 	u->timer_ms = -1;
 	u->fd_room = 64;
 	u->fds = calloc(u->fd_room, sizeof(*u->fds));
-	if (!u->fds)
+	u->ahead = user_ahead_create(&ahead_ops, u);
+	if (!u->fds || !u->ahead)
 		return err_set(e, ENOMEM, "out of memory for user networking");
 	rc = frame_stream_init(&u->stream, fd, OUT_MAX, e);
 	if (!rc)
@@ -209,10 +240,13 @@ static int start(struct user *u, int fd, const struct user_config *c, struct err
 /* How long poll() may wait, in ms; -1: for ever. */
 static int timeout_of(const struct user *u, uint32_t slirp_ms)
 {
+	const int64_t ahead = user_ahead_deadline(u->ahead), now = now_ns(NULL) / 1000000;
 	int64_t left = slirp_ms > INT32_MAX ? INT64_MAX : slirp_ms;
 
 	if (u->timer_ms >= 0)
-		left = MIN(left, MAX(u->timer_ms - now_ns(NULL) / 1000000, 0));
+		left = MIN(left, MAX(u->timer_ms - now, 0));
+	if (ahead < INT64_MAX)
+		left = MIN(left, MAX(ahead - now, 0));
 	return left > INT32_MAX ? -1 : (int)left;
 }
 
@@ -238,7 +272,8 @@ static int take_frames(struct user *u)
 		while ((count = frame_stream_peek(&u->stream, frames, ARRAY_SIZE(frames))) > 0) {
 			frame_stream_consume(&u->stream, frames, count);
 			for (int f = 0; f < count; f++)
-				if (user_from_guest(&u->flows, &frames[f]))
+				if (user_from_guest(&u->flows, &frames[f]) &&
+				    user_ahead_from_guest(u->ahead, frames[f].data, frames[f].len))
 					slirp_input(u->slirp, frames[f].data, frames[f].len);
 		}
 		if (count < 0)
@@ -270,6 +305,7 @@ static int round_trip(struct user *u)
 	run_timer(u);
 	if (n > 0 && u->fds[0].revents & ~POLLOUT)
 		rc = take_frames(u);
+	user_ahead_run(u->ahead);
 	return rc ? rc : frame_stream_flush(&u->stream);
 }
 
@@ -286,6 +322,7 @@ static void end(struct user *u)
 {
 	if (u->slirp)
 		slirp_cleanup(u->slirp);
+	user_ahead_destroy(u->ahead);
 	frame_stream_fini(&u->stream);
 	free(u->fds);
 	free(u);

@@ -10,7 +10,7 @@ bad=0
 
 # Again and again, each time from another seed, until its time is over.
 for name in virtio/fuzz virtio/mmio backend/qcow2_damage backend/p9_fuzz backend/net_frame \
-	backend/net_switch dev/chips_fuzz machine/board_fuzz; do
+	backend/net_switch backend/user_ahead dev/chips_fuzz machine/board_fuzz; do
 	end=$((SECONDS + FUZZ_SECONDS)) runs=0 status=0
 	log=$BUILD/tests/fuzz-${name/\//-}.log
 	while ((runs == 0 || SECONDS < end)); do
