@@ -15,6 +15,8 @@ list() {
 	run zlib1g-dev unpacks compressed clusters of disk images
 	run libzstd-dev the same
 	run libjansson-dev the control socket's messages
+	run libarchive-dev appliances
+	run nettle-dev their checksums
 	run busybox-static the guest's programs
 	END
 	[ "$1" = run ] || cat <<-END

@@ -48,6 +48,7 @@ extern const struct command command_audit;
 extern const struct command command_net_user;
 extern const struct command command_errand;
 extern const struct command command_image;
+extern const struct command command_appliance;
 extern const struct command command_switch;
 extern const struct command command_create;
 extern const struct command command_start;

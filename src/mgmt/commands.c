@@ -7,7 +7,8 @@ const struct command *const all_commands[] = {
 	&command_kill, &command_pause, &command_resume, &command_reset, &command_exec,
 	&command_cp, &command_console, &command_ls, &command_ps, &command_top, &command_inspect,
 	&command_logs, &command_edit, &command_rm, &command_stats, &command_set, &command_trace,
-	&command_image, &command_switch, &command_spool, &command_doctor, &command_audit,
+	&command_image, &command_appliance, &command_switch, &command_spool, &command_doctor,
+	&command_audit,
 	&command_completion, &command_net_user, &command_machine, &command_errand,
 };
 

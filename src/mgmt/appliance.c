@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+/* `vireo appliance`: its subcommands and options. */
+#include "mgmt/appliance_priv.h"
+#include "mgmt/command.h"
+#include "mgmt/image_priv.h"
+#include "mgmt/status.h"
+
+#include <errno.h>
+#include <string.h>
+
+static int set_max_size(void *dest, const char *value, struct err *e)
+{
+	return image_parse_size(&((struct appliance_args *)dest)->max_size, value, e);
+}
+
+static const struct option_def import_options[] = {
+	{ "max-size", "SIZE", "refuse what would become larger, holes of disks counted (default 256G)",
+	  set_max_size },
+};
+
+static const struct {
+	struct command command;
+	unsigned int min, max;
+	int (*run)(const struct appliance_args *a, struct err *e);
+} subcommands[] = {
+	{ {
+		.name = "appliance export", .operand = "NAME FILE",
+		.about =
+		"Writes the VM NAME, which must not run, into one file: vm.json and all that it names,\n"
+		"with checksums, holes of disks left out, compressed by zstd.\n"
+		"\n"
+		"Example:\n"
+		"  vireo appliance export web web.vap" },
+	  2, 2, appliance_export },
+	{ {
+		.name = "appliance import", .operand = "FILE [NAME]",
+		.about =
+		"Makes a VM of an appliance.  Nothing is there before every checksum is right, and\n"
+		"what would reach the host (shared directories, ports, sockets) is left out and named.\n"
+		"\n"
+		"Example:\n"
+		"  vireo appliance import web.vap web2",
+		.options = import_options, .option_count = ARRAY_SIZE(import_options) },
+	  1, 2, appliance_import },
+};
+
+static int run_subcommand(size_t i, int argc, char **argv)
+{
+	const struct command *c = &subcommands[i].command;
+	struct appliance_args a = { .max_size = APPLIANCE_SIZE_DEFAULT };
+	struct err e = { 0 };
+	int rc;
+
+	rc = options_parse_many(c, argc, argv, &a, a.operands, subcommands[i].max, &a.count, &e);
+	if (rc == OPTIONS_HELP)
+		return STATUS_OK;
+	if (!rc && a.count < subcommands[i].min)
+		rc = err_set(&e, EINVAL, "'vireo %s' needs %s; 'vireo %s --help' shows an example",
+			     c->name, c->operand, c->name);
+	if (!rc)
+		rc = subcommands[i].run(&a, &e);
+	if (!rc)
+		return STATUS_OK;
+	return command_fail(&e, rc == -EINTR ? STATUS_STOPPED :
+			    rc == -ENOSPC || rc == -ENOMEM || rc == -EIO ? STATUS_HOST : STATUS_USAGE);
+}
+
+static int appliance_main(const struct command *c, int argc, char **argv)
+{
+	struct err e = { 0 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(subcommands) && argc > 1; i++)
+		if (!strcmp(argv[1], subcommands[i].command.name + strlen("appliance ")))
+			return run_subcommand(i, argc - 1, argv + 1);
+	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
+		command_print_help(c, stdout);
+		return STATUS_OK;
+	}
+	if (argc > 1)
+		err_set(&e, EINVAL, "'vireo appliance' has no '%s': it has export and import", argv[1]);
+	else
+		err_set(&e, EINVAL, "'vireo appliance' needs to be told what to do: export or import");
+	return command_fail(&e, STATUS_USAGE);
+}
+
+const struct command command_appliance = {
+	.name = "appliance",
+	.operand = "export|import ...",
+	.summary = "make one file of a VM, and a VM of one",
+	.about =
+	"Machines as single files.  Each of these has --help:\n"
+	"  vireo appliance export    a VM's directory as one file\n"
+	"  vireo appliance import    a VM of such a file\n"
+	"\n"
+	"Examples:\n"
+	"  vireo appliance export web web.vap\n"
+	"  vireo appliance import web.vap web2",
+	.run = appliance_main,
+};
