@@ -111,7 +111,7 @@ struct guest;
 struct engine_ops;
 struct engine_config;
 int guest_open(struct guest **out, const struct engine_ops *ops,
-	       const struct engine_config *config, unsigned int runs);
+	       const struct engine_config *config, const char *model, unsigned int runs);
 void guest_run(struct guest *g, const struct test_case *c, struct outcome *o);
 void guest_close(struct guest *g);
 

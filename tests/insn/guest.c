@@ -203,10 +203,11 @@ static void set_control_state(struct vcpu *v)
 {
 	v->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG;
 	v->cr3 = GPA_TABLES;
-	v->cr4 = CR4_PAE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_FSGSBASE | CR4_OSXSAVE |
-		 CR4_UMIP | CR4_SMEP;
+	v->cr4 = CR4_PAE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT;
+	if (model_has(v->model, FEAT_XSAVE))	/* "host", then */
+		v->cr4 |= CR4_FSGSBASE | CR4_OSXSAVE | CR4_UMIP | CR4_SMEP;
 	v->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
-	v->xcr0 = xstate_host_features();
+	v->xcr0 = model_has(v->model, FEAT_XSAVE) ? xstate_host_features() : XCR0_X87;
 	v->gdtr = (struct table_reg){ SUPER + GPA_GDT, GDT_LIMIT };
 	v->idtr = (struct table_reg){ SUPER + GPA_IDT, 4095 };
 	v->ldtr = (struct segment){ .sel = 0x50, .base = SUPER + GPA_LDT,
@@ -250,7 +251,7 @@ static void keep_from_children(void)
 }
 
 int guest_open(struct guest **out, const struct engine_ops *ops,
-	       const struct engine_config *config, unsigned int runs)
+	       const struct engine_config *config, const char *model, unsigned int runs)
 {
 	struct guest *g = calloc(1, sizeof(*g));
 	struct err e = { 0 };
@@ -266,7 +267,7 @@ int guest_open(struct guest **out, const struct engine_ops *ops,
 	r = ops->probe ? ops->probe(&e) : 0;
 	r = r ? r : gpa_space_init(&g->space, &e);
 	r = r ? r : gpa_space_add_ram(&g->space, 0, 1 << 20, &e);
-	r = r ? r : cpu_model_init(&g->model, "host", &e);
+	r = r ? r : cpu_model_init(&g->model, model, &e);
 	r = r ? r : ops->create(&g->engine, &g->space, config, &g->log, &e);
 	r = r ? r : make_vcpu(g, &e);
 	r = r ? r : ops->vcpu_add(g->engine, g->v, &e);
@@ -341,6 +342,7 @@ static void note_state(struct guest *g, struct cpu_image *out)
 	uint64_t frame[6], *f = frame;
 	unsigned int i, vector = v->rip - 1 - (SUPER + GPA_HANDLERS);
 	bool has_error = vector < 32 && (HAS_ERROR >> vector & 1);
+	uint64_t components;
 
 	memcpy(frame, g->low + GPA_STACK_TOP - sizeof(frame), sizeof(frame));
 	memcpy(out->gpr, v->gpr, sizeof(out->gpr));
@@ -357,6 +359,10 @@ static void note_state(struct guest *g, struct cpu_image *out)
 	out->fs_base = v->seg[SEG_FS].base;
 	out->gs_base = v->seg[SEG_GS].base;
 	memcpy(out->xsave, v->xsave, XSAVE_MAX);
+	/* A lesser model than the host has fewer components. */
+	memcpy(&components, out->xsave + 512, 8);
+	components &= v->fpu_mask;
+	memcpy(out->xsave + 512, &components, 8);
 }
 
 void guest_run(struct guest *g, const struct test_case *c, struct outcome *o)

@@ -11,6 +11,8 @@
  * --without all every one.
  *
  * --engine host runs each case twice on the host: are the cases deterministic?
+ * --beside-soft compares with the software engine instead, with the same model (--cpu), where KVM
+ * emulates (emulated.h): what is explained there is counted as known.
  * --engine windows is the translator with user memory in windows (cpu/window.h), with more
  * runs, for those to fill.
  * --engine translator translates at once and runs each three times, so that the last run
@@ -21,6 +23,7 @@
 #define _DEFAULT_SOURCE
 #include "case.h"
 #include "compare.h"
+#include "emulated.h"
 #include "engine/engine.h"
 
 #include <errno.h>
@@ -37,8 +40,9 @@
 struct options {
 	uint64_t seed, first, cases;
 	double seconds;
-	bool single, verbose, list, keep_going;
-	const char *engine, *form;
+	bool single, verbose, list, keep_going, compare;
+	struct guest *beside;	/* what the engine has to agree with instead of the host, or NULL */
+	const char *engine, *form, *cpu;
 	uint32_t without;	/* of the translator's optimizations */
 };
 
@@ -49,7 +53,7 @@ static const char *const translator_opts[] = {
 };
 
 struct tally {
-	uint64_t run, skipped, failed;
+	uint64_t run, skipped, failed, known;
 	uint64_t vectors[33];
 	uint32_t *failed_by_form;
 	uint32_t (*ends_by_form)[33];	/* --list */
@@ -106,6 +110,7 @@ static void check_case(const struct options *o, struct tally *t, struct guest *g
 {
 	const struct test_case *c = host_case(i);
 	const struct outcome *h = host_outcome(i);
+	struct outcome *other = &second[BATCH];
 
 	if (!h->valid) {
 		t->skipped++;
@@ -123,6 +128,15 @@ static void check_case(const struct options *o, struct tally *t, struct guest *g
 		alarm(10);
 		guest_run(guest, c, &second[0]);
 		alarm(0);
+	}
+	if (o->beside) {
+		guest_run(o->beside, c, other);
+		h = other;
+		emulated_adjust(h, &second[0]);
+		if (case_compare(NULL, c, h, &second[0]) && emulated_otherwise(c, h, &second[0])) {
+			t->known++;
+			return;
+		}
 	}
 	if (o->single) {
 		case_print(stdout, c);
@@ -163,7 +177,7 @@ static int run_batch(const struct options *o, struct tally *t, struct guest *gue
 
 static int run_all(const struct options *o, struct tally *t, struct guest *guest)
 {
-	struct outcome *second = aligned_alloc(64, sizeof(*second) * BATCH);
+	struct outcome *second = aligned_alloc(64, sizeof(*second) * (BATCH + 1));
 	double end = now() + o->seconds;
 	uint64_t n = o->first, last = o->first + o->cases;
 	int r = 0;
@@ -187,6 +201,8 @@ static void summary(const struct options *o, const struct tally *t, double secon
 	printf("seed %llu: %llu cases of %u forms in %.1f s, %llu failed, %llu not run by the host\n",
 	       (unsigned long long)o->seed, (unsigned long long)t->run, form_count, seconds,
 	       (unsigned long long)t->failed, (unsigned long long)t->skipped);
+	if (o->beside)
+		printf("%llu as known of a KVM that emulates\n", (unsigned long long)t->known);
 	printf("ended by vector:");
 	for (i = 0; i < ARRAY_SIZE(t->vectors); i++)
 		if (t->vectors[i])
@@ -214,7 +230,7 @@ static void list_forms(const struct tally *t)
 static int usage(void)
 {
 	fprintf(stderr, "usage: oracle [--seed S] [--cases N | --seconds T | --case N] "
-		"[--engine soft|translator|windows|lockstep|kvm|host] [--form NAME] [--without NAME] [--all] [--list] [--verbose]\n");
+		"[--engine soft|translator|windows|lockstep|kvm|host] [--cpu MODEL] [--beside-soft] [--form NAME] [--without NAME] [--all] [--list] [--verbose]\n");
 	return 2;
 }
 
@@ -232,7 +248,8 @@ static int parse(int argc, char **argv, struct options *o)
 		{ "seed", 1, NULL, 's' }, { "cases", 1, NULL, 'n' }, { "case", 1, NULL, 'c' },
 		{ "seconds", 1, NULL, 't' }, { "engine", 1, NULL, 'e' }, { "form", 1, NULL, 'f' },
 		{ "verbose", 0, NULL, 'v' }, { "all", 0, NULL, 'a' },
-		{ "list", 0, NULL, 'l' }, { "without", 1, NULL, 'w' }, { 0 },
+		{ "list", 0, NULL, 'l' }, { "without", 1, NULL, 'w' },
+		{ "cpu", 1, NULL, 'm' }, { "beside-soft", 0, NULL, 'b' }, { 0 },
 	};
 	int opt;
 
@@ -244,6 +261,8 @@ static int parse(int argc, char **argv, struct options *o)
 		case 't': o->seconds = strtod(optarg, NULL); break;
 		case 'e': o->engine = optarg; break;
 		case 'f': o->form = optarg; break;
+		case 'm': o->cpu = optarg; break;
+		case 'b': o->compare = true; break;
 		case 'v': o->verbose = true; break;
 		case 'a': o->keep_going = true; break;
 		case 'l': o->list = true; break;
@@ -267,26 +286,26 @@ static int open_engine(const struct options *o, struct guest **guest)
 		return 0;
 	if (!strcmp(o->engine, "kvm")) {
 		config.kvm_apics = KVM_APICS_MACHINE;	/* the vCPU here has none */
-		return guest_open(guest, &engine_kvm, &config, 1);
+		return guest_open(guest, &engine_kvm, &config, o->cpu, 1);
 	}
 	if (!strcmp(o->engine, "soft"))
-		return guest_open(guest, &engine_soft, &config, 1);
+		return guest_open(guest, &engine_soft, &config, o->cpu, 1);
 	config.translate = true;
 	config.translate_at = 1;
 	config.translator_no = o->without;
 	config.lockstep = !strcmp(o->engine, "lockstep");
 	config.windows = !strcmp(o->engine, "windows") ? WINDOWS_ALWAYS : WINDOWS_OFF;
 	if (!strcmp(o->engine, "translator") || config.lockstep)
-		return guest_open(guest, &engine_soft, &config, 3);
+		return guest_open(guest, &engine_soft, &config, o->cpu, 3);
 	if (config.windows)
-		return guest_open(guest, &engine_soft, &config, 5);
+		return guest_open(guest, &engine_soft, &config, o->cpu, 5);
 	fprintf(stderr, "no engine is called %s here\n", o->engine);
 	return -EINVAL;
 }
 
 int main(int argc, char **argv)
 {
-	struct options o = { .seed = time(NULL), .cases = 100000, .engine = "soft" };
+	struct options o = { .seed = time(NULL), .cases = 100000, .engine = "soft", .cpu = "host" };
 	struct tally t = { 0 };
 	struct guest *guest = NULL;
 	double start = now();
@@ -307,6 +326,8 @@ int main(int argc, char **argv)
 		return 77;
 	}
 	r = open_engine(&o, &guest);
+	if (!r && o.compare)
+		r = guest_open(&o.beside, &engine_soft, &(struct engine_config){ 0 }, o.cpu, 1);
 	if (r)
 		return 2;
 	r = run_all(&o, &t, guest);
@@ -315,6 +336,8 @@ int main(int argc, char **argv)
 		list_forms(&t);
 	if (guest)
 		guest_close(guest);
+	if (o.beside)
+		guest_close(o.beside);
 	free(t.failed_by_form);
 	free(t.ends_by_form);
 	return r ? 2 : t.failed != 0;
