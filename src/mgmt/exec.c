@@ -48,8 +48,8 @@ static int run_session(const char *name, const struct session *s)
 
 static int exec_main(const struct command *c, int argc, char **argv)
 {
-	static char path[] = "TERM=linux";
-	char *const environment[] = { path, NULL };
+	const char *term = getenv("TERM");
+	char text[128] = "TERM=linux", *environment[] = { text, NULL };
 	struct exec_options o = { .folder = "" };
 	char **words = command_words(&argc, argv);
 	struct session s = {
@@ -61,6 +61,8 @@ static int exec_main(const struct command *c, int argc, char **argv)
 	unsigned int count;
 	int rc;
 
+	if (term)
+		snprintf(text, sizeof(text), "TERM=%.100s", term);
 	rc = options_parse_many(c, argc, argv, &o, operands, COMMAND_NAMES_MAX, &count, &e);
 	if (rc == OPTIONS_HELP)
 		return STATUS_OK;

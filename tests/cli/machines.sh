@@ -176,6 +176,45 @@ ok start talk
 [ -f "$home/talk/serial.log.1" ] || complain "the log before is gone"
 ok kill talk
 
+# On a terminal: Ctrl-] . leaves the VM running, and the terminal is as it was; also if killed.
+python3 - "$VIREO" <<'END' || complain "the console on a terminal"
+import fcntl, os, pty, select, signal, sys, termios, time
+def expect(fd, text):
+    said, end = b"", time.time() + 20
+    while text not in said and time.time() < end:
+        if select.select([fd], [], [], 0.2)[0]:
+            said += os.read(fd, 4096)
+    assert text in said, (text, said)
+for words, way in ((["start", "talk", "--console"], b"\x1d."), (["console", "talk"], b"\x1d."),
+                   (["console", "talk"], signal.SIGKILL)):
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    pid = os.fork()
+    if not pid:
+        os.setsid()
+        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+        for fd in range(3):
+            os.dup2(slave, fd)
+        os.execv(sys.argv[1], [sys.argv[1]] + words)
+    expect(master, b"hi\n")
+    os.write(master, b"typed")
+    expect(master, b"typed")
+    os.write(master, b"\x1d?")
+    expect(master, b"the VM runs on)")
+    os.write(master, way) if way == b"\x1d." else os.kill(pid, way)
+    status = os.waitpid(pid, 0)[1]
+    assert status == (0 if way == b"\x1d." else 9), status
+    for _ in range(100):
+        if termios.tcgetattr(slave)[:6] == before[:6]:
+            break
+        time.sleep(0.05)
+    assert termios.tcgetattr(slave)[:6] == before[:6], "the terminal is not as it was"
+    os.close(master)
+    os.close(slave)
+END
+is talk running
+ok kill talk
+
 # --- editing ---
 EDITOR='sed -i s/16M/24M/' ok edit web
 json web 'v["memory"] == 24 << 20'
