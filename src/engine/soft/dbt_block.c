@@ -180,7 +180,8 @@ static bool emit_insn(struct tr *t)
 {
 	bool crosses = t->b->second != GPA_NONE && t->n + 1 == t->count, ends = false;
 
-	if (crosses || !copy_is_quiet(t, t->i) || loop_end(t))
+	if ((t->known.dirty[0] || t->known.dirty[1]) &&
+	    (crosses || !copy_is_quiet(t, t->i) || loop_end(t)))
 		put_temps(t);
 	if (t->in_group)
 		return emit_group_member(t, t->i);
@@ -451,7 +452,7 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 {
 	gpa_t base = ALIGN_DOWN(gpa, GUEST_PAGE_SIZE);
 	const uint8_t *page;
-	struct tr *t = NULL;
+	struct tr *t = d->work;
 	struct tblock *b = NULL;
 	uint32_t generation;
 
@@ -460,10 +461,10 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 		return NULL;
 	dbt_make_room(d);
 	generation = d->generation;
-	t = calloc(1, sizeof(*t));
 	b = calloc(1, sizeof(*b));
-	if (!t || !b)
+	if (!b)
 		goto fail;
+	__builtin_memset(t, 0, offsetof(struct tr, insn));
 	dbt_refresh(d, v);
 	page = d->cfg.open(d->cfg.arg, v, base);
 	t->d = d;
@@ -491,11 +492,9 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 	fpu_put(v);
 	dbt_perf_block(d, b);
 	trace_block(t);
-	free(t);
 	return b;
 fail:
 	d->cfg.keep(d->cfg.arg, v, false, gpa, GPA_NONE, 0);
-	free(t);
 	if (b)
 		free(b->steps);
 	free(b);

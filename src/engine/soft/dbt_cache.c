@@ -64,9 +64,10 @@ int dbt_create(struct dbt **out, struct gpa_space *s, const struct dbt_config *c
 	d->slot_max = d->block_max * 4;
 	d->blocks = calloc(d->block_max, sizeof(*d->blocks));
 	d->slots = calloc(d->slot_max, sizeof(*d->slots));
+	d->work = malloc(sizeof(*d->work));
 	if (c->lockstep)
 		d->lockstep = lockstep_create();
-	rc = d->blocks && d->slots && (d->lockstep || !c->lockstep) ? map_cache(d, e)
+	rc = d->blocks && d->slots && d->work && (d->lockstep || !c->lockstep) ? map_cache(d, e)
 				   : err_set(e, ENOMEM, "out of memory for the translator");
 	if (!rc)
 		rc = windows_create(d, c->windows, e);
@@ -105,6 +106,7 @@ void dbt_destroy(struct dbt *d)
 	free(d->blocks);
 	free(d->slots);
 	free(d->lockstep);
+	free(d->work);
 	windows_destroy(d);
 	free(d);
 }
@@ -127,7 +129,7 @@ static unsigned int block_hash(gva_t gva, gpa_t gpa, uint32_t mode)
 {
 	uint64_t x = (gva ^ (gpa << 7) ^ mode) * 0x9e3779b97f4a7c15ULL;
 
-	return x >> 48 & (BLOCK_HASH - 1);
+	return x >> 40 & (BLOCK_HASH - 1);
 }
 
 static unsigned int page_hash(gpa_t gpa)
@@ -295,8 +297,12 @@ void dbt_cover(const struct dbt *d, gpa_t page, uint64_t bytes[GUEST_PAGE_SIZE /
 			first = 0;
 			end -= GUEST_PAGE_SIZE;
 		}
-		for (unsigned int i = first; i < MIN(end, GUEST_PAGE_SIZE); i++)
-			bytes[i / 64] |= BIT(i % 64);
+		end = MIN(end, GUEST_PAGE_SIZE);
+		for (unsigned int n = first / 64; n * 64 < end; n++) {
+			unsigned int a = MAX(first, n * 64) % 64, z = (MIN(end, n * 64 + 64) - 1) % 64;
+
+			bytes[n] |= ~0ULL << a & ~0ULL >> (63 - z);
+		}
 	}
 }
 

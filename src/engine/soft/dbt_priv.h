@@ -137,6 +137,8 @@ enum site_kind {
 	SITE_STEP,	/* not: the interpreter executes it */
 };
 
+struct tr;
+
 struct slot {			/* a direct jump that can be chained */
 	struct tblock *from, *to;
 	struct slot *next_in, **link_in; /* in the list of 'to' */
@@ -198,7 +200,7 @@ enum {
 	MODE_BITS = 7,
 };
 
-#define BLOCK_HASH	(1 << 16)
+#define BLOCK_HASH	(1 << 18)
 #define PAGE_HASH	(1 << 14)
 
 struct dbt {
@@ -224,6 +226,7 @@ struct dbt {
 	struct dbt_hot *hot;		/* of the vCPU, once it is there */
 	struct lockstep *lockstep;	/* NULL without */
 	struct dbt_windows *windows;	/* NULL: not used */
+	struct tr *work;		/* for the block being translated */
 };
 
 /* A JRCXZ: to the interpreter or, with a size, to the question whether it must. */
@@ -294,31 +297,27 @@ struct tr {
 	struct vcpu *v;
 	struct emit e;
 	struct tblock *b;
-	struct insn insn[TBLOCK_INSNS];
 	const struct insn *i;		/* the present one ... */
 	unsigned int n;			/* ... and its number */
 	unsigned int count;		/* of instructions in the block */
 	gva_t rip, next;		/* its address, the following one's */
-	struct near_exit near[64];	/* waiting for an island */
-	unsigned int near_count;
-	struct { struct near_exit exit; uint8_t *rel32; } cross[4 * TBLOCK_INSNS];
-	unsigned int cross_count;
-	struct far_exit step[12 * TBLOCK_INSNS];	/* jumps to step stubs and cold code */
-	unsigned int step_count;
-	struct group group[TBLOCK_INSNS / 2];
-	unsigned int group_count;
 	const struct group *in_group;	/* the one being emitted, or NULL */
 	bool cold;			/* emitting members one by one */
 	struct known known;
 	uint64_t no_entry;		/* bit n: not to be entered from elsewhere */
-	struct loop loop[4];
-	unsigned int loops;
 	uint64_t always_step;		/* bit n: instruction n has no code of its own */
-	struct { uint8_t *rel32; gva_t target; void *own; } jump[TBLOCK_INSNS + 1]; /* direct */
-	unsigned int jump_count;
-	uint8_t *probe_call[TBLOCK_INSNS];	/* indirect calls */
-	unsigned int probe_calls;
 	const char *why[TBLOCK_INSNS];	/* what was done with each: dbt_trace.c */
+	unsigned int near_count, cross_count, step_count, group_count, loops, jump_count,
+		     probe_calls;
+	/* From here on, so many of them hold something. */
+	struct insn insn[TBLOCK_INSNS];
+	struct near_exit near[64];	/* waiting for an island */
+	struct { struct near_exit exit; uint8_t *rel32; } cross[4 * TBLOCK_INSNS];
+	struct far_exit step[12 * TBLOCK_INSNS];	/* jumps to step stubs and cold code */
+	struct group group[TBLOCK_INSNS / 2];
+	struct loop loop[4];
+	struct { uint8_t *rel32; gva_t target; void *own; } jump[TBLOCK_INSNS + 1]; /* direct */
+	uint8_t *probe_call[TBLOCK_INSNS];	/* indirect calls */
 };
 
 /* dbt_mem.c */

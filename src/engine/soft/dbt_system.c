@@ -46,8 +46,7 @@ static void emit_sti(struct tr *t)
 
 	e_movzx8(e, H_TMP, GS(intr_parked));
 	none = e_jrcxz(e);
-	t->step[t->step_count].rel32 = e_jmp(e, emit_here(e));
-	t->step[t->step_count++].n = t->n;
+	t->step[t->step_count++] = (struct far_exit){ .rel32 = e_jmp(e, emit_here(e)), .n = t->n };
 	e_bind8(e, none);
 	emit_rflags(e, GS_HOT(not_if), RFLAGS_IF);
 }

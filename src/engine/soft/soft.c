@@ -20,7 +20,7 @@
 #include <sys/mman.h>
 
 #define DR7_ENABLES	0xffULL
-#define TRANSLATE_AT	16	/* runs of a block before it is translated */
+#define TRANSLATE_AT	32	/* runs of a block before it is translated */
 #define CACHE_DEFAULT	(64ULL << 20)	/* for all vCPUs together ... */
 #define CACHE_LEAST	(4ULL << 20)	/* ... but so much for each */
 

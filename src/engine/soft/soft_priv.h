@@ -29,7 +29,7 @@
 
 #define BLOCK_INSNS	64	/* at most, in a block */
 #define LOOKUP_BITS	14
-#define HASH_BITS	16
+#define HASH_BITS	18
 #define PAGE_HASH_BITS	14
 #define SNIPPET_HASH_BITS 14
 #define SOFT_VCPUS	64	/* as many as struct unsettled has bits for */
@@ -75,7 +75,7 @@ struct lookup {
 	struct block *block;
 };
 
-#define MEMO_BITS	12
+#define MEMO_BITS	14
 
 /* An instruction decoded before: memo.c. */
 struct decode_memo {
