@@ -27,11 +27,13 @@ void apic_bus_set_pic(struct apic_bus *bus, int (*ack)(void *pic), void *pic)
 	bus->pic = pic;
 }
 
-int apic_bus_add_ioapic(struct apic_bus *bus, void (*eoi)(void *, uint8_t), void *ioapic)
+int apic_bus_add_ioapic(struct apic_bus *bus, void (*eoi)(void *, uint8_t),
+			void (*taken)(void *, uint8_t), void *ioapic)
 {
 	if (bus->ioapic_count == APIC_BUS_IOAPICS)
 		return -ENOSPC;
 	bus->ioapic[bus->ioapic_count].eoi = eoi;
+	bus->ioapic[bus->ioapic_count].taken = taken;
 	bus->ioapic[bus->ioapic_count++].ioapic = ioapic;
 	return 0;
 }
@@ -50,6 +52,26 @@ void apic_bus_eoi(struct apic_bus *bus, uint8_t vector)
 {
 	for (unsigned int i = 0; i < bus->ioapic_count; i++)
 		bus->ioapic[i].eoi(bus->ioapic[i].ioapic, vector);
+}
+
+void apic_bus_taken(struct apic_bus *bus, uint8_t vector)
+{
+	for (unsigned int i = 0; i < bus->ioapic_count; i++)
+		bus->ioapic[i].taken(bus->ioapic[i].ioapic, vector);
+}
+
+bool apic_bus_is_waiting(struct apic_bus *bus, const struct apic_msg *m)
+{
+	bool waiting = false;
+
+	if (bus->lock)
+		pthread_rwlock_rdlock(bus->lock);
+	for (unsigned int i = 0; !bus->forward && !waiting && i < bus->lapic_count; i++)
+		waiting = bus->lapic[i] && lapic_matches(bus->lapic[i], m) &&
+			  lapic_holds(bus->lapic[i], m->vector);
+	if (bus->lock)
+		pthread_rwlock_unlock(bus->lock);
+	return waiting;
 }
 
 static void set_lint0(void *sink, unsigned int pin, bool level)

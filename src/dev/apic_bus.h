@@ -40,6 +40,7 @@ struct apic_bus {
 	unsigned int lapic_count;		/* highest ID + 1 */
 	struct {
 		void (*eoi)(void *ioapic, uint8_t vector);
+		void (*taken)(void *ioapic, uint8_t vector);
 		void *ioapic;
 	} ioapic[APIC_BUS_IOAPICS];
 	unsigned int ioapic_count;
@@ -66,6 +67,11 @@ void apic_bus_set_pic(struct apic_bus *bus, int (*ack)(void *pic), void *pic);
 struct irq_line apic_bus_lint0(struct apic_bus *bus);
 struct irq_line apic_bus_lint1(struct apic_bus *bus);
 
+/* A processor has begun with an interrupt: its local APIC could take another of @vector. */
+void apic_bus_taken(struct apic_bus *bus, uint8_t vector);
+/* Would @m be lost in one that came before it, which no processor has begun with? */
+bool apic_bus_is_waiting(struct apic_bus *bus, const struct apic_msg *m);
+
 /* Sends @m to its destinations; true if one accepted it. */
 bool apic_bus_send(struct apic_bus *bus, const struct apic_msg *m);
 
@@ -74,7 +80,8 @@ struct apic_msg apic_msg_of_msi(uint64_t addr, uint32_t data);
 void apic_bus_msi(struct apic_bus *bus, uint64_t addr, uint32_t data);
 
 /* For members.  Adding: 0, or -ENOSPC. */
-int apic_bus_add_ioapic(struct apic_bus *bus, void (*eoi)(void *, uint8_t), void *ioapic);
+int apic_bus_add_ioapic(struct apic_bus *bus, void (*eoi)(void *, uint8_t),
+			void (*taken)(void *, uint8_t), void *ioapic);
 void apic_bus_remove_ioapic(struct apic_bus *bus, void *ioapic);
 void apic_bus_eoi(struct apic_bus *bus, uint8_t vector);
 

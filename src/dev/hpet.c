@@ -18,6 +18,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#define LATE_MAX	250ULL	/* edges at once, of periods that the host came too late for */
 #define HPET_TIMERS	3
 #define HPET_SIZE	0x400
 #define TICK_NS		(HPET_PERIOD_FS / 1000000)
@@ -142,20 +143,26 @@ static void interrupt(struct hpet *h, unsigned int n)
 
 /* --- Time --- */
 
-/* Looks for a match since the last time; periods missed meanwhile are merged. */
+/*
+ * Looks for a match since the last time.  Each period that the host came too late for has its
+ * edge, up to LATE_MAX: whether they are merged is the interrupt controller's to say.
+ */
 static void sync_timer(struct hpet *h, unsigned int n, uint64_t counter)
 {
 	struct hpet_timer *t = &h->tn[n];
-	uint64_t passed = counter - t->seen, ahead = ticks_ahead(t);
+	uint64_t passed = counter - t->seen, ahead = ticks_ahead(t), late = 0;
 
 	if (passed < ahead)
 		return;
 	if (t->conf & TN_PERIODIC && t->period) {
-		t->cmp += ((passed - ahead) / t->period + 1) * t->period;
+		late = (passed - ahead) / t->period;
+		t->cmp += (late + 1) * t->period;
+		late = t->period < PERIOD_MIN_TICKS ? 0 : MIN(late, LATE_MAX);
 		t->cmp &= width_mask(t);
 	}
 	t->seen = counter;
-	interrupt(h, n);
+	for (late++; late; late--)
+		interrupt(h, n);
 }
 
 static void sync_locked(struct hpet *h)

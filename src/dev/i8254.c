@@ -37,6 +37,7 @@
  * guest cannot keep the host busy.  Its count and output are exact all the same.
  */
 #define IRQ_MIN_NS	20000
+#define LATE_MAX	250ULL
 
 enum { RW_LOW = 1, RW_HIGH, RW_BOTH };
 
@@ -244,21 +245,32 @@ static void drive_irq0(struct pit *p, bool level)
 	irq_set(&p->irq0, level);
 }
 
+/* Whole periods from tick @from to @to; those that are shorter than our interrupts do not count. */
+static uint64_t late_periods(const struct pit_channel *c, uint64_t from, uint64_t to)
+{
+	if (!is_periodic(c) || !c->running || c->waiting || c->count < ns_to_ticks(IRQ_MIN_NS))
+		return 0;
+	return MIN((to - from) / c->count, LATE_MAX);
+}
+
 /*
- * The output of channel 0 rises if it is time.  Edges that the host came too late for
- * are merged, and a low phase is shown only here, as a pulse: so a period needs one host
- * timer, not two.
+ * The output of channel 0 rises if it is time, once for each period that the host came too late
+ * for, up to LATE_MAX: whether they are merged is the interrupt controller's to say.  A low phase
+ * is shown only here, as a pulse: so a period needs one host timer, not two.
  */
 static void sync_irq0(struct pit *p)
 {
-	uint64_t now = clock_now(p->clock);
+	uint64_t now = clock_now(p->clock), late;
 
 	if (now < p->due)
 		return;
+	late = late_periods(&p->ch[0], ns_to_ticks(p->due), ns_to_ticks(now));
 	sync(&p->ch[0], ns_to_ticks(now));
 	p->last_irq = now;
-	drive_irq0(p, false);
-	drive_irq0(p, true);
+	for (late++; late; late--) {
+		drive_irq0(p, false);
+		drive_irq0(p, true);
+	}
 	arm(p);
 }
 

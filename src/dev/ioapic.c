@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #define IOREGSEL	0x00
@@ -24,6 +25,8 @@
 #define REG_ARB		0x02
 #define REG_TABLE	0x10
 #define VERSION		(0x20 | (IOAPIC_PINS - 1) << 16)
+
+#define OWED_MAX	250	/* a second of Linux's */
 
 #define RTE_VECTOR	0xffULL
 #define RTE_MODE(rte)	((rte) >> 8 & 7)
@@ -47,6 +50,9 @@ struct ioapic {
 	uint32_t id;
 	uint8_t select;
 	uint64_t rte[IOAPIC_PINS];
+	uint32_t kept_pins;	/* ioapic_keep_edges(); constant */
+	_Atomic uint32_t owing;	/* pins with edges owed */
+	uint16_t owed[IOAPIC_PINS];
 };
 
 static bool is_level(uint64_t rte)
@@ -55,16 +61,22 @@ static bool is_level(uint64_t rte)
 	return rte & RTE_LEVEL && RTE_MODE(rte) <= APIC_LOWEST;
 }
 
-static void deliver(struct ioapic *io, unsigned int pin)
+static struct apic_msg message(const struct ioapic *io, unsigned int pin)
 {
 	uint64_t rte = io->rte[pin];
-	struct apic_msg m = {
+
+	return (struct apic_msg){
 		.dest = RTE_DEST(rte) == 0xff ? APIC_DEST_ALL : RTE_DEST(rte),
 		.vector = rte & RTE_VECTOR,
 		.mode = RTE_MODE(rte),
 		.logical = rte & RTE_LOGICAL,
 		.level = is_level(rte),
 	};
+}
+
+static void deliver(struct ioapic *io, unsigned int pin)
+{
+	const struct apic_msg m = message(io, pin);
 
 	if (apic_bus_send(io->bus, &m) && m.level)
 		io->rte[pin] |= RTE_REMOTE_IRR;
@@ -79,6 +91,42 @@ static void sample_level(struct ioapic *io, unsigned int pin)
 		deliver(io, pin);
 }
 
+static void set_owed(struct ioapic *io, unsigned int pin, unsigned int n)
+{
+	io->owed[pin] = n;
+	if (n)
+		atomic_fetch_or(&io->owing, BIT(pin));
+	else
+		atomic_fetch_and(&io->owing, ~(uint32_t)BIT(pin));
+}
+
+static void deliver_edge(struct ioapic *io, unsigned int pin)
+{
+	const struct apic_msg m = message(io, pin);
+
+	if (io->kept_pins & BIT(pin) && m.mode <= APIC_LOWEST && apic_bus_is_waiting(io->bus, &m))
+		set_owed(io, pin, MIN(io->owed[pin] + 1, OWED_MAX));
+	else
+		deliver(io, pin);
+}
+
+/* A processor has begun with @vector: the next edge that is owed can come. */
+static void ioapic_taken(void *ioapic, uint8_t vector)
+{
+	struct ioapic *io = ioapic;
+
+	if (!atomic_load(&io->owing))
+		return;
+	pthread_mutex_lock(&io->lock);
+	for (unsigned int pin = 0; pin < IOAPIC_PINS; pin++) {
+		if (!io->owed[pin] || (io->rte[pin] & RTE_VECTOR) != vector)
+			continue;
+		set_owed(io, pin, io->owed[pin] - 1);
+		deliver(io, pin);
+	}
+	pthread_mutex_unlock(&io->lock);
+}
+
 static void ioapic_set(void *sink, unsigned int pin, bool level)
 {
 	struct ioapic *io = sink;
@@ -91,7 +139,7 @@ static void ioapic_set(void *sink, unsigned int pin, bool level)
 	if (is_level(io->rte[pin]))
 		sample_level(io, pin);
 	else if (rises && !(io->rte[pin] & RTE_MASKED))	/* a masked edge is lost */
-		deliver(io, pin);
+		deliver_edge(io, pin);
 	pthread_mutex_unlock(&io->lock);
 }
 
@@ -153,6 +201,7 @@ static void write_window(struct ioapic *io, uint32_t value)
 	fresh = n & 1 ? (*rte & UINT32_MAX) | (uint64_t)value << 32
 		      : (*rte & ~(uint64_t)UINT32_MAX) | value;
 	*rte = (fresh & RTE_WRITABLE) | (*rte & RTE_REMOTE_IRR);
+	set_owed(io, n / 2, 0);
 	/* Edge-triggered interrupts have no EOI; systems clear a stuck one this way. */
 	if (!is_level(*rte))
 		*rte &= ~RTE_REMOTE_IRR;
@@ -210,8 +259,10 @@ static void ioapic_reset(struct device *d)
 	pthread_mutex_lock(&io->lock);
 	io->id = 0;
 	io->select = 0;
-	for (unsigned int i = 0; i < IOAPIC_PINS; i++)
+	for (unsigned int i = 0; i < IOAPIC_PINS; i++) {
 		io->rte[i] = RTE_MASKED;
+		set_owed(io, i, 0);
+	}
 	pthread_mutex_unlock(&io->lock);
 }
 
@@ -230,6 +281,7 @@ static const struct state_field ioapic_fields[] = {
 	STATE_FIELD(struct ioapic, id, 0x0f000000),
 	STATE_FIELD(struct ioapic, select, 0xff),
 	STATE_ARRAY(struct ioapic, rte, UINT64_MAX),
+	STATE_ARRAY(struct ioapic, owed, OWED_MAX),
 };
 
 static int ioapic_load_finish(struct device *d, struct err *e)
@@ -239,18 +291,27 @@ static int ioapic_load_finish(struct device *d, struct err *e)
 	for (unsigned int i = 0; i < IOAPIC_PINS; i++)
 		if (io->rte[i] & ~(RTE_WRITABLE | RTE_REMOTE_IRR))
 			return err_set(e, EINVAL, "ioapic: entry %u of the saved state is impossible", i);
+	for (unsigned int i = 0; i < IOAPIC_PINS; i++)
+		set_owed(io, i, io->owed[i]);
 	return 0;
 }
 
 static const struct device_ops ioapic_ops = {
 	.model = "ioapic",
-	.version = 1,
+	.version = 2,
 	.reset = ioapic_reset,
 	.destroy = ioapic_destroy,
 	.fields = ioapic_fields,
 	.field_count = ARRAY_SIZE(ioapic_fields),
 	.load_finish = ioapic_load_finish,
 };
+
+void ioapic_keep_edges(struct device *ioapic, unsigned int pin)
+{
+	struct ioapic *io = container_of(ioapic, struct ioapic, dev);
+
+	io->kept_pins |= BIT(pin);
+}
 
 int ioapic_create(struct device **out, struct gpa_space *s, gpa_t base, struct apic_bus *bus,
 		  struct err *e)
@@ -271,7 +332,7 @@ int ioapic_create(struct device **out, struct gpa_space *s, gpa_t base, struct a
 	rc = gpa_space_add_mmio(s, &r, e);
 	if (rc)
 		goto fail;
-	rc = apic_bus_add_ioapic(bus, ioapic_eoi, io);
+	rc = apic_bus_add_ioapic(bus, ioapic_eoi, ioapic_taken, io);
 	if (rc) {
 		gpa_space_remove_mmio(s, base);
 		err_set(e, ENOSPC, "a VM has at most %d I/O APICs", APIC_BUS_IOAPICS);

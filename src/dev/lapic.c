@@ -213,6 +213,16 @@ unsigned int lapic_arbitration(struct lapic *l)
 	return rank;
 }
 
+bool lapic_holds(struct lapic *l, uint8_t vector)
+{
+	bool holds;
+
+	pthread_mutex_lock(&l->lock);
+	holds = l->irr[vector / 32] >> vector % 32 & 1;
+	pthread_mutex_unlock(&l->lock);
+	return holds;
+}
+
 bool lapic_accept(struct lapic *l, const struct apic_msg *m)
 {
 	bool accepted = true;
@@ -345,6 +355,8 @@ static int lapic_ack(void *intc)
 	pthread_mutex_unlock(&l->lock);
 	if (extint && l->bus->extint_ack)
 		vector = l->bus->extint_ack(l->bus->pic);
+	else if (vector >= 0)
+		apic_bus_taken(l->bus, vector);
 	return vector;
 }
 

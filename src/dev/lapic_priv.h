@@ -97,6 +97,8 @@ static inline bool lapic_software_enabled(const struct lapic *l)
 bool lapic_matches(struct lapic *l, const struct apic_msg *m);
 unsigned int lapic_arbitration(struct lapic *l);	/* PPR; 256: takes no interrupts */
 bool lapic_accept(struct lapic *l, const struct apic_msg *m);
+/* An interrupt with @vector waits in the IRR. */
+bool lapic_holds(struct lapic *l, uint8_t vector);
 /* The wires changed. */
 void lapic_lint0(struct lapic *l, bool level);
 void lapic_lint1(struct lapic *l);

@@ -176,6 +176,7 @@ static int build_interrupts(struct pc *pc, struct err *e)
 						 &pc->apic_bus, e));
 	if (rc)
 		return rc;
+	ioapic_keep_edges(pc->ioapic, GSI_PIT);
 	connect_isa(pc);
 	connect_gsis(pc);
 	return 0;

@@ -59,6 +59,48 @@ static void test_edge(void **state)
 	apic_rig_destroy(&t);
 }
 
+/* The timer's ticks while the processor does not run; they come as it takes them, none is lost. */
+static void test_kept_edges(void **state)
+{
+	struct irq_line line, other;
+	struct apic_rig t;
+	unsigned int n = 0;
+
+	(void)state;
+	setup(&t);
+	ioapic_keep_edges(t.ioapic, 2);
+	line = ioapic_line(t.ioapic, 2);
+	other = ioapic_line(t.ioapic, 5);
+	ioapic_entry(&t, 2, 1, 0x30);
+	ioapic_entry(&t, 5, 1, 0x41);
+	for (unsigned int i = 0; i < 25; i++) {
+		irq_pulse(&line);
+		irq_pulse(&other);
+	}
+	assert_int_equal(take_interrupt(&t, 1), 0x41);	/* this one's were merged */
+	apic_wr(&t, 1, 0xb0, 0);
+	for (; take_interrupt(&t, 1) == 0x30; n++)
+		apic_wr(&t, 1, 0xb0, 0);
+	assert_int_equal(n, 25);
+	irq_pulse(&line);
+	assert_int_equal(take_interrupt(&t, 1), 0x30);
+	apic_wr(&t, 1, 0xb0, 0);
+	/* Nothing is owed behind a mask, nor for ever. */
+	irq_pulse(&line);
+	irq_pulse(&line);
+	ioapic_entry(&t, 2, 1, 0x10030);
+	assert_int_equal(take_interrupt(&t, 1), 0x30);
+	apic_wr(&t, 1, 0xb0, 0);
+	assert_int_equal(take_interrupt(&t, 1), -1);
+	ioapic_entry(&t, 2, 1, 0x30);
+	for (unsigned int i = 0; i < 100000; i++)
+		irq_pulse(&line);
+	for (n = 0; take_interrupt(&t, 1) == 0x30; n++)
+		apic_wr(&t, 1, 0xb0, 0);
+	assert_int_equal(n, 251);
+	apic_rig_destroy(&t);
+}
+
 static void test_level(void **state)
 {
 	struct irq_line line;
@@ -200,6 +242,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_registers), cmocka_unit_test(test_edge),
+		cmocka_unit_test(test_kept_edges),
 		cmocka_unit_test(test_level), cmocka_unit_test(test_eoi_register),
 		cmocka_unit_test(test_shared_vector), cmocka_unit_test(test_destinations),
 		cmocka_unit_test(test_extint),
