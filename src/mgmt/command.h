@@ -29,6 +29,8 @@ struct command {
 	const struct option_def *options;
 	unsigned int option_count;
 	const struct command *more;	/* its options are taken too; NULL: none */
+	/* Its commands of its own, "image create" and so on, by number; NULL after the last. */
+	const struct command *(*sub)(unsigned int i);
 	char letter;			/* another name of a long option: -p VALUE; 0: none */
 	const char *letter_option;	/* what it is short for */
 	/* May be NULL.  Told of each option that was taken, with its text, after its set(). */

@@ -39,13 +39,30 @@ static bool takes_file(const struct option_def *o)
 			    !strncmp(o->value, "IMAGE", 5) || !strncmp(o->value, "PATH", 4));
 }
 
-/* Calls @tell for each option of @c, those that it takes over among them. */
+/* Has one of @c's commands before @i the option @name? */
+static bool told(const struct command *c, unsigned int i, const char *name)
+{
+	while (i--)
+		for (unsigned int k = 0; k < c->sub(i)->option_count; k++)
+			if (!strcmp(c->sub(i)->options[k].name, name))
+				return true;
+	return false;
+}
+
+/*
+ * Calls @tell for each option of @c, those that it takes over among them, and once for each of
+ * its own commands'.
+ */
 static void each_option(const struct command *c,
 			void (*tell)(const struct command *c, const struct option_def *o))
 {
 	for (const struct command *k = c; k; k = k->more)
 		for (unsigned int i = 0; i < k->option_count; i++)
 			tell(c, &k->options[i]);
+	for (unsigned int n = 0; c->sub && c->sub(n); n++)
+		for (unsigned int i = 0; i < c->sub(n)->option_count; i++)
+			if (!told(c, n, c->sub(n)->options[i].name))
+				tell(c, &c->sub(n)->options[i]);
 }
 
 /* The help's first line in a shell's single quotes, without what @special means something to. */

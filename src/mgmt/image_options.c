@@ -239,6 +239,11 @@ static int run_subcommand(size_t i, int argc, char **argv)
 	return rc ? command_fail(&e, STATUS_USAGE) : subcommands[i].run(&a);
 }
 
+static const struct command *image_sub(unsigned int i)
+{
+	return i < ARRAY_SIZE(subcommands) ? &subcommands[i].command : NULL;
+}
+
 static int image_main(const struct command *c, int argc, char **argv)
 {
 	struct err e = { 0 };
@@ -275,5 +280,6 @@ const struct command command_image = {
 	"  vireo image create disk.qcow2 10G\n"
 	"  vireo image create debian12 debian.qcow2\n"
 	"  vireo image convert disk.qcow2 disk.raw",
+	.sub = image_sub,
 	.run = image_main,
 };

@@ -235,6 +235,11 @@ static int usage(const char *word)
 	return command_fail(&e, STATUS_USAGE);
 }
 
+static const struct command *spool_sub(unsigned int i)
+{
+	return i < ARRAY_SIZE(subcommands) ? &subcommands[i].command : NULL;
+}
+
 static int spool_main(const struct command *c, int argc, char **argv)
 {
 	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
@@ -262,5 +267,6 @@ const struct command command_spool = {
 	"Examples:\n"
 	"  vireo spool ls\n"
 	"  vireo spool hold office 17",
+	.sub = spool_sub,
 	.run = spool_main,
 };

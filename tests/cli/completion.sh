@@ -36,6 +36,7 @@ gives '--kernel' create --ker
 gives 'json' ls --format j
 gives 'copy overlay in-place' create --disks ''
 gives 'create check convert commit' image c
+gives '--backing --backing-type' image create --back
 gives 'zsh' completion z
 # Every command, and every option of each, is there.
 for command in $("$VIREO" help | sed -n '/^Commands/,/^$/s/^  \([a-z]*\) .*/\1/p'); do
