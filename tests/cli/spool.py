@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Spooled printers: two VMs print at the same time, and their jobs leave the queue whole and each
-VM's in its order; jobs are listed, held, released and removed; a killed VM's job is kept."""
+VM's in its order; jobs are listed, held, released and removed; a killed VM's job is kept; jobs
+go to lp, which may fail."""
 import os
 import struct
 import subprocess
@@ -142,12 +143,51 @@ def idle_and_killed(y):
     check("held" in text and "3000" in text, "killed-is-held", text)
 
 
+LP = """#!/bin/sh
+[ ! -e "$0.fails" ] || { echo "lp: out of paper" >&2; exit 1; }
+echo "$@" >>"$0.args"
+cat >>"$0.paper"
+"""
+
+
+def to_lp(y):
+    folder = os.path.join(y.work, "bin")
+    os.mkdir(folder)
+    lp = os.path.join(folder, "lp")
+    with open(lp, "w", encoding="ascii") as f:
+        f.write(LP)
+    os.chmod(lp, 0o755)
+    y.env["PATH"] = folder + ":" + y.env["PATH"]
+    with open(lp + ".fails", "w", encoding="ascii"):
+        pass
+    vm = y.vm(y.kernel("g", jobs(b"g") + EXIT), "laser,lp=floor2,name=vm-g")
+    said = vm.communicate(timeout=60)[1]
+    check(vm.returncode == 7, "lp-status", said)
+    text = y.spool("ls", "laser")[1]
+    check(text.count("vm-g") == JOBS, "lp-fails-jobs-stay", text)
+    os.unlink(lp + ".fails")
+    check(y.spool("put-out", "laser")[0] == 0, "lp-put-out")
+    with open(lp + ".args", encoding="utf-8") as f:
+        args = f.read().splitlines()
+    check(len(args) == JOBS and all("floor2" in a for a in args), "lp-printer", args)
+    with open(lp + ".paper", "rb") as f:
+        paper = f.read()
+    check(paper == b"".join(b"g" * (SIZE + i) + b"\x04" for i in range(JOBS)), "lp-in-order",
+          len(paper))
+    check(y.spool("ls", "laser")[1].count("\n") == 1, "lp-queue-empty")
+    vm = y.vm(y.kernel("h", jobs(b"h") + EXIT), "laser,lp=floor2,name=vm-h")
+    said = vm.communicate(timeout=60)[1]
+    with open(lp + ".paper", "rb") as f:
+        check(f.read()[len(paper):] == paper.replace(b"g", b"h"), "lp-by-the-vm", said)
+
+
 def main():
     with tempfile.TemporaryDirectory() as work:
         y = Yard(work)
         two_at_once(y)
         changes(y)
         idle_and_killed(y)
+        to_lp(y)
 
 
 main()
