@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """A TAP interface of the host as a VM's network: ping, and data in both directions, with the
-interface named and with a descriptor of it that has no offload header; then the interface is
-taken away.  It all happens in a network namespace of its own, where no privileges are needed.
+interface named and with a descriptor of it that has no offload header; two VMs that share it
+through a switch, each with its own address; then the interface is taken away.  It all happens in a network namespace of its own, where no privileges are needed.
 """
 import fcntl
 import hashlib
@@ -14,6 +14,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -150,12 +151,37 @@ def exchange(name, net, host, guest, fds=()):
            f"the host sent {want}, the guest got {sums.get('took')}")
 
 
+def shared():
+    """Several VMs on one card of the host: each answers at its own address, with its own MAC."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_RUNTIME_DIR"] = folder
+        made = subprocess.run([os.path.join(BUILD, "vireo"), "switch", "--background", "--uplink",
+                               "tap,ifname=tap0", "shared"], stderr=subprocess.PIPE, text=True,
+                              timeout=LIMIT, stdin=subprocess.DEVNULL)
+        vms = [Vm(f"shared-{n}", f"switch=shared,mac=52:54:00:aa:00:0{n}",
+                  f"ifconfig eth0 10.78.0.{n}; ping -c 2 10.78.0.1 | grep received; "
+                  f"i=0; until ping -c 1 10.78.0.{7 - n} >/dev/null || [ $((i+=1)) -gt 30 ]; do :; done; "
+                  f"ping -c 2 10.78.0.{7 - n} | grep received; sleep 5") for n in (3, 4)]
+        problem = made.stderr if made.returncode else None
+        for vm in vms:
+            problem = vm.finish() or problem
+            if vm.text().count("2 packets transmitted, 2 packets received") != 2:
+                problem = problem or "it does not reach the host and the other VM; see " + vm.path
+        known = subprocess.run(["ip", "neigh", "show", "dev", "tap0"], stdout=subprocess.PIPE,
+                               text=True).stdout
+        for n in (3, 4):
+            if not re.search(rf"10\.78\.0\.{n} .*52:54:00:aa:00:0{n}", known):
+                problem = problem or f"the host knows these neighbours: {known}"
+        report("shared", problem)
+
+
 def taken_away():
-    vm = Vm("away", "tap,ifname=tap0", "ifconfig eth0 10.78.0.2; echo ready; cd /sys/class/net/eth0; "
+    make_interface("tap1", "10.79.0.1")  # the switch may have the other for a moment yet
+    vm = Vm("away", "tap,ifname=tap1", "ifconfig eth0 10.79.0.2; echo ready; cd /sys/class/net/eth0; "
             "i=0; while [ $(cat carrier) = 1 ] && [ $((i+=1)) -lt 60 ]; do sleep 1; done; "
             "echo carrier $(cat carrier)")
     vm.wait_for("^ready")
-    ip("link", "delete", "tap0")
+    ip("link", "delete", "tap1")
     problem = vm.finish()
     if not problem and ("carrier 0" not in vm.text() or "link is down" not in vm.text()):
         problem = "nobody noticed; see " + vm.path
@@ -170,5 +196,6 @@ exchange("named", "tap,ifname=tap0", "10.78.0.1", "10.78.0.2")
 FD = descriptor("tap0")
 exchange("fd", f"tap,fd={FD}", "10.78.0.1", "10.78.0.2", (FD,))
 os.close(FD)
+shared()
 taken_away()
 sys.exit(bad)
