@@ -26,7 +26,8 @@ letter=$(sed 's/.*letter=\(.\).*/\1/' /proc/cmdline)
 size=$(cat /sys/block/vda/size)
 echo size $size
 echo before $(dd if=/dev/vda bs=512 count=1 2>/dev/null | head -c 4)
-tr '\0' $letter </dev/zero | dd of=/dev/vda bs=64k count=$((size / 128)) iflag=fullblock conv=fsync 2>/dev/null
+tr '\0' $letter </dev/zero |
+	dd of=/dev/vda bs=64k count=$((size / 128)) iflag=fullblock conv=fsync 2>/dev/null
 echo wrote $?
 dd if=/dev/vda of=/dev/null bs=512 skip=$size count=1 2>&1 | grep -c '^0+0 records in'
 echo -n $letter | dd of=/dev/vda bs=512 seek=$size count=1 conv=fsync 2>/dev/null

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A TAP interface of the host as a VM's network: ping, and data in both directions, with the
 interface named and with a descriptor of it that has no offload header; two VMs that share it
-through a switch, each with its own address; then the interface is taken away.  It all happens in a network namespace of its own, where no privileges are needed.
+through a switch, each with its own address; then the interface is taken away.  It
+all happens in a network namespace of its own, where no privileges are needed.
 """
 import fcntl
 import hashlib
@@ -160,7 +161,8 @@ def shared():
                               timeout=LIMIT, stdin=subprocess.DEVNULL)
         vms = [Vm(f"shared-{n}", f"switch=shared,mac=52:54:00:aa:00:0{n}",
                   f"ifconfig eth0 10.78.0.{n}; ping -c 2 10.78.0.1 | grep received; "
-                  f"i=0; until ping -c 1 10.78.0.{7 - n} >/dev/null || [ $((i+=1)) -gt 30 ]; do :; done; "
+                  f"i=0; until ping -c 1 10.78.0.{7 - n} >/dev/null || [ $((i+=1)) -gt 30 ]; "
+                  "do :; done; "
                   f"ping -c 2 10.78.0.{7 - n} | grep received; sleep 5") for n in (3, 4)]
         problem = made.stderr if made.returncode else None
         for vm in vms:
@@ -177,8 +179,9 @@ def shared():
 
 def taken_away():
     make_interface("tap1", "10.79.0.1")  # the switch may have the other for a moment yet
-    vm = Vm("away", "tap,ifname=tap1", "ifconfig eth0 10.79.0.2; echo ready; cd /sys/class/net/eth0; "
-            "i=0; while [ $(cat carrier) = 1 ] && [ $((i+=1)) -lt 60 ]; do sleep 1; done; "
+    vm = Vm("away", "tap,ifname=tap1",
+            "ifconfig eth0 10.79.0.2; echo ready; cd /sys/class/net/eth0; i=0; "
+            "while [ $(cat carrier) = 1 ] && [ $((i+=1)) -lt 60 ]; do sleep 1; done; "
             "echo carrier $(cat carrier)")
     vm.wait_for("^ready")
     ip("link", "delete", "tap1")
