@@ -108,6 +108,7 @@ struct plan {
 	struct confine *confine;	/* NULL: no sandbox, only a jail */
 	struct jail_files files;
 	struct sandbox_needs needs;
+	bool kept;			/* the current folder is a kept machine's */
 };
 
 static void need_path(struct plan *p, const char *path, enum confine_access access)
@@ -117,12 +118,15 @@ static void need_path(struct plan *p, const char *path, enum confine_access acce
 	jail_files_add(&p->files, path, access != CONFINE_READ);
 }
 
-/* Removes the socket @path, "..." up to @end, when the VM ends. */
+/*
+ * Removes the socket @path, "..." up to @end, when the VM ends; but where that would let it remove
+ * a kept machine's vm.json, too, the socket stays, and is replaced when it is started next.
+ */
 static void will_remove(struct plan *p, const char *path, char end)
 {
 	char *copy = strndup(path, strchrnul(path, end) - path);
 
-	if (copy)
+	if (copy && (!p->kept || strchr(copy, '/')))
 		need_path(p, dirname(copy), CONFINE_REMOVE);
 	p->needs.removal = true;
 	free(copy);
@@ -294,7 +298,7 @@ static int enter_sandbox(struct plan *p, const struct run_options *o, struct log
 int run_sandbox_enter(struct vm *vm, const struct run_options *o, bool kvm, struct log *log,
 		      struct err *e)
 {
-	struct plan p = { .needs.kvm = kvm };
+	struct plan p = { .needs.kvm = kvm, .kept = o->kept };
 	int rc = 0;
 
 	if (o->sandbox == SANDBOX_OFF)

@@ -7,13 +7,14 @@
 #include "mgmt/run_root.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
-#define GREET_MS	1000	/* for an answer; then it serves another */
+#define GREET_MS	5000	/* for an answer */
+#define TURN_MS		5
 
 static int connect_to(const struct sockaddr_un *a)
 {
@@ -41,44 +42,63 @@ static int connect_session(const struct machine *m, const char *name, unsigned i
 	return named_socket_address(&a, "", name, file, NULL) ? -ENOENT : connect_to(&a);
 }
 
-/* Is somebody there who answers?  Nothing of the answer is taken. */
-static bool greets(int fd)
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000ULL + t.tv_nsec / 1000000;
+}
+
+/* Asks all at once; the first that answers, of whose answer nothing is taken; -EBUSY. */
+static int first_answer(int p[SESSION_PORTS])
 {
 	const struct session_head greet = { .type = SESSION_GREET };
-	struct pollfd p = { .fd = fd, .events = POLLIN };
+	const struct timespec turn = { .tv_nsec = TURN_MS * 1000000L };
+	const uint64_t end = now_ms() + GREET_MS;
 	char byte;
 
-	return send(fd, &greet, sizeof(greet), MSG_NOSIGNAL) == sizeof(greet) &&
-	       poll(&p, 1, GREET_MS) > 0 && recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+	for (unsigned int i = 1; i < SESSION_PORTS; i++)
+		if (p[i] >= 0 && send(p[i], &greet, sizeof(greet), MSG_NOSIGNAL) < 0) {
+			close(p[i]);
+			p[i] = -1;
+		}
+	while (now_ms() < end) {
+		for (unsigned int i = 1; i < SESSION_PORTS; i++)
+			if (p[i] >= 0 && recv(p[i], &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1)
+				return i;
+		nanosleep(&turn, NULL);
+	}
+	return -EBUSY;
 }
 
 int session_open(const char *name, struct err *e)
 {
+	int p[SESSION_PORTS];
 	bool there = false;
 	struct machine m;
-	int fd = -ENOENT, rc;
+	int first, fd, rc;
 
 	rc = machine_open(&m, name, e);
 	if (rc && (rc != -ENOENT || strchr(name, '/')))
 		return rc;
 	*e = (struct err){ 0 };
 	for (unsigned int i = 1; i < SESSION_PORTS; i++) {
-		fd = connect_session(rc ? NULL : &m, name, i);
-		if (fd < 0)
-			continue;
-		there = true;
-		if (greets(fd))
-			break;
-		close(fd);
-		fd = -EBUSY;
+		p[i] = connect_session(rc ? NULL : &m, name, i);
+		there |= p[i] >= 0;
 	}
 	if (!rc)
 		machine_close(&m);
+	first = there ? first_answer(p) : -ENOENT;
+	fd = first > 0 ? p[first] : -1;
+	for (int i = 1; i < SESSION_PORTS; i++)
+		if (p[i] >= 0 && i != first)
+			close(p[i]);
 	if (fd >= 0)
 		return fd;
 	if (there)
 		return err_set(e, EBUSY, "nobody in '%.100s' answers: its guest is still starting, is paused, or "
 			       "runs %d commands already", name, SESSION_PORTS - 1);
-	return err_set(e, ENOENT, "'%.100s' does not run, or its guest has nobody who runs commands: only one "
-		       "that vireo run IMAGE or --root booted has", name);
+	return err_set(e, ENOENT, "'%.100s' does not run, or its guest has nobody who runs commands: "
+		       "only one that vireo run IMAGE or --root booted has", name);
 }
