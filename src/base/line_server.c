@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A server of lines; see line_server.h. */
 #include "base/line_server.h"
-#include "base/types.h"
+#include "base/json_scan.h"
 #include "base/unix_listen.h"
 
 #include <errno.h>
@@ -23,8 +23,12 @@ struct line_client {
 	bool ending;		/* it goes when all is sent */
 	char *out;
 	size_t out_len, out_room;
+	unsigned int mark;
+	bool busy;		/* in an op: it is settled after that */
 	size_t in_len;
-	char in[LINE_LENGTH_MAX + 1];
+	size_t scanned;		/* bytes of @in that @scan has seen */
+	struct json_scan scan;
+	char in[LINE_LENGTH_MAX + 2];	/* with room for a zero */
 };
 
 struct line_server {
@@ -72,10 +76,8 @@ static void client_flush(struct line_client *c)
 		c->gone = true;
 }
 
-void line_send(struct line_client *c, const char *text)
+static void client_queue(struct line_client *c, const char *text, size_t n)
 {
-	const size_t n = strlen(text) + 1;
-
 	if (c->gone)
 		return;
 	if (c->out_len + n > QUEUE_MAX) {
@@ -93,25 +95,76 @@ void line_send(struct line_client *c, const char *text)
 		c->out = out;
 		c->out_room = room;
 	}
-	memcpy(c->out + c->out_len, text, n - 1);
-	c->out[c->out_len + n - 1] = '\n';
+	memcpy(c->out + c->out_len, text, n);
 	c->out_len += n;
+}
+
+void line_send_part(struct line_client *c, const char *text)
+{
+	client_queue(c, text, strlen(text));
+}
+
+void line_send(struct line_client *c, const char *text)
+{
+	line_send_part(c, text);
+	client_queue(c, "\n", 1);
+}
+
+void line_hang_up(struct line_client *c)
+{
+	c->ending = true;
+}
+
+void line_mark(struct line_client *c, unsigned int mark)
+{
+	c->mark = mark;
+}
+
+unsigned int line_marked(const struct line_client *c)
+{
+	return c->mark;
+}
+
+/* The length of the first line of @in from @at on, with what ends it; 0: it is not whole. */
+static size_t line_length(struct line_client *c, size_t at)
+{
+	const char *newline;
+
+	if (!c->server->ops.json) {
+		newline = memchr(c->in + at, '\n', c->in_len - at);
+		return newline ? newline - (c->in + at) + 1 : 0;
+	}
+	while (c->scanned < c->in_len)
+		if (json_scan(&c->scan, c->in[c->scanned++]))
+			return c->scanned - at;
+	return 0;
+}
+
+/* A line, whose end is a newline or belongs to it, and is followed by a zero meanwhile. */
+static void client_line(struct line_client *c, char *line, size_t len)
+{
+	const size_t text = line[len - 1] == '\n' ? len - 1 : len;
+	const char behind = line[text];
+
+	line[text] = '\0';
+	c->server->ops.line(c->server->arg, c, line, text);
+	line[text] = behind;
 }
 
 /* Hands over the whole lines among what was read. */
 static void client_lines(struct line_client *c)
 {
 	struct line_server *s = c->server;
-	char *at = c->in, *end = c->in + c->in_len, *newline;
+	size_t at = 0, len;
 
-	while (!c->gone && !c->ending && (newline = memchr(at, '\n', end - at))) {
-		*newline = '\0';
-		s->ops.line(s->arg, c, at, newline - at);
-		at = newline + 1;
+	while (!c->gone && !c->ending && (len = line_length(c, at))) {
+		client_line(c, c->in + at, len);
+		at += len;
 	}
-	c->in_len = end - at;
-	memmove(c->in, at, c->in_len);
-	if (c->in_len < sizeof(c->in) || c->ending)
+	c->in_len -= at;
+	c->scanned -= MIN(c->scanned, at);
+	memmove(c->in, c->in + at, c->in_len);
+	if (c->in_len < LINE_LENGTH_MAX + 1 || c->ending)
 		return;
 	if (s->ops.too_long)
 		s->ops.too_long(s->arg, c);
@@ -121,7 +174,8 @@ static void client_lines(struct line_client *c)
 static void client_read(struct line_client *c)
 {
 	for (int k = 0; k < READS_AT_ONCE && !c->gone && !c->ending; k++) {
-		ssize_t n = recv(c->fd, c->in + c->in_len, sizeof(c->in) - c->in_len, MSG_DONTWAIT);
+		ssize_t n = recv(c->fd, c->in + c->in_len, LINE_LENGTH_MAX + 1 - c->in_len,
+				 MSG_DONTWAIT);
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
@@ -159,8 +213,10 @@ static void client_ready(void *arg, uint32_t events)
 
 	if (events & (EPOLLERR | EPOLLHUP) && !(events & EPOLLIN))
 		c->gone = true;
+	c->busy = true;
 	if (events & EPOLLIN && !c->out_len)
 		client_read(c);
+	c->busy = false;
 	client_settle(c);
 }
 
@@ -181,9 +237,25 @@ static void client_new(struct line_server *s, int fd)
 		c->next->link = &c->next;
 	s->clients = c;
 	s->count++;
+	c->busy = true;
 	if (s->ops.opened)
 		s->ops.opened(s->arg, c);
+	c->busy = false;
 	client_settle(c);
+}
+
+void line_tell(struct line_server *s, unsigned int mark, const char *text)
+{
+	struct line_client *c, *next;
+
+	for (c = s->clients; c; c = next) {
+		next = c->next;
+		if (c->mark != mark || c->ending)
+			continue;
+		line_send(c, text);
+		if (!c->busy)
+			client_settle(c);
+	}
 }
 
 static void accept_ready(void *arg, uint32_t events)

@@ -4,12 +4,16 @@
  * Clients are not believed: a line has a greatest length, who sends a longer one is told and
  * cut off, and so is who sends requests and does not read the answers.  Everything happens on
  * the loop's thread.
+ *
+ * Where lines are JSON objects that need no newline (@json) a line ends with the object, however
+ * many newlines are in it.
  */
 #ifndef VIREO_BASE_LINE_SERVER_H
 #define VIREO_BASE_LINE_SERVER_H
 
 #include "base/err.h"
 #include "base/loop.h"
+#include "base/types.h"
 
 #define LINE_LENGTH_MAX	65536	/* of a request, without its newline */
 
@@ -23,6 +27,7 @@ struct line_server_ops {
 	void (*line)(void *arg, struct line_client *c, char *line, size_t len);
 	/* May be NULL.  The line has become too long; the client goes after what is sent here. */
 	void (*too_long)(void *arg, struct line_client *c);
+	bool json;
 };
 
 /* On @listener, a nonblocking stream socket that stays the caller's. */
@@ -30,7 +35,17 @@ int line_server_create(struct line_server **out, struct loop *l, int listener,
 		       const struct line_server_ops *ops, void *arg, struct err *e);
 void line_server_destroy(struct line_server *s);
 
-/* Sends @text and a newline, soon.  Only from the ops. */
+/* Sends @text and a newline, soon.  Only from the ops, as the next two. */
 void line_send(struct line_client *c, const char *text);
+/* The same without a newline. */
+void line_send_part(struct line_client *c, const char *text);
+/* The client goes when all is sent; what it sent besides is not looked at. */
+void line_hang_up(struct line_client *c);
+
+/* A client's number, 0 at first, for the owner of the server. */
+void line_mark(struct line_client *c, unsigned int mark);
+unsigned int line_marked(const struct line_client *c);
+/* Sends @text and a newline to all clients with this @mark; may be called in the ops, too. */
+void line_tell(struct line_server *s, unsigned int mark, const char *text);
 
 #endif

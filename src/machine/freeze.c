@@ -1,9 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A VM that stands still: paused, or stopped and stepped by a debugger; see vm.h. */
+/* A VM that stands still, and whoever is told of it: paused, or stopped and stepped by a debugger; see vm.h. */
 #include "machine/vm_priv.h"
 
 #include "cpu/debugger.h"
 #include "cpu/mmu.h"
+
+void vm_watch(struct vm *vm, struct vm_watcher *w)
+{
+	w->next = vm->watchers;
+	vm->watchers = w;
+}
+
+void vm_unwatch(struct vm *vm, struct vm_watcher *w)
+{
+	for (struct vm_watcher **at = &vm->watchers; *at; at = &(*at)->next)
+		if (*at == w) {
+			*at = w->next;
+			return;
+		}
+}
+
+void vm_tell(struct vm *vm, const struct vm_news *news)
+{
+	for (struct vm_watcher *w = vm->watchers; w; w = w->next)
+		w->told(w->arg, news);
+}
+
+bool vm_is_off(const struct vm *vm)
+{
+	return vm->off;
+}
 
 bool vm_is_paused(const struct vm *vm)
 {
@@ -17,6 +43,7 @@ void vm_pause(struct vm *vm)
 	vcpus_hold(vm, true);
 	clock_stop(&vm->clock);
 	vm->paused_at = __builtin_ia32_rdtsc();
+	vm_tell(vm, &(struct vm_news){ .kind = VM_NEWS_STOP });
 }
 
 /*
@@ -37,12 +64,13 @@ static void turn_back_counters(struct vm *vm)
 
 void vm_resume(struct vm *vm)
 {
-	if (!vm->paused)
+	if (!vm->paused || vm->off)
 		return;
 	turn_back_counters(vm);
 	if (vm->state == VM_RUNNING)
 		clock_start(&vm->clock);
 	vcpus_hold(vm, false);
+	vm_tell(vm, &(struct vm_news){ .kind = VM_NEWS_RESUME });
 }
 
 void vm_freeze(struct vm *vm)
@@ -53,6 +81,21 @@ void vm_freeze(struct vm *vm)
 void vm_thaw(struct vm *vm)
 {
 	vcpus_freeze(vm, false);
+}
+
+bool vm_still(struct vm *vm)
+{
+	const bool runs = vm->state == VM_RUNNING;
+
+	if (runs)
+		vcpus_pause(vm);
+	return runs;
+}
+
+void vm_go_on(struct vm *vm, bool ran)
+{
+	if (ran)
+		vcpus_resume(vm);
 }
 
 void vm_step(struct vm *vm, unsigned int vcpu)

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define WAKE_AP		(ATTN_STOP | ATTN_INIT | ATTN_SIPI | ATTN_FLUSH)
 #define WAKE_HALTED	(WAKE_AP | ATTN_INTR | ATTN_NMI | ATTN_SMI)
@@ -166,6 +167,7 @@ static void *vcpu_thread(void *arg)
 {
 	struct vm_vcpu *c = arg;
 
+	atomic_store(&c->tid, gettid());
 	while (pass_gate(c)) {
 		wakes_up(c);
 		run_vcpu(c);

@@ -89,8 +89,24 @@ static int power_on(struct vm *vm, struct err *e)
 	return vm->config.load(vm->config.load_arg, vm, e);
 }
 
-static void end_run(struct vm *vm, enum vm_exit how)
+/* The vCPUs stay where they are until it is reset. */
+static void stay_off(struct vm *vm)
 {
+	vm->off = true;
+	vm_pause(vm);
+	vcpus_resume(vm);
+}
+
+static void end_run(struct vm *vm, enum vm_exit how, bool by_host)
+{
+	if (how == VM_EXIT_PANIC)
+		vm_tell(vm, &(struct vm_news){ .kind = VM_NEWS_PANIC });
+	vm_tell(vm, &(struct vm_news){ .kind = VM_NEWS_SHUTDOWN, .by_host = by_host, .exit = how });
+	if (vm->config.stay_off &&
+	    (how == VM_EXIT_POWEROFF || how == VM_EXIT_PANIC || how == VM_EXIT_RESET)) {
+		stay_off(vm);
+		return;
+	}
 	vm->result.exit = how;
 	vm->result.status = atomic_load(&vm->exit_status);
 	loop_quit(vm->loop);
@@ -99,18 +115,21 @@ static void end_run(struct vm *vm, enum vm_exit how)
 static void fail_run(struct vm *vm)
 {
 	vm->failed = vm->err.code ? vm->err.code : -EIO;
-	end_run(vm, VM_EXIT_ERROR);
+	end_run(vm, VM_EXIT_ERROR, true);
 }
 
 static void reset_or_end(struct vm *vm)
 {
+	const bool by_host = atomic_exchange(&vm->reset_by_host, false);
 	struct err e = { 0 };
 
 	if (vm->config.no_reboot) {
-		end_run(vm, VM_EXIT_RESET);
+		end_run(vm, VM_EXIT_RESET, by_host);
 		return;
 	}
-	log_info(vm->log, "the guest resets");
+	log_info(vm->log, by_host ? "the VM is reset" : "the guest resets");
+	vm_tell(vm, &(struct vm_news){ .kind = VM_NEWS_RESET, .by_host = by_host });
+	vm->off = false;
 	if (power_on(vm, &e)) {
 		vm->err = e;
 		fail_run(vm);
@@ -132,23 +151,23 @@ static void handle_events(void *arg)
 	events = atomic_exchange(&vm->events, 0);
 	switch ((enum vm_event)__builtin_ctz(events)) {
 	case EVENT_STOP:
-		end_run(vm, VM_EXIT_STOPPED);
+		end_run(vm, VM_EXIT_STOPPED, true);
 		break;
 	case EVENT_ERROR:
 		fail_run(vm);
 		break;
 	case EVENT_DEBUG_EXIT:
-		end_run(vm, VM_EXIT_DEBUG);
+		end_run(vm, VM_EXIT_DEBUG, false);
 		break;
 	case EVENT_POWEROFF:
-		end_run(vm, VM_EXIT_POWEROFF);
+		end_run(vm, VM_EXIT_POWEROFF, false);
 		break;
 	case EVENT_PANIC:
-		end_run(vm, VM_EXIT_PANIC);
+		end_run(vm, VM_EXIT_PANIC, false);
 		break;
 	case EVENT_TRIPLE_FAULT:
 		if (vm->config.triple_fault == TRIPLE_FAULT_END)
-			end_run(vm, VM_EXIT_TRIPLE_FAULT);
+			end_run(vm, VM_EXIT_TRIPLE_FAULT, false);
 		else
 			reset_or_end(vm);
 		break;
@@ -191,11 +210,13 @@ void vm_stop(struct vm *vm)
 
 void vm_reset(struct vm *vm)
 {
+	atomic_store(&vm->reset_by_host, true);
 	vm_event(vm, EVENT_RESET);
 }
 
 void vm_power_button(struct vm *vm)
 {
+	vm_tell(vm, &(struct vm_news){ .kind = VM_NEWS_POWERDOWN });
 	acpi_pm_power_button(vm->pc.pm);
 }
 
@@ -372,6 +393,7 @@ static void watchdog_bites(void *sink)
 	struct vm *vm = sink;
 
 	log_warn(vm->log, "the watchdog timer was not reset by the guest in time");
+	vm_tell(vm, &(struct vm_news){ .kind = VM_NEWS_WATCHDOG, .action = vm->watchdog });
 	switch (vm->watchdog) {
 	case WATCHDOG_RESET:
 		vm_event(vm, EVENT_RESET);
@@ -485,6 +507,11 @@ uint64_t vm_memory_size(const struct vm *vm)
 unsigned int vm_vcpu_count(const struct vm *vm)
 {
 	return vm->vcpu_count;
+}
+
+int vm_vcpu_thread(const struct vm *vm, unsigned int index)
+{
+	return index < vm->vcpu_count ? atomic_load(&vm->vcpus[index].tid) : 0;
 }
 
 const struct e820_map *vm_memory_map(const struct vm *vm)

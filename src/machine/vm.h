@@ -43,6 +43,7 @@ struct vm_config {
 	struct log *log;		/* borrowed; may be NULL */
 	bool no_reboot;			/* a reset ends vm_run() with VM_EXIT_RESET */
 	bool debug_exit;		/* give it an isa-debug-exit port */
+	bool stay_off;			/* ... and a power-off or panic too leaves it off: vm_is_off() */
 	bool virtio_mmio;		/* its virtio devices have pages of their own; else PCI */
 	enum vm_triple_fault triple_fault;
 	/*
@@ -63,6 +64,8 @@ enum vm_exit {
 	VM_EXIT_STOPPED,	/* vm_stop() */
 	VM_EXIT_ERROR,		/* the host failed; the error was filled */
 };
+
+enum vm_watchdog { WATCHDOG_RESET, WATCHDOG_POWEROFF, WATCHDOG_PAUSE, WATCHDOG_NONE };
 
 struct vm_result {
 	enum vm_exit exit;
@@ -102,7 +105,6 @@ int vm_add_printer(struct vm *vm, struct char_backend *printer, struct err *e);
 int vm_set_cpus(struct vm *vm, unsigned int n, struct err *e);
 /* How many processors are there now. */
 unsigned int vm_cpus(const struct vm *vm);
-enum vm_watchdog { WATCHDOG_RESET, WATCHDOG_POWEROFF, WATCHDOG_PAUSE, WATCHDOG_NONE };
 /* Gives it a watchdog timer (i6300esb), before vm_run(). */
 int vm_add_watchdog(struct vm *vm, enum vm_watchdog action, struct err *e);
 /* vm_add_virtio() with a virtio-balloon, which vm_balloon() then gives. */
@@ -130,6 +132,29 @@ int vm_set_engine(struct vm *vm, const struct engine_ops *ops, const struct engi
 void vm_pause(struct vm *vm);
 void vm_resume(struct vm *vm);
 bool vm_is_paused(const struct vm *vm);
+/* With vm_config.stay_off: it ended, is paused, and waits for a vm_reset() or vm_stop(). */
+bool vm_is_off(const struct vm *vm);
+/*
+ * Who wants to hear what becomes of the VM, on the loop's thread.  VM_NEWS_RESET and
+ * VM_NEWS_SHUTDOWN: by_host says if a vm_ function was the reason or the guest, exit how it ended.
+ */
+enum vm_news_kind {
+	VM_NEWS_STOP, VM_NEWS_RESUME, VM_NEWS_RESET, VM_NEWS_POWERDOWN, VM_NEWS_PANIC,
+	VM_NEWS_WATCHDOG, VM_NEWS_SHUTDOWN,
+};
+struct vm_news {
+	enum vm_news_kind kind;
+	bool by_host;
+	enum vm_exit exit;
+	enum vm_watchdog action;
+};
+struct vm_watcher {
+	void (*told)(void *arg, const struct vm_news *news);
+	void *arg;
+	struct vm_watcher *next;
+};
+void vm_watch(struct vm *vm, struct vm_watcher *w);
+void vm_unwatch(struct vm *vm, struct vm_watcher *w);
 /*
  * For a debugger, on the loop's thread: stops the vCPUs, whatever the VM does meanwhile (a reset
  * among it), and lets them go.  Frozen vCPUs' state may be read and changed.  May be called
@@ -137,6 +162,12 @@ bool vm_is_paused(const struct vm *vm);
  */
 void vm_freeze(struct vm *vm);
 void vm_thaw(struct vm *vm);
+/*
+ * Stops the vCPUs for a look at them, on the loop's thread; what it returns vm_go_on() takes.
+ * Their time goes on meanwhile, so do not look for long.
+ */
+bool vm_still(struct vm *vm);
+void vm_go_on(struct vm *vm, bool ran);
 /* Executes one instruction of a frozen vCPU, with the faults it may raise, no interrupts. */
 void vm_step(struct vm *vm, unsigned int vcpu);
 /*
@@ -164,6 +195,8 @@ struct vcpu *vm_vcpu(struct vm *vm, unsigned int index);
 const char *vm_engine_name(const struct vm *vm);
 uint64_t vm_memory_size(const struct vm *vm);
 unsigned int vm_vcpu_count(const struct vm *vm);	/* those that may come among them */
+/* The host's number of its thread; 0 before vm_run(). */
+int vm_vcpu_thread(const struct vm *vm, unsigned int index);
 const struct e820_map *vm_memory_map(const struct vm *vm);
 /* Where the RSDP is: boot_params.acpi_rsdp_addr, hvm_start_info.rsdp_paddr. */
 gpa_t vm_rsdp(const struct vm *vm);

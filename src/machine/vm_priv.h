@@ -40,6 +40,7 @@ struct vm_vcpu {
 	atomic_bool present;		/* written under (g): in the machine, not to be plugged yet */
 	struct device *lapic;
 	pthread_t thread;
+	atomic_int tid;			/* its number, 0: it has not begun */
 	pthread_mutex_t sleep_lock;
 	pthread_cond_t woken;
 	atomic_bool sleeping;		/* set under (s); see vcpu_wake() */
@@ -96,6 +97,10 @@ struct vm {
 	struct vm_vcpu *vcpus;
 	unsigned int vcpu_count;
 
+	struct vm_watcher *watchers;	/* (l) */
+	bool off;			/* (l) ended, with config.stay_off */
+	atomic_bool reset_by_host;	/* the EVENT_RESET to come is vm_reset()'s */
+
 	_Atomic uint32_t events;	/* bits of enum vm_event, not yet handled */
 	_Atomic unsigned int exit_status; /* of EVENT_DEBUG_EXIT */
 	struct loop_work event_work;
@@ -121,6 +126,9 @@ struct vm {
 void vm_event(struct vm *vm, enum vm_event what);
 /* The same with the host's error, the first of which is kept. */
 void vm_fail(struct vm *vm, const struct err *e);
+
+/* freeze.c: tells all watchers; on the loop's thread. */
+void vm_tell(struct vm *vm, const struct vm_news *news);
 
 /* msi.c: messages to local APICs go to those of the engine, if it has any. */
 void vm_connect_apics(struct vm *vm);

@@ -13,6 +13,7 @@
 #include "machine/vm.h"
 #include "mgmt/cpu_limits.h"
 #include "mgmt/machine.h"
+#include "mgmt/vm_commands.h"
 #include "mgmt/run_devices.h"
 #include "mgmt/run_priv.h"
 
@@ -27,9 +28,7 @@
 #define BACKLOG	16
 
 struct control {
-	struct vm *vm;
-	struct run_disks *disks;
-	const struct run_options *options;
+	struct vm_access at;
 	struct named_socket socket;	/* of its name; not if it is kept */
 	int listener;			/* in its directory, or -1 */
 	time_t began;			/* CLOCK_MONOTONIC seconds */
@@ -37,7 +36,7 @@ struct control {
 	struct line_server *server;
 };
 
-/* --- commands: each returns its answer, refuse()'s, or NULL: out of memory --- */
+/* --- commands: see struct json_command --- */
 
 /* Counters of the same name, of several processors, are added up. */
 static void add_counter(void *arg, const char *name, uint64_t value)
@@ -47,24 +46,22 @@ static void add_counter(void *arg, const char *name, uint64_t value)
 	json_object_set_new(all, name, json_integer(value + (old ? json_integer_value(old) : 0)));
 }
 
-static json_t *query_stats(struct control *c, const json_t *arguments)
+static json_t *query_stats(void *arg, const json_t *arguments)
 {
+	struct control *c = arg;
 	json_t *counters = json_object();
 
 	(void)arguments;
-	vm_counters(c->vm, add_counter, counters);
+	vm_counters(c->at.vm, add_counter, counters);
 	return json_pack("{s:o}", "counters", counters);
 }
 
-static json_t *query_name(struct control *c, const json_t *arguments)
+static json_t *query_name(void *arg, const json_t *arguments)
 {
-	(void)arguments;
-	return json_pack("{s:s}", "name", c->options->name);
-}
+	struct control *c = arg;
 
-static json_t *refuse(const char *kind, const char *desc)
-{
-	return json_pack("{s:{s:s,s:s}}", "error", "class", kind, "desc", desc);
+	(void)arguments;
+	return json_pack("{s:s}", "name", c->at.options->name);
 }
 
 static void tell_disk(void *arg, unsigned int slot, const struct block_info *info)
@@ -75,66 +72,71 @@ static void tell_disk(void *arg, unsigned int slot, const struct block_info *inf
 					     "serial", info->serial));
 }
 
-static json_t *query_disks(struct control *c, const json_t *arguments)
+static json_t *query_disks(void *arg, const json_t *arguments)
 {
+	struct control *c = arg;
 	json_t *list = json_array();
 
 	(void)arguments;
-	run_disks_list(c->disks, tell_disk, list);
+	run_disks_list(c->at.disks, tell_disk, list);
 	return list;
 }
 
-static json_t *disk_add(struct control *c, const json_t *arguments)
+static json_t *disk_add(void *arg, const json_t *arguments)
 {
+	struct control *c = arg;
 	const char *text = json_string_value(json_object_get(arguments, "disk"));
 	struct err e;
 	int slot;
 
 	if (!text)
-		return refuse("GenericError", "\"disk\" is missing: what --disk takes");
-	slot = run_disks_add(c->disks, text, &e);
+		return json_refuse("GenericError", "\"disk\" is missing: what --disk takes");
+	slot = run_disks_add(c->at.disks, text, &e);
 	if (slot == -EACCES)
 		err_prefix(&e, "the sandbox lets disks be opened beside those of the start, and where "
 			   "--sandbox dir=DIR said");
-	return slot < 0 ? refuse("GenericError", e.text) : json_pack("{s:i}", "slot", slot);
+	return slot < 0 ? json_refuse("GenericError", e.text) : json_pack("{s:i}", "slot", slot);
 }
 
-static json_t *disk_remove(struct control *c, const json_t *arguments)
+static json_t *disk_remove(void *arg, const json_t *arguments)
 {
+	struct control *c = arg;
 	const json_t *slot = json_object_get(arguments, "slot");
 	struct err e;
 
 	if (!json_is_integer(slot))
-		return refuse("GenericError", "\"slot\" is missing: a number that query-disks tells");
-	if (run_disks_remove(c->disks, json_integer_value(slot), &e))
-		return refuse("GenericError", e.text);
+		return json_refuse("GenericError", "\"slot\" is missing: a number that query-disks tells");
+	if (run_disks_remove(c->at.disks, json_integer_value(slot), &e))
+		return json_refuse("GenericError", e.text);
 	return json_object();
 }
 
 /* "count": of processors, of which some may come or go. */
-static json_t *set_cpus(struct control *c, const json_t *arguments)
+static json_t *set_cpus(void *arg, const json_t *arguments)
 {
+	struct control *c = arg;
 	const json_t *count = json_object_get(arguments, "count");
 	struct err e;
 
 	if (!json_is_integer(count) || json_integer_value(count) < 1 ||
 	    json_integer_value(count) > VM_CPUS_MAX)
-		return refuse("GenericError", "\"count\" is a number of processors");
-	if (vm_set_cpus(c->vm, json_integer_value(count), &e))
-		return refuse("GenericError", e.text);
+		return json_refuse("GenericError", "\"count\" is a number of processors");
+	if (vm_set_cpus(c->at.vm, json_integer_value(count), &e))
+		return json_refuse("GenericError", e.text);
 	return json_object();
 }
 
 /* "weight", "cap" and "pin" as `vireo set` takes them; what is not named stays as it is. */
-static json_t *set_cpu(struct control *c, const json_t *arguments)
+static json_t *set_cpu(void *arg, const json_t *arguments)
 {
+	struct control *c = arg;
 	static const struct {
 		const char *name;
 		int (*parse)(struct cpu_limits *l, const char *text, struct err *e);
 	} what[] = {
 		{ "weight", cpu_weight_parse }, { "cap", cpu_cap_parse }, { "pin", cpu_pin_parse },
 	};
-	struct cpu_limits l = *vm_cpu_limits(c->vm);
+	struct cpu_limits l = *vm_cpu_limits(c->at.vm);
 	struct err e = { 0 };
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(what); i++) {
@@ -143,12 +145,12 @@ static json_t *set_cpu(struct control *c, const json_t *arguments)
 		if (!value)
 			continue;
 		if (!json_is_string(value))
-			return refuse("GenericError", "weight, cap and pin are strings");
+			return json_refuse("GenericError", "weight, cap and pin are strings");
 		if (what[i].parse(&l, json_string_value(value), &e))
-			return refuse("GenericError", e.text);
+			return json_refuse("GenericError", e.text);
 	}
-	if (vm_set_cpu_limits(c->vm, &l, &e))
-		return refuse("GenericError", e.text);
+	if (vm_set_cpu_limits(c->at.vm, &l, &e))
+		return json_refuse("GenericError", e.text);
 	return json_object();
 }
 
@@ -164,37 +166,39 @@ static uint64_t resident_bytes(const struct control *c)
 }
 
 /* What vireo ls, ps and inspect show of it. */
-static json_t *query_vm(struct control *c, const json_t *arguments)
+static json_t *query_vm(void *arg, const json_t *arguments)
 {
+	struct control *c = arg;
 	struct timespec now, cpu;
 
 	(void)arguments;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
 	return json_pack("{s:s,s:i,s:s,s:s,s:i,s:I,s:I,s:f,s:f}",
-			 "name", c->options->name, "pid", (int)getpid(),
-			 "status", vm_is_paused(c->vm) ? "paused" : "running",
-			 "engine", vm_engine_name(c->vm), "cpus", (int)vm_cpus(c->vm),
-			 "memory", (json_int_t)vm_memory_size(c->vm),
+			 "name", c->at.options->name, "pid", (int)getpid(),
+			 "status", vm_is_paused(c->at.vm) ? "paused" : "running",
+			 "engine", vm_engine_name(c->at.vm), "cpus", (int)vm_cpus(c->at.vm),
+			 "memory", (json_int_t)vm_memory_size(c->at.vm),
 			 "resident", (json_int_t)resident_bytes(c),
 			 "uptime", (double)(now.tv_sec - c->began),
 			 "cpu-seconds", cpu.tv_sec + cpu.tv_nsec / 1e9);
 }
 
 /* Moves the guest, which goes on where it was; where that fails it stays. */
-static json_t *set_engine(struct control *c, const json_t *arguments)
+static json_t *set_engine(void *arg, const json_t *arguments)
 {
+	struct control *c = arg;
 	const char *name = json_string_value(json_object_get(arguments, "engine"));
 	const struct engine_ops *ops = name ? engine_named(name) : NULL;
 	struct err e = { 0 };
 
 	if (!ops)
-		return refuse("GenericError", "\"engine\" is soft or kvm");
-	if (!strcmp(name, vm_engine_name(c->vm)))
+		return json_refuse("GenericError", "\"engine\" is soft or kvm");
+	if (!strcmp(name, vm_engine_name(c->at.vm)))
 		return json_object();
-	if (vm_set_engine(c->vm, ops, NULL, &e))
-		return refuse("GenericError", e.text);
-	log_info(vm_log(c->vm), "engine %s: chosen at the control socket", name);
+	if (vm_set_engine(c->at.vm, ops, NULL, &e))
+		return json_refuse("GenericError", e.text);
+	log_info(vm_log(c->at.vm), "engine %s: chosen at the control socket", name);
 	return json_object();
 }
 
@@ -210,21 +214,22 @@ static json_t *io_counts(const struct control *c)
 }
 
 /* What vireo top shows, beside what vireo ps does; asking switches the sampling on. */
-static json_t *query_top(struct control *c, const json_t *arguments)
+static json_t *query_top(void *arg, const json_t *arguments)
 {
+	struct control *c = arg;
 	json_t *all = query_vm(c, arguments), *vcpus = json_array(), *counters = json_object();
 	struct vcpu_profile p;
 	struct timespec now;
 
-	for (unsigned int i = 0; i < vm_vcpu_count(c->vm); i++) {
-		vm_profile(c->vm, i, &p);
+	for (unsigned int i = 0; i < vm_vcpu_count(c->at.vm); i++) {
+		vm_profile(c->at.vm, i, &p);
 		json_array_append_new(vcpus, json_pack("{s:f,s:f,s:f,s:f,s:b}",
 			"user", p.ns[PROFILE_USER] / 1e9, "kernel", p.ns[PROFILE_KERNEL] / 1e9,
 			"translation", p.ns[PROFILE_TRANSLATION] / 1e9,
 			"vmm", p.ns[PROFILE_VMM] / 1e9, "halted", p.halted));
 	}
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	vm_counters(c->vm, add_counter, counters);
+	vm_counters(c->at.vm, add_counter, counters);
 	json_object_set_new(all, "time", json_real(now.tv_sec + now.tv_nsec / 1e9));
 	json_object_set_new(all, "vcpus", vcpus);
 	json_object_set_new(all, "counters", counters);
@@ -232,152 +237,79 @@ static json_t *query_top(struct control *c, const json_t *arguments)
 	return all;
 }
 
-static json_t *query_status(struct control *c, const json_t *arguments)
+static json_t *query_status(void *arg, const json_t *arguments)
 {
-	const bool paused = vm_is_paused(c->vm);
+	struct control *c = arg;
+	const bool paused = vm_is_paused(c->at.vm);
 
 	(void)arguments;
 	return json_pack("{s:s,s:b}", "status", paused ? "paused" : "running", "running", !paused);
 }
 
-static json_t *stop(struct control *c, const json_t *arguments)
+static json_t *serial_break(void *arg, const json_t *arguments)
 {
+	struct control *c = arg;
+
 	(void)arguments;
-	vm_pause(c->vm);
+	vm_serial_break(c->at.vm, 0);
 	return json_object();
 }
 
-static json_t *cont(struct control *c, const json_t *arguments)
-{
-	(void)arguments;
-	vm_resume(c->vm);
-	return json_object();
-}
+static json_t *query_commands(void *arg, const json_t *arguments);
 
-static json_t *quit(struct control *c, const json_t *arguments)
-{
-	(void)arguments;
-	vm_stop(c->vm);
-	return json_object();
-}
-
-static json_t *serial_break(struct control *c, const json_t *arguments)
-{
-	(void)arguments;
-	vm_serial_break(c->vm, 0);
-	return json_object();
-}
-
-static json_t *system_reset(struct control *c, const json_t *arguments)
-{
-	(void)arguments;
-	vm_reset(c->vm);
-	return json_object();
-}
-
-static json_t *system_powerdown(struct control *c, const json_t *arguments)
-{
-	(void)arguments;
-	vm_power_button(c->vm);
-	return json_object();
-}
-
-static json_t *query_commands(struct control *c, const json_t *arguments);
-
-static const struct {
-	const char *name;
-	json_t *(*run)(struct control *c, const json_t *arguments);
-} commands[] = {
-	{ "cont", cont },
-	{ "disk-add", disk_add },
-	{ "disk-remove", disk_remove },
-	{ "query-commands", query_commands },
-	{ "query-disks", query_disks },
-	{ "query-name", query_name },
-	{ "query-stats", query_stats },
-	{ "query-status", query_status },
-	{ "query-top", query_top },
-	{ "query-vm", query_vm },
-	{ "quit", quit },
-	{ "serial-break", serial_break },
-	{ "set-cpu", set_cpu },
-	{ "set-cpus", set_cpus },
-	{ "set-engine", set_engine },
-	{ "stop", stop },
-	{ "system_powerdown", system_powerdown },
-	{ "system_reset", system_reset },
+static const struct json_command rows[] = {
+	{ "disk-add", NULL, disk_add },
+	{ "disk-remove", NULL, disk_remove },
+	{ "query-commands", NULL, query_commands },
+	{ "query-disks", NULL, query_disks },
+	{ "query-name", NULL, query_name },
+	{ "query-stats", NULL, query_stats },
+	{ "query-status", NULL, query_status },
+	{ "query-top", NULL, query_top },
+	{ "query-vm", NULL, query_vm },
+	{ "serial-break", NULL, serial_break },
+	{ "set-cpu", NULL, set_cpu },
+	{ "set-cpus", NULL, set_cpus },
+	{ "set-engine", NULL, set_engine },
 };
 
-static json_t *query_commands(struct control *c, const json_t *arguments)
-{
-	json_t *list = json_array();
+static const struct json_commands commands = {
+	.rows = rows, .count = ARRAY_SIZE(rows), .more = &vm_commands,
+};
 
-	(void)c;
+static json_t *query_commands(void *arg, const json_t *arguments)
+{
+	(void)arg;
 	(void)arguments;
-	for (unsigned int i = 0; i < ARRAY_SIZE(commands); i++)
-		json_array_append_new(list, json_pack("{s:s}", "name", commands[i].name));
-	return list;
+	return json_commands_list(&commands);
 }
 
 /* --- requests --- */
 
-static json_t *answer(struct control *c, const json_t *request)
-{
-	const json_t *arguments = json_object_get(request, "arguments");
-	const char *name = json_string_value(json_object_get(request, "execute"));
-
-	if (!json_is_object(request) || !name)
-		return refuse("GenericError", "a request is an object with \"execute\", a string");
-	if (arguments && !json_is_object(arguments))
-		return refuse("GenericError", "\"arguments\" is an object");
-	for (unsigned int i = 0; i < ARRAY_SIZE(commands); i++)
-		if (!strcmp(name, commands[i].name)) {
-			json_t *r = commands[i].run(c, arguments);
-
-			if (json_object_get(r, "error"))
-				return r;
-			return r ? json_pack("{s:o}", "return", r) : NULL;
-		}
-	return refuse("CommandNotFound", "there is no such command; query-commands lists them");
-}
-
-static void send_json(struct line_client *client, json_t *reply)
-{
-	char *text = reply ? json_dumps(reply, JSON_COMPACT) : NULL;
-
-	if (text)
-		line_send(client, text);
-	free(text);
-	json_decref(reply);
-}
-
 static void request(void *arg, struct line_client *client, char *line, size_t len)
 {
-	json_t *request, *reply, *id;
-	json_error_t where;
+	json_t *request, *reply;
 
 	if (strspn(line, " \t\r") == len)
 		return;
-	request = json_loadb(line, len, JSON_REJECT_DUPLICATES, &where);
-	reply = request ? answer(arg, request) : refuse("GenericError", "this is no JSON in one line");
-	id = json_object_get(request, "id");
-	if (id && reply)
-		json_object_set(reply, "id", id);
-	send_json(client, reply);
+	request = json_command_read(line, len, &reply);
+	if (request)
+		reply = json_command_answer(&commands, arg, request);
+	json_command_reply(client, reply, request);
 	json_decref(request);
 }
 
 static void too_long(void *arg, struct line_client *client)
 {
 	(void)arg;
-	send_json(client, refuse("GenericError", "this line is too long"));
+	json_command_reply(client, json_refuse("GenericError", "this line is too long"), NULL);
 }
 
 /* A kept machine's lock is ours: a socket that is there is a dead process's. */
 static int listen_at(struct control *c, struct err *e)
 {
-	if (!c->options->kept)
-		return named_socket_listen(&c->socket, c->options->name, e);
+	if (!c->at.options->kept)
+		return named_socket_listen(&c->socket, c->at.options->name, e);
 	unlink(MACHINE_CONTROL);
 	c->listener = unix_listen(MACHINE_CONTROL, BACKLOG, e);
 	return MIN(c->listener, 0);
@@ -393,10 +325,10 @@ int control_create(struct control **out, struct vm *vm, struct run_disks *disks,
 
 	if (!c)
 		return err_set(e, ENOMEM, "out of memory for a control socket");
-	c->vm = vm;
-	c->disks = disks;
+	c->at.vm = vm;
+	c->at.disks = disks;
 	json_object_seed(0);	/* which opens a file, now and not later */
-	c->options = o;
+	c->at.options = o;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	c->began = now.tv_sec;
 	c->statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);

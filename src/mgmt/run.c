@@ -11,6 +11,8 @@
 #include "mgmt/control.h"
 #include "mgmt/escape.h"
 #include "mgmt/gdb.h"
+#include "mgmt/monitor.h"
+#include "mgmt/qmp.h"
 #include "engine/config.h"
 #include "mgmt/run_devices.h"
 #include "mgmt/run_options.h"
@@ -19,6 +21,7 @@
 #include "mgmt/run_root.h"
 #include "mgmt/status.h"
 #include "mgmt/terminal.h"
+#include "mgmt/vm_commands.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -41,6 +44,8 @@ struct run {
 	struct terminal *terminal;	/* NULL: stdin is none */
 	struct control *control;	/* NULL: it has no name */
 	struct gdb *gdb;		/* NULL: no --gdb */
+	struct qmp *qmp;		/* NULL: no --qmp */
+	struct monitor_server *monitor;	/* NULL: no --monitor */
 	struct escape escape;
 	bool stdio;			/* COM1 is here */
 	struct char_backend *console;	/* the VM's; NULL: COM1 is elsewhere */
@@ -90,6 +95,7 @@ static int make_vm(struct run *r, struct err *e)
 		.max_vcpus = r->options.max_cpus, .model = &r->model, .engine = r->engine,
 		.engine_config = &engine,
 		.log = &r->log, .no_reboot = r->options.no_reboot,
+		.stay_off = r->options.stay_off, .triple_fault = r->options.triple_fault,
 		.debug_exit = r->options.debug_exit, .virtio_mmio = r->options.virtio_mmio,
 		.load = load, .load_arg = r,
 		.keep_engine = run_engine_stays(&r->options),
@@ -254,9 +260,27 @@ static int prepare(struct run *r, struct err *e)
 	return rc ? STATUS_USAGE : 0;
 }
 
+/* Whoever can be asked of the VM, or told what to do with it. */
+static int open_servers(struct run *r, struct err *e)
+{
+	const struct run_options *o = &r->options;
+	const struct vm_access at = { .vm = r->vm, .disks = r->disks, .options = o };
+
+	if (o->name && control_create(&r->control, r->vm, r->disks, o, e))
+		return STATUS_HOST;
+	if ((o->gdb && gdb_create(&r->gdb, r->vm, o->gdb, o->gdb_wait, e)) ||
+	    (o->monitor && monitor_create(&r->monitor, &at, o->monitor, e)) ||
+	    (o->qmp && qmp_create(&r->qmp, &at, o->qmp, e)))
+		return STATUS_USAGE;
+	if (o->paused)
+		vm_pause(r->vm);
+	return 0;
+}
+
 static int start(struct run *r, struct err *e)
 {
 	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+	int rc;
 
 	if (make_some_vm(r, e))
 		return STATUS_HOST;
@@ -272,10 +296,9 @@ static int start(struct run *r, struct err *e)
 	    run_add_serials(r->vm, &r->options, &r->stdio, e) ||
 	    (r->options.watchdog && vm_add_watchdog(r->vm, r->options.watchdog_action, e)) || plan_boot(r, e))
 		return STATUS_USAGE;
-	if (r->options.name && control_create(&r->control, r->vm, r->disks, &r->options, e))
-		return STATUS_HOST;
-	if (r->options.gdb && gdb_create(&r->gdb, r->vm, r->options.gdb, r->options.gdb_wait, e))
-		return STATUS_USAGE;
+	rc = open_servers(r, e);
+	if (rc)
+		return rc;
 	if (r->options.vm)
 		*r->options.vm = r->vm;
 	say_how_it_starts(r);
@@ -307,6 +330,8 @@ static void take_stats(struct run *r)
 static void finish(struct run *r)
 {
 	gdb_destroy(r->gdb);
+	qmp_destroy(r->qmp);
+	monitor_destroy(r->monitor);
 	control_destroy(r->control);
 	if (r->vm)
 		vm_destroy(r->vm);	/* sends out what the guest printed last */

@@ -20,6 +20,9 @@ void run_disks_free(struct run_disks *disks);	/* after vm_destroy(); may be NULL
 int run_disks_add(struct run_disks *disks, const char *text, struct err *e);
 /* Asks the guest to let go of the disk in @slot, which is closed once it has. */
 int run_disks_remove(struct run_disks *disks, unsigned int slot, struct err *e);
+/* @gone (NULL: nobody) is called when a disk has gone, on the loop's thread. */
+void run_disks_watch(struct run_disks *disks, void (*gone)(void *arg, unsigned int slot),
+		     void *arg);
 void run_disks_list(struct run_disks *disks,
 		    void (*tell)(void *arg, unsigned int slot, const struct block_info *info),
 		    void *arg);

@@ -30,6 +30,8 @@ struct run_disks {
 	struct vm *vm;
 	unsigned int cpus;
 	unsigned int waiting;		/* disks that wait for room */
+	void (*gone)(void *arg, unsigned int slot);	/* a disk is; or NULL */
+	void *gone_arg;
 	bool paused;			/* ... for which the VM was paused here */
 	struct run_disk disk[RUN_DISKS_MAX];
 };
@@ -120,7 +122,15 @@ static void closed(void *arg)
 	}
 	if (d->waiting)
 		end_waiting(d);
+	if (d->all->gone && d->slot)
+		d->all->gone(d->all->gone_arg, d->slot);
 	d->slot = 0;
+}
+
+void run_disks_watch(struct run_disks *all, void (*gone)(void *arg, unsigned int slot), void *arg)
+{
+	all->gone = gone;
+	all->gone_arg = arg;
 }
 
 static int add_disk(struct run_disk *d, const char *text, struct err *e)

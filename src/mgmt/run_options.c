@@ -8,6 +8,7 @@
 #include "mgmt/run_devices.h"
 #include "mgmt/machine.h"
 #include "mgmt/run_priv.h"
+#include "mgmt/socket_spec.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -412,6 +413,30 @@ static int set_gdb_wait(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_qmp(void *dest, const char *value, struct err *e)
+{
+	struct socket_spec s;
+
+	((struct run_options *)dest)->qmp = value;
+	return socket_spec_parse(&s, "--qmp", value, e);
+}
+
+static int set_monitor(void *dest, const char *value, struct err *e)
+{
+	struct socket_spec s;
+
+	((struct run_options *)dest)->monitor = value;
+	return socket_spec_parse(&s, "--monitor", value, e);
+}
+
+static int set_paused(void *dest, const char *value, struct err *e)
+{
+	(void)value;
+	(void)e;
+	((struct run_options *)dest)->paused = true;
+	return 0;
+}
+
 static int set_balloon(void *dest, const char *value, struct err *e)
 {
 	(void)e;
@@ -507,6 +532,13 @@ static const struct option_def option_defs[] = {
 	{ "gdb", "WHERE", "let gdb debug the guest (target remote) at PORT (of loopback),\n"
 	  "[tcp:]ADDRESS:PORT or unix:PATH", set_gdb },
 	{ "gdb-wait", NULL, "with --gdb: wait for gdb before the first instruction", set_gdb_wait },
+	{ "qmp", "WHERE", "serve QEMU's machine protocol (JSON) at unix:PATH; ,wait=on waits for a\n"
+	  "client before the guest begins", set_qmp },
+	{ "monitor", "WHERE", "serve commands for people, as QEMU's monitor has them, at unix:PATH",
+	  set_monitor },
+	{ "paused", NULL, "do not begin before somebody says cont at a socket (--qmp, --monitor,\n"
+	  "--name)",
+	  set_paused },
 	{ "sandbox", "CHOICE", "auto (default): let this process do nothing but run its guest, as far as\n"
 	  "the host has the means; on: fail where it lacks one; off: do not.  Then,\n"
 	  "after commas: dir=DIR, files in which it may open disks later; dump, so\n"
@@ -582,6 +614,8 @@ int run_options_check(const struct run_options *o, struct err *e)
 		return err_set(e, EINVAL, "--perf-map names translated code: use it without --translator off");
 	if (o->gdb && o->engine == ENGINE_KVM)
 		return err_set(e, EINVAL, "--gdb debugs what --engine soft runs, not kvm");
+	if (o->paused && !o->qmp && !o->monitor && !o->name && !o->gdb)
+		return err_set(e, EINVAL, "--paused waits for a cont: say where with --qmp, --monitor or --name");
 	if (o->gdb_wait && !o->gdb)
 		return err_set(e, EINVAL, "--gdb-wait says when to begin: --gdb WHERE says where gdb comes");
 	rc = run_net_check(o, e);

@@ -64,6 +64,8 @@ struct run_options {
 	bool debug_exit;
 	bool virtio_mmio;
 	bool no_reboot;
+	bool stay_off;			/* vm_config's; and its triple_fault */
+	unsigned int triple_fault;
 	const char *disk[RUN_DISKS_MAX];	/* --disk's texts */
 	unsigned int disk_count;
 	const char *console[RUN_CONSOLES_MAX];	/* --console's texts */
@@ -80,6 +82,9 @@ struct run_options {
 	const char *vsock;		/* --vsock's text, or NULL */
 	const char *gdb;		/* --gdb's text, or NULL */
 	bool gdb_wait;
+	const char *qmp, *monitor;	/* their texts, or NULL */
+	bool paused;			/* it waits for a cont of theirs, or of the control socket */
+	const char *label, *uuid;	/* what they tell of it; NULL: name, none */
 	const char *balloon;		/* --balloon's text, or NULL */
 	enum sandbox_choice sandbox;
 	bool jail;			/* namespaces and an empty file system */

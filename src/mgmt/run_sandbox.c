@@ -146,6 +146,10 @@ static void sockets_of(struct plan *p, const struct run_options *o)
 	}
 	if (o->gdb && !strncmp(o->gdb, "unix:", 5))
 		will_remove(p, o->gdb + 5, '\0');
+	if (o->qmp)
+		will_remove(p, o->qmp + strlen("unix:"), ',');
+	if (o->monitor)
+		will_remove(p, o->monitor + strlen("unix:"), ',');
 	if (o->vsock) {
 		will_remove(p, o->vsock, ',');
 		p->needs.sockets = true;
@@ -163,7 +167,7 @@ static void disks_of(struct plan *p, const struct run_options *o)
 
 	for (unsigned int i = 0; i < o->sandbox_dir_count; i++)
 		need_path(p, o->sandbox_dir[i], CONFINE_WRITE);
-	p->needs.names |= o->sandbox_dir_count > 0;
+	p->needs.names |= o->sandbox_dir_count > 0 || o->qmp;
 	if (!o->name)
 		return;
 	p->needs.names = true;

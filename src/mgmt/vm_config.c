@@ -62,6 +62,8 @@ static const struct trait {
 	{ .name = "printer", .paths = { "out=" } },
 	{ .name = "vsock", .paths = { "" } },
 	{ .name = "gdb", .paths = { "unix:" } },
+	{ .name = "qmp", .paths = { "unix:" } },
+	{ .name = "monitor", .paths = { "unix:" } },
 };
 
 static const struct trait *trait_of(const char *name)
