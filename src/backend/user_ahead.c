@@ -132,8 +132,13 @@ static void begin(struct ahead_flow *f, uint32_t first, uint32_t guest_nxt, uint
 static void guest_syn(struct user_ahead *a, const struct ahead_segment *s, const uint8_t *frame)
 {
 	const int scale = ahead_find_scale(s, frame);
-	struct ahead_flow *f = s->flags & TCP_ACK ? find(a, &s->id) : claim(a, &s->id);
+	struct ahead_flow *f = find(a, &s->id);
 
+	/* The same once more, which met libslirp's answer on its way. */
+	if (f && f->active && s->seq + 1 == f->guest_nxt)
+		return;
+	if (!(s->flags & TCP_ACK))
+		f = claim(a, &s->id);
 	if (!f || f->active)
 		return;
 	f->shift = MAX(scale, 0);

@@ -267,6 +267,10 @@ static void shake_hands(struct sim *s, bool from_guest)
 			   sizeof(guest_options), 0);
 		assert_true(user_ahead_from_guest(s->ahead, s->buf, len));
 		slirp_syn(s, SYN | ACK, true);
+		/* Sent once more before the answer came. */
+		len = make(s, s->buf, true, GUEST_SEQ, 0, 64000, SYN, guest_options,
+			   sizeof(guest_options), 0);
+		assert_true(user_ahead_from_guest(s->ahead, s->buf, len));
 		len = make(s, s->buf, true, GUEST_SEQ + 1, HOST_SEQ + 1, s->window >> SHIFT, ACK, NULL,
 			   0, 0);
 		/* libslirp needs this one. */
