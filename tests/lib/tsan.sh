@@ -7,7 +7,7 @@ set -u
 cd "$(dirname "$0")/../.." || exit 2
 work=$BUILD/tests/tsan
 mkdir -p "$work"
-export TSAN_OPTIONS="suppressions=$PWD/tests/lib/tsan.supp exitcode=66 ${TSAN_OPTIONS:-}"
+export TSAN_OPTIONS="suppressions=$PWD/tests/lib/tsan.supp exitcode=66 die_after_fork=0 ${TSAN_OPTIONS:-}"
 bad=0
 
 judge() {	# NAME STATUS WANTED LOG
@@ -24,6 +24,7 @@ for folder in base dev backend virtio machine; do
 	for source in tests/unit/"$folder"/*.c; do
 		name=$folder/$(basename "$source" .c)
 		[ $name = machine/set_engine ] && continue	# runs translated code
+		[ $name = base/confine ] && continue	# forbids what the sanitizer does
 		log=$work/${name/\//-}.log
 		timeout 600 "$BUILD/tests/unit/$name" </dev/null >"$log" 2>&1
 		judge "$name" $? 0 "$log"

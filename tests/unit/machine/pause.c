@@ -20,11 +20,12 @@ struct bench {
 	struct fake_engine engine;
 	struct cpu_model model;
 	struct vm *vm;
-	struct loop_work work;
+	struct loop_work pause, resume;
 	_Atomic unsigned int runs, loads;
 	_Atomic uint64_t greatest;	/* step of the guest's TSC between two runs */
 	uint64_t last;
-	unsigned int at_pause, at_resume, loads_at_resume;
+	unsigned int at_pause, loads_at_resume;
+	_Atomic unsigned int at_resume;
 	uint64_t clock_at_pause, clock_at_resume;
 	bool reset_meanwhile, ready;
 };
@@ -83,12 +84,12 @@ static void *drive(void *arg)
 
 	while (b->runs < 20)
 		usleep(1000);
-	b->work = (struct loop_work){ .run = pause_it, .arg = b };
-	loop_post(vm_loop(b->vm), &b->work);
+	b->pause = (struct loop_work){ .run = pause_it, .arg = b };
+	loop_post(vm_loop(b->vm), &b->pause);
 	usleep(PAUSE_US);
-	b->work = (struct loop_work){ .run = resume, .arg = b };
-	loop_post(vm_loop(b->vm), &b->work);
-	while (b->runs < b->at_resume + 20)
+	b->resume = (struct loop_work){ .run = resume, .arg = b };
+	loop_post(vm_loop(b->vm), &b->resume);
+	while (!b->at_resume || b->runs < b->at_resume + 20)
 		usleep(1000);
 	vm_stop(b->vm);
 	return NULL;
