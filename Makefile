@@ -6,6 +6,7 @@
 # make fuzz       hostile drivers and images for a minute, with the sanitizers (FUZZ_SECONDS each)
 # make check-tsan the unit tests of what has threads, with the thread sanitizer
 # make bench      times native, QEMU and Vireo: SCALE=0.3 RUNS=3 ONLY=sort,fib CONFIGS=...
+# make bench-smp  what several processors are worth, beside QEMU
 # make install    into $(DESTDIR)$(PREFIX)
 # make deb        a Debian package in $(BUILD)/deb
 # Variables: CC, BUILD (output folder), SAN=1 (address and undefined sanitizers), TSAN=1 (threads),
@@ -173,6 +174,10 @@ bench: all $(TOOLS)
 	$(Q)bench/run --scale $(SCALE) --runs $(RUNS) $(if $(ONLY),--only $(ONLY)) \
 		$(if $(CONFIGS),--configs $(CONFIGS))
 
+# The same of several processors: bench/smp says what is measured.
+bench-smp: all $(TOOLS)
+	$(Q)bench/smp --runs $(RUNS)
+
 PREFIX  ?= /usr/local
 SHARE    = $(DESTDIR)$(PREFIX)/share
 DOCS     = README.md HACKING.md SPECIFICATION.md $(wildcard docs/*.md)
@@ -198,5 +203,5 @@ deb:
 clean:
 	rm -rf $(BUILD)
 
-.PHONY: all objs unit check check-long check-san check-clang check-tsan fuzz fuzzers run bench install deb clean
+.PHONY: bench-smp all objs unit check check-long check-san check-clang check-tsan fuzz fuzzers run bench install deb clean
 -include $(OBJ:.o=.d) $(UNITBIN:=.d) $(TOOLS:=.d)

@@ -8,6 +8,8 @@
  *	vdso	reads the clocks on each processor where a system call would be its death
  *	stable	reads the clocks on all processors at once; none may go back
  *	spin	takes all of a processor
+ *	locks	a thread on each processor takes one spinlock for some microseconds, 4 s long: how
+ *		often it was taken; then the same with a lock of the kernel's, that of memory maps
  */
 #include <errno.h>
 #include <linux/filter.h>
@@ -15,10 +17,12 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stddef.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -206,6 +210,53 @@ static void stable(void)
 	       (unsigned long)s.tsc_back, s.reads > 1000);
 }
 
+struct locks {
+	pthread_spinlock_t lock;
+	int64_t until;
+	_Atomic uint64_t taken;
+	_Atomic int next;
+	bool kernel;
+	char *page;
+};
+
+static void *take_locks(void *arg)
+{
+	struct locks *l = arg;
+	uint64_t n = 0;
+
+	go_to(l->next++);
+	while (now(CLOCK_MONOTONIC) < l->until) {
+		if (l->kernel) {
+			mprotect(l->page, 4096, n & 1 ? PROT_READ : PROT_READ | PROT_WRITE);
+		} else {
+			pthread_spin_lock(&l->lock);
+			for (int i = 0; i < 2000; i++)
+				__asm__ volatile("");
+			pthread_spin_unlock(&l->lock);
+			for (int i = 0; i < 500; i++)
+				__asm__ volatile("");
+		}
+		n++;
+	}
+	l->taken += n;
+	return NULL;
+}
+
+static uint64_t count_locks(bool kernel)
+{
+	struct locks l = { .until = now(CLOCK_MONOTONIC) + 4 * NS, .kernel = kernel };
+	const int cpus = sysconf(_SC_NPROCESSORS_ONLN);
+	pthread_t t[64];
+
+	l.page = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pthread_spin_init(&l.lock, PTHREAD_PROCESS_PRIVATE);
+	for (int i = 0; i < cpus && i < 64; i++)
+		pthread_create(&t[i], NULL, take_locks, &l);
+	for (int i = 0; i < cpus && i < 64; i++)
+		pthread_join(t[i], NULL);
+	return l.taken;
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
@@ -220,6 +271,9 @@ int main(int argc, char **argv)
 		vdso();
 	else if (!strcmp(mode, "stable"))
 		stable();
+	else if (!strcmp(mode, "locks"))
+		printf("locks %lu user %lu kernel\n", (unsigned long)count_locks(false),
+		       (unsigned long)count_locks(true));
 	else if (!strcmp(mode, "spin"))
 		for (;;)
 			;
