@@ -133,6 +133,8 @@ int main(int argc, char **argv)
 		return FAILED;
 	}
 	status = run(&m);
+	boot_plan_free(m.plan);
+	boot_file_free(&m.kernel);
 	if (status == FAILED)
 		fprintf(stderr, "%s\n", m.err.text);
 	return status;
