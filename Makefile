@@ -18,14 +18,14 @@ CFLAGS  ?= -O2 -g
 VERSION := $(shell cat VERSION)
 
 WARN     = -Wall -Wextra -Wimplicit-fallthrough -Werror
-CPPFLAGS += -Isrc -D_GNU_SOURCE -DVIREO_VERSION='"$(VERSION)"'
+CPPFLAGS += -Isrc -I/usr/include/libxml2 -D_GNU_SOURCE -DVIREO_VERSION='"$(VERSION)"'
 ALLFLAGS = -std=gnu11 $(WARN) $(CFLAGS) -fno-strict-aliasing -pthread -MMD -MP
-LIBS     = Zydis slirp seccomp z zstd jansson nettle archive
+LIBS     = Zydis slirp seccomp z zstd jansson nettle archive xml2
 ifeq ($(STATIC),1)
 # Those of which this system has an archive go into the program.  Where all have one, the C
 # library does too; Debian has none of Zydis and libslirp, which then stay shared with it.
-# libarchive's archive would need those of all that it may unpack.
-ARCHIVES = $(foreach l,$(filter-out archive,$(LIBS)),$(if $(findstring /,$(shell $(CC) -print-file-name=lib$(l).a)),$(l)))
+# The archives of libarchive and libxml2 would need those of many others.
+ARCHIVES = $(foreach l,$(filter-out archive xml2,$(LIBS)),$(if $(findstring /,$(shell $(CC) -print-file-name=lib$(l).a)),$(l)))
 SHARED   = $(filter-out $(ARCHIVES),$(LIBS))
 LDLIBS  += -Wl,-Bstatic $(ARCHIVES:%=-l%) -Wl,-Bdynamic $(SHARED:%=-l%) -pthread
 LDFLAGS += -static-libgcc $(if $(SHARED),,-static)

@@ -17,6 +17,7 @@ list() {
 	run libjansson-dev the control socket's messages
 	run libarchive-dev appliances
 	run nettle-dev their checksums
+	run libxml2-dev those of other products
 	run busybox-static the guest's programs
 	END
 	[ "$1" = run ] || cat <<-END

@@ -8,6 +8,7 @@
  */
 #include "backend/image.h"
 #include "backend/qcow2.h"
+#include "backend/vmdk.h"
 
 #include <errno.h>
 #include <string.h>
@@ -26,7 +27,7 @@ const char *image_probe(struct image *file)
 
 static bool format_known(const char *format)
 {
-	return !strcmp(format, "raw") || !strcmp(format, "qcow2");
+	return !strcmp(format, "raw") || !strcmp(format, "qcow2") || !strcmp(format, "vmdk");
 }
 
 int image_open(struct image **out, const struct image_open *how, struct err *e)
@@ -37,7 +38,7 @@ int image_open(struct image **out, const struct image_open *how, struct err *e)
 	int rc;
 
 	if (format && !format_known(format))
-		return err_set(e, EINVAL, "disk '%s': '%s' is no format; it is raw or qcow2",
+		return err_set(e, EINVAL, "disk '%s': '%s' is no format; it is raw, qcow2 or vmdk",
 			       how->path, format);
 	rc = raw_open(&file, how, e);
 	if (rc)
@@ -57,7 +58,7 @@ int image_open(struct image **out, const struct image_open *how, struct err *e)
 	/* Its clusters may be anywhere, so a part of what it shows is nobody's alone. */
 	rc = how->part && !how->unlocked ? raw_lock_whole(file, e) : 0;
 	if (!rc)
-		rc = qcow2_open(out, file, how, e);
+		rc = strcmp(format, "vmdk") ? qcow2_open(out, file, how, e) : vmdk_open(out, file, e);
 	if (rc)
 		image_close(file);
 	return rc;

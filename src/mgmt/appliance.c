@@ -35,11 +35,16 @@ static const struct {
 	{ {
 		.name = "appliance import", .operand = "FILE [NAME]",
 		.about =
-		"Makes a VM of an appliance.  Nothing is there before every checksum is right, and\n"
-		"what would reach the host (shared directories, ports, sockets) is left out and named.\n"
+		"Makes a VM of an appliance: one of 'vireo appliance export' or an OVF or OVA of another\n"
+		"product.  Nothing is there before every checksum is right, and what would reach the\n"
+		"host (shared directories, ports, sockets) is left out and named.\n"
+		"Of the folder of an OCI image (oci-layout) it makes a root file system: the folder\n"
+		"NAME, or an ext4 image where NAME ends with .img or .ext4.\n"
 		"\n"
-		"Example:\n"
-		"  vireo appliance import web.vap web2",
+		"Examples:\n"
+		"  vireo appliance import web.vap web2\n"
+		"  vireo appliance import router.ova\n"
+		"  vireo appliance import debian-oci root.img",
 		.options = import_options, .option_count = ARRAY_SIZE(import_options) },
 	  1, 2, appliance_import },
 };
@@ -86,11 +91,11 @@ static int appliance_main(const struct command *c, int argc, char **argv)
 const struct command command_appliance = {
 	.name = "appliance",
 	.operand = "export|import ...",
-	.summary = "make one file of a VM, and a VM of one",
+	.summary = "make one file of a VM, and a VM of one, also of other products'",
 	.about =
 	"Machines as single files.  Each of these has --help:\n"
 	"  vireo appliance export    a VM's directory as one file\n"
-	"  vireo appliance import    a VM of such a file\n"
+	"  vireo appliance import    that, an OVF or OVA, or an OCI image's root file system\n"
 	"\n"
 	"Examples:\n"
 	"  vireo appliance export web web.vap\n"

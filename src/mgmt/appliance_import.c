@@ -176,6 +176,15 @@ int appliance_import_own(const char *path, const char *name, uint64_t max_size, 
 	return rc;
 }
 
+/* --- what it is --- */
+
+static bool ends_with(const char *text, const char *end)
+{
+	const size_t n = strlen(text), k = strlen(end);
+
+	return n >= k && !strcasecmp(text + n - k, end);
+}
+
 /* The file's name without folder and ending. */
 static void name_of(const char *path, char name[MACHINE_NAME_MAX + 1])
 {
@@ -194,5 +203,13 @@ int appliance_import(const struct appliance_args *a, struct err *e)
 	if (stat(path, &st))
 		return err_errno(e, errno, "could not open '%.300s'", path);
 	name_of(path, name);
+	if (S_ISDIR(st.st_mode)) {
+		if (a->count < 2)
+			return err_set(e, EINVAL, "say where the root of the image '%.200s' is to go: a folder, "
+				       "or a file that ends with .img for ext4", path);
+		return appliance_import_oci(path, a->operands[1], a->max_size, e);
+	}
+	if (ends_with(path, ".ova") || ends_with(path, ".ovf"))
+		return appliance_import_ovf(path, a->count > 1 ? a->operands[1] : name, a->max_size, e);
 	return appliance_import_own(path, a->count > 1 ? a->operands[1] : name, a->max_size, e);
 }

@@ -20,6 +20,11 @@ static int remove_entry(const char *path, const struct stat *st, int kind, struc
 	return remove(path) ? -1 : 0;
 }
 
+void appliance_remove(const char *folder)
+{
+	nftw(folder, remove_entry, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+}
+
 int install_begin(struct install *i, const char *name, uint64_t max_size, struct err *e)
 {
 	char home[PATH_MAX];
@@ -94,6 +99,6 @@ int install_end(struct install *i, const json_t *root, int rc, struct err *e)
 	if (!rc && renameat2(AT_FDCWD, i->part, AT_FDCWD, i->m.path, RENAME_NOREPLACE))
 		rc = err_errno(e, errno, "could not put the machine at '%.300s'", i->m.path);
 	if (rc && i->part[0])
-		nftw(i->part, remove_entry, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+		appliance_remove(i->part);
 	return rc;
 }

@@ -80,11 +80,18 @@ int install_file(struct install *i, const char *name, struct err *e);
 /* Writes vm.json, and puts the folder in its place; after @rc or an error of its own removes it. */
 int install_end(struct install *i, const json_t *root, int rc, struct err *e);
 
+/* Removes a folder and all in it; links are not followed. */
+void appliance_remove(const char *folder);
+
 /* --- the subcommands: 0 or -errno --- */
 
 int appliance_export(const struct appliance_args *a, struct err *e);
 int appliance_import(const struct appliance_args *a, struct err *e);
 /* Reads an appliance of ours. */
 int appliance_import_own(const char *path, const char *name, uint64_t max_size, struct err *e);
+/* An OVF descriptor with its disks beside it, or an OVA, which is both in a tar. */
+int appliance_import_ovf(const char *path, const char *name, uint64_t max_size, struct err *e);
+/* An OCI image's root as a folder, or as an ext4 image where @out ends with .img or .ext4. */
+int appliance_import_oci(const char *path, const char *out, uint64_t max_size, struct err *e);
 
 #endif

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Appliances: a machine goes into one file and comes out the same, holes and all; and files that
 mean harm make no machine, nothing at all, and one sentence."""
+import gzip
 import hashlib
 import io
 import json
@@ -173,6 +174,158 @@ def round_trip(work, home):
     check("--disks copy" in r.stderr and not os.path.exists("far.vap.part"), "in-place", r.stderr)
 
 
+OVF = """<?xml version="1.0"?>
+<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"
+ xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData">
+<References><File ovf:href="%s" ovf:id="file1"/></References>
+<DiskSection><Disk ovf:capacity="40" ovf:capacityAllocationUnits="byte * 2^20" ovf:diskId="d1" ovf:fileRef="file1"/>
+<Disk ovf:capacity="8" ovf:capacityAllocationUnits="byte * 2^20" ovf:diskId="d2"/></DiskSection>
+<VirtualSystem ovf:id="vm"><VirtualHardwareSection>
+<Item><rasd:ResourceType>3</rasd:ResourceType><rasd:VirtualQuantity>2</rasd:VirtualQuantity></Item>
+<Item><rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits><rasd:ResourceType>4</rasd:ResourceType>
+<rasd:VirtualQuantity>768</rasd:VirtualQuantity></Item>
+<Item><rasd:HostResource>ovf:/disk/d1</rasd:HostResource><rasd:ResourceType>17</rasd:ResourceType></Item>
+<Item><rasd:HostResource>/disk/d2</rasd:HostResource><rasd:ResourceType>17</rasd:ResourceType></Item>
+<Item><rasd:ResourceType>10</rasd:ResourceType></Item>
+</VirtualHardwareSection></VirtualSystem></Envelope>
+"""
+
+
+def ova(path, members):
+    with tarfile.open(path, "w") as t:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            t.addfile(info, io.BytesIO(data))
+
+
+def other_products(home):
+    """qemu-img makes the disk that is read, and compares it with what became of it."""
+    with open("src.raw", "wb") as f:
+        f.truncate(40 << 20)
+        f.seek(3 << 20)
+        f.write(os.urandom(2 << 20))
+        f.seek((40 << 20) - 3000)
+        f.write(b"end" * 1000)
+    subprocess.run(["qemu-img", "convert", "-O", "vmdk", "-o", "subformat=streamOptimized", "src.raw", "d.vmdk"],
+                   check=True)
+    descriptor, vmdk = (OVF % "d.vmdk").encode(), open("d.vmdk", "rb").read()
+    ova("router.ova", [("router.ovf", descriptor), ("d.vmdk", vmdk)])
+    with open("beside.ovf", "wb") as f:
+        f.write(descriptor)
+    for path, name in (("router.ova", "router"), ("beside.ovf", "beside")):
+        vireo("appliance", "import", path)
+        disk = os.path.join(home, name, "disk0.img")
+        r = subprocess.run(["qemu-img", "compare", "src.raw", disk], capture_output=True, text=True)
+        check(r.returncode == 0, f"ovf-{name}-disk", r.stdout + r.stderr)
+        config = json.load(open(os.path.join(home, name, "vm.json")))
+        check((config["memory"], config["cpus"], config["net"], len(config["disk"])) == ("768M", 2, ["user"], 2),
+              f"ovf-{name}-config", config)
+        check(sorted(os.listdir(os.path.join(home, name))) == ["disk0.img", "disk1.img", "vm.json"],
+              f"ovf-{name}-files", os.listdir(os.path.join(home, name)))
+    before = sorted(os.listdir(home))
+    dtd = b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>' + descriptor[21:]
+    for what, members, pattern in (
+            ("path", [("x.ovf", (OVF % "/etc/passwd").encode()), ("d.vmdk", vmdk)], "no plain name"),
+            ("climbing", [("x.ovf", descriptor), ("../d.vmdk", vmdk)], "no plain file"),
+            ("no-disk", [("x.ovf", descriptor)], "d.vmdk"),
+            ("dtd", [("x.ovf", dtd), ("d.vmdk", vmdk)], "no OVF descriptor"),
+            ("no-xml", [("x.ovf", b"hello"), ("d.vmdk", vmdk)], "no OVF descriptor"),
+            ("cut-disk", [("x.ovf", descriptor), ("d.vmdk", vmdk[:len(vmdk) // 2])], "disk0|read|damaged"),
+            ("raw-disk", [("x.ovf", descriptor), ("d.vmdk", bytes(100000))], "no VMDK"),
+            ("empty", [], "empty|damaged")):
+        ova("evil.ova", members)
+        r = vireo("appliance", "import", "evil.ova", "evil", status=None)
+        check(r.returncode in (2, 12) and re.search(pattern, r.stderr) and sorted(os.listdir(home)) == before,
+              f"ovf-refuses-{what}", (r.returncode, r.stderr))
+    r = vireo("appliance", "import", "--max-size", "1M", "router.ova", "big", status=None)
+    check(r.returncode == 2 and "--max-size" in r.stderr and sorted(os.listdir(home)) == before, "ovf-max-size",
+          r.stderr)
+
+
+class Oci:
+    """Image layouts made by hand, of layers that are lists of tar members."""
+
+    def __init__(self, path):
+        self.path = path
+        os.makedirs(os.path.join(path, "blobs", "sha256"))
+        with open(os.path.join(path, "oci-layout"), "w") as f:
+            f.write('{"imageLayoutVersion": "1.0.0"}')
+
+    def blob(self, data):
+        name = hashlib.sha256(data).hexdigest()
+        with open(os.path.join(self.path, "blobs", "sha256", name), "wb") as f:
+            f.write(data)
+        return {"digest": "sha256:" + name, "size": len(data)}
+
+    def layer(self, members, pack):
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as t:
+            for name, data in members:
+                info = tarfile.TarInfo(name)
+                if isinstance(data, str):
+                    info.type, info.linkname, data = tarfile.SYMTYPE, data, b""
+                elif data is None:
+                    info.type, info.mode, data = tarfile.DIRTYPE, 0o755, b""
+                info.size = len(data)
+                t.addfile(info, io.BytesIO(data))
+        return self.blob(pack(out.getvalue()))
+
+    def finish(self, layers):
+        manifest = self.blob(json.dumps({"schemaVersion": 2, "layers": layers}).encode())
+        other = {"digest": "sha256:" + "0" * 64, "platform": {"architecture": "arm64", "os": "linux"}}
+        with open(os.path.join(self.path, "index.json"), "w") as f:
+            json.dump({"schemaVersion": 2, "manifests": [
+                other, {**manifest, "platform": {"architecture": "amd64", "os": "linux"}}]}, f)
+
+
+def oci():
+    image = Oci("image")
+    image.finish([
+        image.layer([("etc", None), ("etc/f", b"one\n"), ("gone", None), ("gone/x", b"x"), ("opq", None),
+                     ("opq/old", b"old"), ("link", "etc"), ("sh", "busybox")], gzip.compress),
+        image.layer([("etc/f", b"two\n"), (".wh.gone", b""), ("opq/.wh..wh..opq", b""), ("opq/new", b"new")], zstd),
+        image.layer([("top", b"plain tar\n")], bytes)])
+    vireo("appliance", "import", "image", "root")
+    tree = sorted(os.path.join(d, f)[4:] for d, ds, fs in os.walk("root") for f in ds + fs)
+    check(tree == ["/etc", "/etc/f", "/link", "/opq", "/opq/new", "/sh", "/top"], "oci-tree", tree)
+    check(open("root/etc/f").read() == "two\n" and os.readlink("root/link") == "etc", "oci-contents")
+    if shutil.which("debugfs"):
+        vireo("appliance", "import", "image", "root.img")
+        r = subprocess.run(["debugfs", "-R", "cat /etc/f", "root.img"], capture_output=True, text=True)
+        check(r.stdout == "two\n", "oci-ext4", r.stdout + r.stderr)
+        check(subprocess.run(["e2fsck", "-fn", "root.img"], capture_output=True).returncode == 0, "oci-ext4-fsck")
+    os.mkdir("victim")
+    with open("victim/file", "w") as f:
+        f.write("untouched")
+    here = os.getcwd()
+    for n, (what, layers, pattern) in enumerate((
+            ("climbing", [[("../victim/file", b"x")]], "cannot be unpacked"),
+            ("absolute", [[(here + "/victim/file", b"x")]], "cannot be unpacked"),
+            ("through-a-link", [[("l", here + "/victim")], [("l/file", b"x")]], "cannot be unpacked|^$"),
+            ("whiteout-through-a-link", [[("l", here + "/victim")], [("l/.wh.file", b"")]], "^$"),
+            ("whiteout-above", [[("a", None), ("a/../../victim/.wh.file", b"")]], "cannot be unpacked|^$"),
+            ("opaque-through-a-link", [[("l", here + "/victim")], [("l/.wh..wh..opq", b"")]], "^$"))):
+        evil = Oci(f"evil{n}")
+        evil.finish([evil.layer(members, bytes) for members in layers])
+        r = vireo("appliance", "import", f"evil{n}", f"evilroot{n}", status=None)
+        check(re.search(pattern, r.stderr) and open("victim/file").read() == "untouched" and
+              os.listdir("victim") == ["file"], f"oci-{what}", (r.returncode, r.stderr, os.listdir("victim")))
+    for name in os.listdir("image/blobs/sha256"):
+        path = os.path.join("image/blobs/sha256", name)
+        data = open(path, "rb").read()
+        with open(path, "wb") as f:
+            f.write(data[:-1] + bytes([data[-1] ^ 1]))
+        r = vireo("appliance", "import", "image", "never", status=None)
+        check(r.returncode == 2 and "another digest" in r.stderr and not os.path.exists("never"),
+              "oci-damaged-blob", r.stderr)
+        with open(path, "wb") as f:
+            f.write(data)
+    r = vireo("appliance", "import", "--max-size", "1K", "image", "never", status=None)
+    check(r.returncode == 2 and "--max-size" in r.stderr and not os.path.exists("never"), "oci-max-size", r.stderr)
+    check(not [n for n in os.listdir(".") if ".import-" in n], "oci-nothing-left", os.listdir("."))
+
+
 def main():
     if not shutil.which("zstd") or not shutil.which("qemu-img"):
         print("no zstd or no qemu-img")
@@ -184,6 +337,8 @@ def main():
         home = os.path.join(work, "data", "vireo")
         round_trip(work, home)
         Forge(work, home).all()
+        other_products(home)
+        oci()
         os.chdir("/")
     sys.exit(bad)
 
