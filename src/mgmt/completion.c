@@ -100,7 +100,8 @@ static void print_bash(void)
 
 	printf("# bash completion of vireo, printed by 'vireo completion bash'\n"
 	       "_vireo() {\n"
-	       "\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words= options= vm=\n"
+	       "\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}\n"
+	       "\tlocal words= options= vm=\n"
 	       "\tCOMPREPLY=()\n"
 	       "\tif [ \"$COMP_CWORD\" = 1 ]; then\n"
 	       "\t\tCOMPREPLY=($(compgen -W 'help");
@@ -131,7 +132,8 @@ static void print_bash(void)
 	       "\tcase $cur in\n"
 	       "\t-*) COMPREPLY=($(compgen -W \"$options\" -- \"$cur\")) ;;\n"
 	       "\t*)\n"
-	       "\t\t[ -z \"$vm\" ] || [[ $prev == --* ]] || words=$(vireo ls 2>/dev/null | sed '1d; s/ .*//')\n"
+	       "\t\t[ -z \"$vm\" ] || [[ $prev == --* ]] ||\n"
+	       "\t\t\twords=$(vireo ls 2>/dev/null | sed '1d; s/ .*//')\n"
 	       "\t\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\")) ;;\n"
 	       "\tesac\n"
 	       "}\n"

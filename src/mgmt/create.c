@@ -349,7 +349,8 @@ static int set_description(void *dest, const char *value, struct err *e)
 }
 
 static const struct option_def option_defs[] = {
-	{ "disks", "copy|overlay|in-place", "copy (default): kernel, initrd and disks are copied into the directory;\n"
+	{ "disks", "copy|overlay|in-place",
+	  "copy (default): kernel, initrd and disks are copied into the directory;\n"
 	  "overlay: disks there hold what differs from those that are named;\n"
 	  "in-place: all stays where it is", set_disks },
 	{ "description", "TEXT", "words for people", set_description },

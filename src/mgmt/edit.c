@@ -70,7 +70,8 @@ static int run_editor(const struct machine *m, struct err *e)
 	while (waitpid(pid, &how, 0) < 0 && errno == EINTR)
 		;
 	if (!WIFEXITED(how) || WEXITSTATUS(how))
-		return err_set(e, ECANCELED, "the editor '%.200s' failed: '%s' is as it was", editor, m->name);
+		return err_set(e, ECANCELED, "the editor '%.200s' failed: '%s' is as it was", editor,
+			       m->name);
 	return 0;
 }
 

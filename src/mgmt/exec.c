@@ -67,7 +67,8 @@ static int exec_main(const struct command *c, int argc, char **argv)
 	if (rc == OPTIONS_HELP)
 		return STATUS_OK;
 	if (!rc && (!count || (count == 1 && (!words || !words[0])) || (count > 1 && words)))
-		rc = err_set(&e, EINVAL, "'vireo exec' needs a NAME and a command: vireo exec NAME -- COMMAND");
+		rc = err_set(&e, EINVAL, "'vireo exec' needs a NAME and a command: vireo exec NAME -- "
+			     "COMMAND");
 	if (rc)
 		return command_fail(&e, SESSION_NOT_RUN);
 	s.words = words ? words : (char *const *)operands + 1;
@@ -167,7 +168,8 @@ static int copy_in(const char *from, const char *name, const char *to)
 	if (status > 1)
 		return status;
 	if (status && S_ISDIR(st.st_mode)) {
-		err_set(&e, ENOTDIR, "'%.200s' is no folder in '%.100s': a folder is copied into one", to, name);
+		err_set(&e, ENOTDIR, "'%.200s' is no folder in '%.100s': a folder is copied into one", to,
+			name);
 		return command_fail(&e, STATUS_USAGE);
 	}
 	if (!status) {
@@ -243,8 +245,8 @@ static int cp_main(const struct command *c, int argc, char **argv)
 	from = count == 2 ? guest_path((char *)operands[0]) : NULL;
 	to = count == 2 ? guest_path((char *)operands[1]) : NULL;
 	if (!rc && !from == !to)
-		rc = err_set(&e, EINVAL, "'vireo cp' needs two places, one of them in a guest: vireo cp FILE "
-			     "NAME:PATH, or vireo cp NAME:PATH FILE");
+		rc = err_set(&e, EINVAL, "'vireo cp' needs two places, one of them in a guest: vireo cp "
+			     "FILE NAME:PATH, or vireo cp NAME:PATH FILE");
 	if (rc)
 		return command_fail(&e, STATUS_USAGE);
 	return from ? copy_out(operands[0], from, operands[1]) : copy_in(operands[0], operands[1], to);

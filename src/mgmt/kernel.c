@@ -50,8 +50,8 @@ static int kernel_main(const struct command *c, int argc, char **argv)
 	if (rc == OPTIONS_HELP)
 		return STATUS_OK;
 	if (!rc && strcmp(o.root, "/"))
-		rc = err_set(&e, EINVAL, "vireo kernel has this host's root: for another use vireo run IMAGE "
-			     "--kernel %.200s", kernel);
+		rc = err_set(&e, EINVAL, "vireo kernel has this host's root: for another use vireo run "
+			     "IMAGE --kernel %.200s", kernel);
 	if (!rc && (o.kernel || !getcwd(folder, sizeof(folder))))
 		rc = err_set(&e, EINVAL, o.kernel ? "the kernel is named twice" :
 			     "the current folder is not there any more");

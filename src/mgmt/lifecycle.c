@@ -119,8 +119,8 @@ static int kill_one(const char *name, const struct life_options *o, struct err *
 	if (!answer || !wait_gone(vm, pid, QUIT_MS)) {
 		rc = signal_process(vm, pid, SIGKILL, e);
 		if (!rc && !wait_gone(vm, pid, KILL_MS))
-			rc = err_set(e, ETIMEDOUT, "process %d of '%.100s' was killed and does not go: the "
-				     "host's kernel holds it", (int)pid, name);
+			rc = err_set(e, ETIMEDOUT, "process %d of '%.100s' was killed and does not go: "
+				     "the host's kernel holds it", (int)pid, name);
 	}
 	fclose(vm);
 	return rc ? STATUS_HOST : 0;
@@ -220,7 +220,8 @@ static int set_timeout(void *dest, const char *value, struct err *e)
 	const unsigned long n = strtoul(value, &end, 10);
 
 	if (*value < '0' || *value > '9' || *end || n > 86400)
-		return err_set(e, EINVAL, "'%s' is no value for --timeout: give seconds, 0 to 86400", value);
+		return err_set(e, EINVAL, "'%s' is no value for --timeout: give seconds, 0 to 86400",
+			       value);
 	((struct life_options *)dest)->timeout = n;
 	return 0;
 }

@@ -90,8 +90,8 @@ static int find_kernel(struct run_root *r, struct run_options *o, const char *di
 		o->kernel = cached(r);
 	if (o->kernel)
 		return 0;
-	return err_set(e, ENOENT, "there is no kernel in '%.200s', none of this host's that can be read, and "
-		       "none in the cache: name one with --kernel FILE", o->root);
+	return err_set(e, ENOENT, "there is no kernel in '%.200s', none of this host's that can be read, "
+		       "and none in the cache: name one with --kernel FILE", o->root);
 }
 
 /* --- the root --- */
@@ -228,7 +228,8 @@ int run_root_prepare(struct run_root *r, struct run_options *o, struct err *e)
 	where = !directory ? "/dev/vda" : o->overlay ? "overlay" : "9p";
 	network = o->publish_count || (o->net_count && !strncmp(o->net[0], "user", 4));
 	o->cmdline = keep(r, "console=ttyS0 quiet panic=-1 vireo.root=%s%s%s%s%s%s", where,
-			  o->session < 0 ? " vireo.init" : "", o->name ? " vireo.exec" : "", network ? " vireo.net" : "",
+			  o->session < 0 ? " vireo.init" : "", o->name ? " vireo.exec" : "",
+			  network ? " vireo.net" : "",
 			  own ? " " : "", own ? own : "");
 	if (!rc && r->err.code) {
 		*e = r->err;

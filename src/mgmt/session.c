@@ -276,8 +276,8 @@ static int carry(struct run *r, int wait_ms)
 		};
 
 		if (limited && now >= end)
-			return err_set(r->e, ETIMEDOUT, "the guest has nobody who runs commands: only one that "
-				       "vireo run IMAGE or --root booted has");
+			return err_set(r->e, ETIMEDOUT, "the guest has nobody who runs commands: only one "
+				       "that vireo run IMAGE or --root booted has");
 		if (poll(p, 3, limited ? (int)(end - now) : -1) < 0)
 			continue;
 		if (p[0].revents & (POLLIN | POLLHUP | POLLERR))
@@ -308,7 +308,8 @@ int session_run(const struct session *s, int port, int wait_ms, struct err *e)
 	r->port = port;
 	r->in = s->in;
 	r->e = e;
-	r->tty = !s->no_terminal && s->in >= 0 && terminal_usable(s->in) && isatty(s->out) && isatty(s->err);
+	r->tty = !s->no_terminal && s->in >= 0 && terminal_usable(s->in) && isatty(s->out) &&
+		 isatty(s->err);
 	if (s->in >= 0 && isatty(s->in) && !terminal_usable(s->in))
 		r->in = -1;	/* it is another job's */
 	sigemptyset(&set);

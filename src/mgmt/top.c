@@ -24,7 +24,7 @@
 
 struct top_options {
 	double interval;
-	unsigned long count;		/* samples; 0: until it is left, or one where there is no terminal */
+	unsigned long count;		/* samples; 0: until it is left, or one */
 	bool json;
 	const char *names[COMMAND_NAMES_MAX];
 	unsigned int name_count;	/* 0: all */
@@ -105,12 +105,12 @@ static json_t *rates(json_t *now, const json_t *before, double seconds)
 static json_t *sample_vm(const char *name, json_t *now, const json_t *before)
 {
 	const double seconds = MAX(number(now, "time") - number(before, "time"), 0.001);
+	const json_t *old = json_object_get(before, "vcpus");
 	json_t *vcpus = json_array(), *v;
 	size_t i;
 
 	json_array_foreach(json_object_get(now, "vcpus"), i, v)
-		json_array_append_new(vcpus, vcpu_shares(v, json_array_get(json_object_get(before, "vcpus"), i),
-							 seconds));
+		json_array_append_new(vcpus, vcpu_shares(v, json_array_get(old, i), seconds));
 	return json_pack("{s:s,s:O,s:O,s:O,s:O,s:f,s:f,s:o,s:o,s:o}", "name", name,
 			 "status", json_object_get(now, "status"), "engine", json_object_get(now, "engine"),
 			 "memory", json_object_get(now, "memory"),
@@ -118,8 +118,8 @@ static json_t *sample_vm(const char *name, json_t *now, const json_t *before)
 			 "cpu", (number(now, "cpu-seconds") - number(before, "cpu-seconds")) / seconds,
 			 "vcpus", vcpus,
 			 "io", rates(json_object_get(now, "io"), json_object_get(before, "io"), seconds),
-			 "rates", rates(json_object_get(now, "counters"), json_object_get(before, "counters"),
-					seconds));
+			 "rates", rates(json_object_get(now, "counters"),
+					json_object_get(before, "counters"), seconds));
 }
 
 /* A list of the VMs of both looks. */

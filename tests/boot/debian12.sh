@@ -19,6 +19,12 @@ LIMIT=900 run_vireo image create debian12 --size 3G --name testhost --ssh-key ke
 run_vireo image check debian.qcow2
 [ "$status" = 0 ] || complain "the new image: $(cat out err)"
 
+# A command in it, with the modules of its own initrd and root; nothing of it stays.
+LIMIT=300 run_vireo run --rm --memory 768M -p $((20000 + $$ % 20000)):22 debian.qcow2 -- \
+	sh -c 'touch /new; hostname -I >&2; cat /etc/hostname; exit 6'
+[ "$status" = 6 ] && [ "$(cat out)" = testhost ] && grep -q '^10.0.2.15' err ||
+	complain "a command in the disk: status $status: $(cat out err)"
+
 # The console: a name, a password, a shell.
 mkfifo keys
 exec 3<>keys
