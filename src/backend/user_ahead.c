@@ -191,7 +191,7 @@ static void acknowledged(struct user_ahead *a, struct ahead_flow *f, const struc
 		 !f->recovering)
 		ahead_recover(f);
 	f->edge = edge;
-	if (f->shut && AHEAD_RING - (f->nxt - f->una) >= AHEAD_RING / 2)
+	if (f->shut && !f->fin && AHEAD_RING - (f->nxt - f->una) >= AHEAD_RING / 2)
 		f->ack_due = true;
 	ahead_mark(a, f);
 }
@@ -218,16 +218,17 @@ static bool guest_segment(struct user_ahead *a, struct ahead_flow *f,
 		f->guest_nxt = end;
 	if (s->flags & TCP_ACK)
 		acknowledged(a, f, s);
-	pass |= is_finished(f);
-	if (!pass)
-		return false;
-	ahead_rewrite(s, frame, s->seq, f->nxt + f->fin, ahead_window(f));
-	f->ack_due = f->pass_ack = false;
+	pass |= is_finished(f) && !f->fin_told;
+	if (pass) {
+		ahead_rewrite(s, frame, s->seq, f->nxt + f->fin, ahead_window(f));
+		f->ack_due = f->pass_ack = false;
+		f->fin_told = f->fin;
+	}
 	if (is_finished(f)) {
 		ahead_output(a, f);
 		ahead_drop(a, f);
 	}
-	return true;
+	return pass;
 }
 
 bool user_ahead_from_guest(struct user_ahead *a, uint8_t *frame, size_t len)
@@ -306,11 +307,15 @@ static void slirp_segment(struct user_ahead *a, struct ahead_flow *f,
 	ahead_mark(a, f);
 }
 
-/* The guest believes a reset only at the number that it expects. */
+/*
+ * The guest believes a reset only at the number that it expects.  One after libslirp's stream
+ * has ended says that it has forgotten the connection; the guest gets its stream first, and
+ * the reset for what it sends afterwards.  0: it gets none now.
+ */
 static size_t slirp_reset(struct user_ahead *a, struct ahead_flow *f, const struct ahead_segment *s,
 			  const uint8_t *frame, size_t len)
 {
-	if (len > sizeof(a->frame) || s->len)
+	if (f->fin || len > sizeof(a->frame) || s->len)
 		return 0;
 	ahead_output(a, f);
 	memcpy(a->frame, frame, len);
@@ -343,5 +348,5 @@ bool user_ahead_from_slirp(struct user_ahead *a, const uint8_t *frame, size_t le
 		*out = a->frame;
 		*out_len = n;
 	}
-	return !(s.flags & (TCP_SYN | TCP_RST));
+	return !n && !(s.flags & TCP_SYN);
 }

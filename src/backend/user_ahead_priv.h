@@ -49,6 +49,7 @@ struct ahead_flow {
 	uint32_t nxt;			/* libslirp's next; it has an acknowledgement of all before */
 	uint32_t edge;			/* the end of the guest's window */
 	bool fin;			/* libslirp's FIN has the number @nxt */
+	bool fin_told;			/* ... and is acknowledged: it may have forgotten all */
 	uint32_t guest_nxt;		/* the guest's next */
 	uint32_t host_ack;		/* what libslirp acknowledged, and its window ... */
 	uint16_t host_win;

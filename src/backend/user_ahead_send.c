@@ -22,6 +22,7 @@ static void to_slirp(struct user_ahead *a, struct ahead_flow *f, uint8_t flags)
 	const uint8_t *end = ahead_build(f, true, &h, frame, 0, true);
 
 	f->ack_due = false;
+	f->fin_told = f->fin;
 	a->ops->to_slirp(a->arg, frame, end - frame);
 }
 

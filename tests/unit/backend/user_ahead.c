@@ -33,6 +33,8 @@ struct sim {
 	uint32_t size;			/* of the stream */
 	uint32_t una, nxt, win;		/* of it; una: acknowledged in the guest's name */
 	bool fin_acked, slirp_reset;
+	bool forgets;			/* it has no more of the connection after its FIN */
+	uint32_t refill;		/* the guest's window when it reads again */
 	bool eager;			/* it sends when it is acknowledged, not only when asked */
 	unsigned int guest_bytes;	/* that came from the guest */
 	/* the guest */
@@ -40,7 +42,7 @@ struct sim {
 	bool fin, silent, reset;
 	unsigned int dups, lost;
 	bool ack_due;
-	bool scaled;			/* libslirp's SYN came with the option */
+	bool guest_repeats;		/* its own data, for want of an acknowledgement */
 	uint8_t buf[NET_FRAME_MAX], to_guest[NET_FRAME_MAX];
 };
 
@@ -91,6 +93,7 @@ static size_t make(struct sim *s, uint8_t *f, bool from_guest, uint32_t seq, uin
 /* --- libslirp's side --- */
 
 static void slirp_sends(struct sim *s);
+static void slirp_resets(struct sim *s);
 
 static void slirp_gets(void *arg, const uint8_t *f, size_t len)
 {
@@ -100,6 +103,10 @@ static void slirp_gets(void *arg, const uint8_t *f, size_t len)
 
 	assert_true(net_parse_tcp(&t, f, len, len));
 	assert_int_equal(tcp_sum_of(f, s->v6, len), 0xffff);
+	if (s->forgets && s->fin_acked) {
+		slirp_resets(s);
+		return;
+	}
 	ack = get32(f + t.tcp + 8);
 	if (f[t.tcp + 13] & RST)
 		s->slirp_reset = true;
@@ -122,6 +129,15 @@ static void from_slirp(struct sim *s, size_t len, bool taken)
 	size_t n;
 
 	assert_int_equal(user_ahead_from_slirp(s->ahead, s->buf, len, &out, &n), taken);
+}
+
+static void slirp_resets(struct sim *s)
+{
+	const size_t len = make(s, s->buf, false, s->nxt + 1, GUEST_SEQ + 1, 0, RST | ACK, NULL, 0, 0);
+	const uint8_t *out;
+	size_t n;
+
+	s->reset |= !user_ahead_from_slirp(s->ahead, s->buf, len, &out, &n);
 }
 
 static void slirp_sends(struct sim *s)
@@ -225,7 +241,7 @@ static struct sim *start(bool v6)
 	assert_non_null(s);
 	s->v6 = v6;
 	s->seed = 5;
-	s->window = 1 << 20;
+	s->window = s->refill = 1 << 20;
 	s->una = s->nxt = HOST_SEQ + 1;
 	s->rcv = s->told = HOST_SEQ + 1;
 	s->win = 60000;
@@ -292,14 +308,14 @@ static void step(struct sim *s)
 	user_ahead_run(s->ahead);
 	if (s->silent || !s->ack_due) {
 		s->now += 50;
-		if (!s->silent && s->window < 1 << 18) {
-			s->window = 1 << 20;	/* the program reads again: a window update */
+		if (!s->silent && s->window < s->refill / 4) {
+			s->window = s->refill;	/* the program reads again: a window update */
 			guest_sends(s, GUEST_SEQ + 1, ACK, 0);
 		}
 		return;
 	}
 	s->ack_due = false;
-	guest_sends(s, GUEST_SEQ + 1, ACK, 0);
+	guest_sends(s, GUEST_SEQ + 1, ACK, s->guest_repeats && s->fin_acked && !s->fin ? 1 : 0);
 	s->now++;
 }
 
@@ -314,7 +330,6 @@ static void transfer(struct sim *s, uint32_t size, bool from_guest)
 		step(s);
 	assert_true(s->fin);
 	assert_int_equal(s->rcv, HOST_SEQ + 1 + size + 1);
-	guest_sends(s, GUEST_SEQ + 1, ACK, 0);
 	assert_true(s->fin_acked);
 	assert_false(s->reset || s->slirp_reset);
 	user_ahead_run(s->ahead);
@@ -363,6 +378,26 @@ static void ends_without_data(void **state)
 		s->seed = seed;
 		s->loss = 2;
 		transfer(s, 0, true);
+		stop(s);
+	}
+}
+
+/*
+ * libslirp is done long before the guest has all, and has forgotten the connection: neither
+ * acknowledgements nor what the guest repeats may bring a reset before the end.
+ */
+static void forgotten(void **state)
+{
+	(void)state;
+	for (unsigned int seed = 0; seed < 20; seed++) {
+		struct sim *s = start(seed & 1);
+
+		s->seed = seed;
+		s->loss = seed & 2 ? 10 : 0;
+		s->window = s->refill = 40000 + 5000 * seed;
+		s->forgets = true;
+		s->guest_repeats = true;
+		transfer(s, 1500000, seed & 4);
 		stop(s);
 	}
 }
@@ -542,6 +577,7 @@ int main(void)
 		cmocka_unit_test(carries),
 		cmocka_unit_test(survives_losses),
 		cmocka_unit_test(ends_without_data),
+		cmocka_unit_test(forgotten),
 		cmocka_unit_test(other_direction),
 		cmocka_unit_test(leaves_others_alone),
 		cmocka_unit_test(gives_up),
