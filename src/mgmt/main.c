@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The vireo command: finds the subcommand. */
 #include "mgmt/command.h"
+#include "mgmt/qemu.h"
 #include "mgmt/status.h"
 
 #include <errno.h>
@@ -66,6 +67,8 @@ int main(int argc, char **argv)
 	const struct command *c;
 	struct err e;
 
+	if (argc && qemu_is_name(argv[0]))
+		return qemu_main(argc, argv);
 	if (argc < 2) {
 		print_help(stderr);
 		return STATUS_USAGE;
@@ -76,6 +79,8 @@ int main(int argc, char **argv)
 		printf("vireo " VIREO_VERSION "\n");
 		return STATUS_OK;
 	}
+	if (!strcmp(argv[1], "qemu"))
+		return qemu_main(argc - 1, argv + 1);
 	c = find_command(argv[1], &e);
 	if (!c)
 		return command_fail(&e, STATUS_USAGE);

@@ -1,0 +1,119 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# The QEMU personality: what options become, what is refused and how, and real clients' command
+# lines; the clients themselves where Debian's packages of them are installed.
+. "$(dirname "$0")/../lib/cli.sh"
+Q=$WORK/qemu-system-x86_64
+ln -s "$VIREO" "$Q"
+unset VIREO_ENGINE
+
+# becomes WORDS ARGS...: what vireo run is given, without what is always there.
+becomes() {
+	local want=$1 got
+	shift
+	got=$("$Q" -print "$@" 2>&1 | sed 's/^vireo run//; s/ --log-level warn//; s/ --console-escape [^ ]*//; s/^ //')
+	[ "$got" = "$want" ] || complain "qemu $*: '$got', not '$want'"
+}
+
+refused() {
+	local pattern=$1
+	shift
+	timeout 20 "$Q" "$@" >out 2>err </dev/null
+	[ $? = 1 ] || complain "qemu $*: the status is not 1"
+	[ "$(wc -l <err)" = 1 ] && grep -qE -- "^qemu-system-x86_64: .*$pattern" err ||
+		complain "qemu $*: '$(cat err)' does not match '$pattern'"
+}
+
+"$Q" --version | grep -qE '^QEMU emulator version 7\.2\.0 ' || complain "--version"
+"$Q" -help | grep -q -- '-kernel' || complain "-help"
+"$VIREO" qemu -version | grep -q '^QEMU emulator version' || complain "vireo qemu"
+
+becomes '--kernel k --serial none' -nodefaults -kernel k
+becomes '--serial none --net user'
+becomes '--memory 1G --cpus 2 --serial stdio' -nodefaults -m size=1G,slots=2 -smp cpus=2,sockets=1 -serial stdio
+becomes '--transport mmio --serial none' -nodefaults -M microvm,acpi=off
+becomes '--serial none --disk a,,b,format=raw,readonly=on,serial=s' -nodefaults \
+	-drive if=none,id=d,file=a,,b,format=raw,read-only=on -device virtio-blk-pci,drive=d,serial=s
+becomes '--serial none --disk a,format=qcow2,snapshot=on' -nodefaults -snapshot -drive file=a,if=virtio,format=qcow2
+becomes '--serial none --disk a,format=qcow2' -nodefaults -blockdev driver=file,node-name=f,filename=a \
+	-blockdev driver=qcow2,node-name=n,file=f -device virtio-blk-pci,drive=n
+becomes '--serial none --net user,hostfwd=tcp::1-:2,mac=52:54:00:00:00:01' -nodefaults \
+	-netdev user,id=n,hostfwd=tcp::1-:2 -device virtio-net-pci,netdev=n,mac=52:54:00:00:00:01
+becomes '--serial none --net user' -net nic,model=virtio -net user
+becomes '--serial none' -net none
+becomes '--serial none --share /d,tag=t,security=none' -nodefaults -virtfs local,path=/d,mount_tag=t,security_model=none
+becomes '--serial none --share /d,tag=t,security=mapped-xattr,readonly' -nodefaults \
+	-fsdev local,id=f,path=/d,security_model=mapped,readonly=on -device virtio-9p-pci,fsdev=f,mount_tag=t
+becomes '--serial socket:/s --console out=/l --console socket=/p,name=org.x' -nodefaults -device virtio-serial \
+	-chardev file,id=l,path=/l -device virtconsole,chardev=l -chardev socket,id=p,path=/p,server=on,wait=off \
+	-device virtserialport,chardev=p,name=org.x -serial unix:/s,server=on,wait=off
+becomes '--gdb 1234 --gdb-wait --serial none' -nodefaults -s -S
+becomes '--qmp unix:/q,wait=off --monitor unix:/m,wait=on --serial none' -nodefaults \
+	-qmp unix:/q,server,nowait -monitor unix:/m,server=on
+becomes '--serial none --debug-exit --balloon 0 --watchdog none' -nodefaults -watchdog-action none \
+	-device isa-debug-exit,iobase=0xf4 -device virtio-balloon-pci -device i6300esb -device pvpanic
+becomes '--engine soft --serial none' -nodefaults -accel tcg
+VIREO_ENGINE=soft becomes '--cpu host --engine soft --serial none' -nodefaults -enable-kvm -cpu host
+
+refused "-frobnicate: invalid option" -m 1G -frobnicate -neither
+refused '-m: requires an argument' -m
+refused "CPU model 'host' requires KVM" -cpu host
+refused "unable to find CPU model 'z80'" -cpu z80
+refused "unsupported machine type: 'versatile'" -machine versatile
+refused 'invalid accelerator xen' -accel xen
+refused "'e1000e' is not a valid device model" -device e1000e
+refused "Invalid parameter 'colour'" -device virtio-rng-pci,colour=red
+refused "there is no drive 'x'" -device virtio-blk-pci,drive=x
+refused 'only if=virtio' -drive file=a,if=ide
+refused 'there is no IDE disk' disk.img
+refused 'there is no display' -display gtk
+refused 'iobase=0xf4' -device isa-debug-exit
+refused 'unix:PATH' -qmp stdio
+grep -q 'slow\|absent\|denied\|broken' <("$VIREO" doctor 2>/dev/null) && true
+"$VIREO" doctor 2>/dev/null | grep -qi 'engine kvm: chosen' || refused 'failed to initialize kvm' -enable-kvm -nodefaults
+
+# Statuses, and a VM behind: mov al, 0x10; out 0xf4, al.  S5.  An endless loop.
+guest debugexit 'b010 e6f4 ebfe'
+guest off '66ba0406 66b80034 66ef f4 ebfd'
+guest busy 'e680 ebfc'
+"$Q" -nodefaults -display none -kernel debugexit -device isa-debug-exit,iobase=0xf4,iosize=0x04 </dev/null
+[ $? = 33 ] || complain "isa-debug-exit's status"
+"$Q" -nodefaults -display none -kernel off </dev/null || complain "the status of a power-off"
+timeout 60 "$Q" -nodefaults -display none -kernel busy -daemonize -pidfile pid -name guest=one -uuid \
+	11111111-2222-3333-4444-555555555555 -qmp "unix:$WORK/q,server=on,wait=off" </dev/null || complain "-daemonize"
+if kill -0 "$(cat pid)"; then
+	python3 - <<'END' || complain "QMP of a VM behind"
+import json, socket
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(20)
+s.connect("q")
+f = s.makefile()
+f.readline()
+for command, want in (("qmp_capabilities", {}), ("query-name", {"name": "one"}),
+                      ("query-uuid", {"UUID": "11111111-2222-3333-4444-555555555555"}), ("quit", {})):
+    s.sendall(json.dumps({"execute": command}).encode())
+    assert json.loads(f.readline())["return"] == want, command
+while f.readline():
+    pass
+END
+	for _ in $(seq 100); do kill -0 "$(cat pid 2>/dev/null)" 2>/dev/null || break; sleep 0.1; done
+	[ ! -e pid ] || complain "the PID file stays"
+else
+	complain "no process behind"
+fi
+((bad)) || echo "ok personality/options"
+
+# The line that kunit.py of Linux 6.1 makes, with a kernel that has no tests in it.
+if kernel=$(cd "$TOP" && tools/kernel.sh cloud 2>/dev/null); then
+	timeout 120 "$Q" -nodefaults -m 1024 -kernel "$kernel" -append 'mem=1G console=tty kunit_shutdown=halt panic=-1 console=ttyS0 kunit_shutdown=reboot' \
+		-no-reboot -nographic -serial stdio -bios qboot.rom </dev/null >kunit.out 2>&1
+	status=$?
+	if [ $status = 0 ] && grep -q 'Linux version' kunit.out; then
+		echo "ok personality/kunit.py's line"
+	else
+		complain "kunit.py's line: status $status, $(tail -n 2 kunit.out)"
+	fi
+else
+	echo "ok personality/kunit.py's line # skip no Debian kernel"
+fi
+exit $bad
