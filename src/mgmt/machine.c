@@ -209,11 +209,12 @@ int machine_connect(const struct machine *m, const char *name, struct err *e)
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
 	int fd, rc;
 
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	/* Where too many wait already, EAGAIN and not another who waits. */
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return err_errno(e, errno, "could not create a socket");
 	snprintf(a.sun_path, sizeof(a.sun_path), "/proc/self/fd/%d/%s", m->dir, name);
-	if (!connect(fd, (struct sockaddr *)&a, sizeof(a)))
+	if (!connect(fd, (struct sockaddr *)&a, sizeof(a)) && !fcntl(fd, F_SETFL, 0))
 		return fd;
 	rc = errno == ENOENT || errno == ECONNREFUSED ?
 	     err_set(e, ENOENT, "VM '%s' does not run: start it with vireo start %s", m->name, m->name) :
