@@ -130,7 +130,7 @@ def test_yield(b):
     time.sleep(20 if LONG else 8)
     x, y = vm.ran() - x, honest.ran() - y
     b.clear()
-    judge(x / (x + y) < 0.52, "yield-before-the-tick",
+    judge(x / (x + y) < 0.53, "yield-before-the-tick",
           "%.3f of what both got, %.2f s beside %.2f s" % (x / (x + y), x, y))
 
 
