@@ -124,7 +124,8 @@ static void map_alias(struct wild *w)
 	for (unsigned int level = 3; level > 0; level--) {
 		uint64_t *e = (uint64_t *)(w->rig->ram + table) + (gva >> (12 + 9 * level) & 511);
 
-		if (!(*e & PTE_P))
+		/* The guest may have written anything there. */
+		if (!(*e & PTE_P) || *e >= RIG_RAM)
 			*e = (ALIAS_TABLES + 0x1000 * level) | PTE_P | PTE_W | PTE_U;
 		table = *e & ~0xfffULL;
 	}
