@@ -77,13 +77,14 @@ static int take_lock(struct named_socket *s, const char *name, struct err *e)
 
 int named_socket_listen(struct named_socket *s, const char *name, struct err *e)
 {
-	const mode_t mask = umask(0177);
+	mode_t mask;
 	int rc;
 
 	*s = (struct named_socket){ .fd = -1, .lock = -1 };
 	rc = named_socket_address(&s->address, "", name, ".sock", e);
 	if (!rc)
 		rc = take_lock(s, name, e);
+	mask = umask(0177);	/* the folder, made by now, is another matter */
 	if (!rc) {
 		/* The lock is ours: whoever made it is dead. */
 		unlink(s->address.sun_path);
