@@ -116,4 +116,20 @@ if kernel=$(cd "$TOP" && tools/kernel.sh cloud 2>/dev/null); then
 else
 	echo "ok personality/kunit.py's line # skip no Debian kernel"
 fi
+
+# kunit.py itself, from Debian's package linux-source-6.1, finding us in PATH.
+sources=/usr/src/linux-source-6.1.tar.xz
+if [ -n "${kernel:-}" ] && [ -f "$sources" ]; then
+	tar xJf "$sources" --wildcards '*/tools/testing/kunit' '*/Kbuild' '*/COPYING' 2>/dev/null
+	mkdir -p kb/arch/x86/boot && cp "$kernel" kb/arch/x86/boot/bzImage
+	(cd linux-source-6.1 && PATH=$WORK:$PATH timeout 150 python3 tools/testing/kunit/kunit.py exec --arch=x86_64 \
+		--build_dir="$WORK/kb" --raw_output=all --timeout 120 --kernel_args panic=-1 </dev/null >../kunit.log 2>&1)
+	if grep -q 'qemu-system-x86_64 -nodefaults' kunit.log && grep -q 'Linux version' kunit.log && grep -q 'Kernel panic' kunit.log; then
+		echo "ok personality/kunit.py"
+	else
+		complain "kunit.py: $(tail -n 3 kunit.log)"
+	fi
+else
+	echo "ok personality/kunit.py # skip the package linux-source-6.1 is not installed"
+fi
 exit $bad
