@@ -256,9 +256,11 @@ static int add_port(struct qemu *q, const char *device, struct err *e)
 		at = "out=";
 	else if (!strcmp(kind, "null"))
 		at = "out=/dev/null";
+	else if (!strcmp(kind, "stdio"))
+		at = "in=/dev/fd/0,out=/dev/fd/1";
 	else
-		return err_set(e, EINVAL, "-chardev %s: a console or port is on a file, null or a socket "
-			       "with server=on", chardev);
+		return err_set(e, EINVAL, "-chardev %s: a console or port is on a file, null, stdio or a "
+			       "socket with server=on", chardev);
 	return qemu_push(q, e, "--console", "%s%s%s%s", at, path, name[0] ? ",name=" : "", name);
 }
 

@@ -84,7 +84,7 @@ int run_console_check(const char *text, struct err *e)
 }
 
 /*
- * Files are made and cut; a named pipe is opened both ways, so that neither end waits for the
+ * Files are made and cut, but not what is open already (/dev/fd/1 may be a log); a named pipe is opened both ways, so that neither end waits for the
  * other.
  */
 static int open_file(const char *path, bool write, struct err *e)
@@ -92,7 +92,9 @@ static int open_file(const char *path, bool write, struct err *e)
 	struct stat st;
 	int flags = write ? O_WRONLY | O_CREAT | O_TRUNC : O_RDONLY, fd;
 
-	if (!stat(path, &st) && S_ISFIFO(st.st_mode))
+	if (write && !strncmp(path, "/dev/fd/", 8))
+		flags = O_WRONLY | O_APPEND;
+	else if (!stat(path, &st) && S_ISFIFO(st.st_mode) && strncmp(path, "/dev/fd/", 8))
 		flags = O_RDWR;
 	fd = open(path, flags | O_CLOEXEC | O_NOCTTY, 0666);
 	return fd < 0 ? err_errno(e, errno, "could not open %s", path) : fd;

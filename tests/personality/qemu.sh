@@ -47,6 +47,8 @@ becomes '--serial none --share /d,tag=t,security=mapped-xattr,readonly' -nodefau
 becomes '--serial socket:/s --console out=/l --console socket=/p,name=org.x' -nodefaults -device virtio-serial \
 	-chardev file,id=l,path=/l -device virtconsole,chardev=l -chardev socket,id=p,path=/p,server=on,wait=off \
 	-device virtserialport,chardev=p,name=org.x -serial unix:/s,server=on,wait=off
+becomes '--serial none --console in=/dev/fd/0,out=/dev/fd/1' -nodefaults -chardev null,id=a -serial chardev:a \
+	-chardev stdio,id=for-hvc0,signal=off -device virtconsole,chardev=for-hvc0
 becomes '--gdb 1234 --gdb-wait --serial none' -nodefaults -s -S
 becomes '--qmp unix:/q,wait=off --monitor unix:/m,wait=on --serial none' -nodefaults \
 	-qmp unix:/q,server,nowait -monitor unix:/m,server=on
@@ -131,5 +133,21 @@ if [ -n "${kernel:-}" ] && [ -f "$sources" ]; then
 	fi
 else
 	echo "ok personality/kunit.py # skip the package linux-source-6.1 is not installed"
+fi
+
+# fakemachine: a kernel with 9p in /boot and its modules are the host's.
+if command -v fakemachine >/dev/null && compgen -G '/lib/modules/*/kernel/fs/9p' >/dev/null &&
+	[ -e /lib/systemd/systemd-resolved ]; then
+	PATH=$WORK:$PATH timeout 200 fakemachine -b qemu --show-boot -- echo in the fakemachine </dev/null >fm.log 2>&1
+	if grep -qa '^in the fakemachine' fm.log; then
+		echo "ok personality/fakemachine"
+	elif grep -qa 'virtio: Unknown symbol' fm.log; then
+		# It loads modules in an order that this kernel's do not have, in QEMU as well.
+		echo "ok personality/fakemachine # skip its initramfs cannot load this kernel's virtio"
+	else
+		complain "fakemachine: $(tail -n 3 fm.log)"
+	fi
+else
+	echo "ok personality/fakemachine # skip it wants fakemachine, a kernel with 9p and systemd-resolved on the host"
 fi
 exit $bad
