@@ -21,8 +21,9 @@
 
 #define DR7_ENABLES	0xffULL
 #define TRANSLATE_AT	32	/* runs of a block before it is translated */
-#define CACHE_DEFAULT	(64ULL << 20)	/* for all vCPUs together ... */
-#define CACHE_LEAST	(4ULL << 20)	/* ... but so much for each */
+#define CACHE_DEFAULT	(64ULL << 20)	/* for all vCPUs together, at least, ... */
+#define CACHE_OF_RAM	8		/* ... and this part of RAM, twice for several vCPUs */
+#define CACHE_LEAST	(4ULL << 20)	/* for each */
 
 static int soft_probe(struct err *e)
 {
@@ -65,8 +66,6 @@ static int soft_create(struct engine **out, struct gpa_space *space,
 		s->config.translate_at = 1;
 	if (!s->config.translate_at)
 		s->config.translate_at = TRANSLATE_AT;
-	if (!s->config.cache_bytes)
-		s->config.cache_bytes = CACHE_DEFAULT;
 	s->space = space;
 	s->log = log;
 	rc = trap_init(e);
@@ -440,10 +439,24 @@ static void release_vcpu(struct soft_vcpu *sv)
 	munmap(sv, sizeof(*sv));
 }
 
+/* For all vCPUs: large guests run large programs. */
+static uint64_t cache_total(const struct soft *s, unsigned int cpus)
+{
+	uint64_t ram = 0;
+
+	if (s->config.cache_bytes)
+		return s->config.cache_bytes;
+	for (unsigned int i = 0; i < s->space->ram_count; i++)
+		ram += s->space->ram[i].size;
+	return MAX(CACHE_DEFAULT, ram / CACHE_OF_RAM * MIN(cpus, 2U));
+}
+
 /* Its share of the memory for translated code; for decoded code there is half as much. */
 static uint64_t cache_share(const struct soft *s, const struct vcpu *v)
 {
-	return MAX(s->config.cache_bytes / v->model->cpus, MIN(s->config.cache_bytes, CACHE_LEAST));
+	uint64_t total = cache_total(s, v->model->cpus);
+
+	return MAX(total / v->model->cpus, MIN(total, CACHE_LEAST));
 }
 
 static int vcpu_make(struct soft_vcpu *sv, struct err *e)
