@@ -23,14 +23,14 @@ END
 cat >"$work/session" <<END
 mkdir /h
 mount -t 9p -o version=9p2000.L,msize=262144,cache=loose root /h
-mount -t tmpfs t /h/tmp
+mount -t tmpfs t /h/mnt		# not /tmp: the build may be there
 mount -t proc p /h/proc
 mount -t sysfs s /h/sys
 mount -t devtmpfs d /h/dev
 mount -t cgroup2 g /h/sys/fs/cgroup
 echo 0 >/proc/sys/kernel/printk
 G=/h/sys/fs/cgroup
-chroot /h "$build/vireo" run --engine soft --memory 16M --kernel "$work/tiny" \
+TMPDIR=/mnt XDG_RUNTIME_DIR=/mnt chroot /h "$build/vireo" run --engine soft --memory 16M --kernel "$work/tiny" \
 	--limit cpu-weight=50,cpu=30%,memory=700M,pids=64 </dev/null >/out 2>/err &
 # (It interprets itself: slow.)
 for i in \$(seq 300); do grep -q ! /out && break; sleep 0.2; done

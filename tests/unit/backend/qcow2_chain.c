@@ -156,8 +156,8 @@ static void test_formats(void **state)
 	make(dir, "base2", NULL, NULL);
 	make(dir, "over-guess", "base2", "");
 	refused(dir, "over-guess", EINVAL, "does not say of which format");
-	make(dir, "over-vmdk", "raw", "vmdk");
-	refused(dir, "over-vmdk", EINVAL, "'vmdk' is no format");
+	make(dir, "over-vhdx", "raw", "vhdx");
+	refused(dir, "over-vhdx", EINVAL, "'vhdx' is no format");
 }
 
 /* What grows over a longer backing image is zero, not what the backing image has there. */
