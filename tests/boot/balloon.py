@@ -53,6 +53,7 @@ def start(kernel, script, size):
     return subprocess.Popen(
         [os.path.join(BUILD, "vireo"), "run", "--engine", os.environ.get("ENGINE", "soft"),
          "--kernel", kernel, "--initrd", path("cpio"), "--memory", "512M", "--balloon", size,
+         "--sandbox", "auto,dump",  # an ordinary user may look into it
          "--cmdline", f'console=ttyS0 panic=-1 quiet run="sh /{script}"'],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=open(path("err"), "w"), text=True)
 

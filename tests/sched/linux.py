@@ -127,11 +127,15 @@ def test_yield(b):
     honest = b.spin(*one)
     time.sleep(3)
     x, y = vm.ran(), honest.ran()
+    begun = time.monotonic()
     time.sleep(20 if LONG else 8)
-    x, y = vm.ran() - x, honest.ran() - y
+    x, y, took = vm.ran() - x, honest.ran() - y, time.monotonic() - begun
     b.clear()
-    judge(x / (x + y) < 0.53, "yield-before-the-tick",
-          "%.3f of what both got, %.2f s beside %.2f s" % (x / (x + y), x, y))
+    text = "%.3f of what both got, %.2f s beside %.2f s" % (x / (x + y), x, y)
+    if x + y > 0.97 * took:
+        judge(x / (x + y) < 0.53, "yield-before-the-tick", text)
+    else:
+        print("ok sched-linux/yield-before-the-tick # skip others use the processor: " + text)
 
 
 def test_wake(b):
