@@ -12,12 +12,31 @@ void log_init(struct log *log, enum log_level level, FILE *out)
 	*log = (struct log){ .level = level, .out = out };
 }
 
+/* What is no ASCII may be cut in the middle, or no UTF-8: it becomes a question mark. */
+static void log_json(struct log *log, enum log_level level, const char *line)
+{
+	static const char *const names[] = { "error", "warning", "info", "debug" };
+	char text[2 * 1024], *at = text;
+
+	for (; *line && at < text + sizeof(text) - 2; line++) {
+		if (*line == '"' || *line == '\\')
+			*at++ = '\\';
+		*at++ = *line < ' ' || *line > '~' ? '?' : *line;
+	}
+	*at = '\0';
+	fprintf(log->out, "{\"level\":\"%s\",\"text\":\"%s\"}\n", names[level], text);
+}
+
 static void log_vprint(struct log *log, enum log_level level, const char *fmt, va_list ap)
 {
 	static const char *const names[] = { "error: ", "warning: ", "", "debug: " };
 	char line[1024];
 
 	vsnprintf(line, sizeof(line), fmt, ap);
+	if (log->json) {
+		log_json(log, level, line);
+		return;
+	}
 	/* One call, so that lines of several threads stay whole. */
 	fprintf(log->out, "vireo: %s%s\n", names[level], line);
 }

@@ -8,6 +8,7 @@
 #ifndef VIREO_BASE_LOG_H
 #define VIREO_BASE_LOG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -16,6 +17,7 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 struct log {
 	enum log_level level;		/* what is printed: this and graver */
 	FILE *out;			/* borrowed; NULL prints nothing */
+	bool json;			/* lines are objects with level and text */
 	_Atomic uint64_t guest_errors;	/* all log_guest() calls */
 	_Atomic int64_t second;		/* rate limit: current second ... */
 	_Atomic unsigned in_second;	/* ... and lines in it */

@@ -13,6 +13,8 @@ static int set_max_size(void *dest, const char *value, struct err *e)
 	return image_parse_size(&((struct appliance_args *)dest)->max_size, value, e);
 }
 
+#define EXITS	"0 done, 2 wrong usage or input, 10 interrupted, 12 the host failed."
+
 static const struct option_def import_options[] = {
 	{ "max-size", "SIZE", "refuse what would become larger, holes of disks counted (default 256G)",
 	  set_max_size },
@@ -30,7 +32,8 @@ static const struct {
 		"with checksums, holes of disks left out, compressed by zstd.\n"
 		"\n"
 		"Example:\n"
-		"  vireo appliance export web web.vap" },
+		"  vireo appliance export web web.vap",
+		.exits = EXITS },
 	  2, 2, appliance_export },
 	{ {
 		.name = "appliance import", .operand = "FILE [NAME]",
@@ -45,6 +48,7 @@ static const struct {
 		"  vireo appliance import web.vap web2\n"
 		"  vireo appliance import router.ova\n"
 		"  vireo appliance import debian-oci root.img",
+		.exits = EXITS,
 		.options = import_options, .option_count = ARRAY_SIZE(import_options) },
 	  1, 2, appliance_import },
 };
@@ -68,6 +72,11 @@ static int run_subcommand(size_t i, int argc, char **argv)
 		return STATUS_OK;
 	return command_fail(&e, rc == -EINTR ? STATUS_STOPPED :
 			    rc == -ENOSPC || rc == -ENOMEM || rc == -EIO ? STATUS_HOST : STATUS_USAGE);
+}
+
+static const struct command *appliance_sub(unsigned int i)
+{
+	return i < ARRAY_SIZE(subcommands) ? &subcommands[i].command : NULL;
 }
 
 static int appliance_main(const struct command *c, int argc, char **argv)
@@ -100,5 +109,6 @@ const struct command command_appliance = {
 	"Examples:\n"
 	"  vireo appliance export web web.vap\n"
 	"  vireo appliance import web.vap web2",
+	.sub = appliance_sub,
 	.run = appliance_main,
 };

@@ -8,6 +8,7 @@
 #include "backend/block.h"
 #include "backend/image.h"
 #include "backend/qcow2.h"
+#include "mgmt/command.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,14 +37,14 @@ static bool net_ok(const char *text)
 	return !strcmp(text, "user") || (!strncmp(text, "user,mac=", 9) && !strchr(text + 9, ','));
 }
 
-static void tell(FILE *told, const char *key, const char *value)
+static void tell(bool told, const char *key, const char *value)
 {
 	if (told)
-		fprintf(told, "vireo: left out of the machine: %s%s%.100s (it reaches beyond the machine; "
-			"vireo edit can add it)\n", key, value ? " " : "", value ? value : "");
+		command_note("left out of the machine: %s%s%.100s (it reaches beyond the machine; "
+			     "vireo edit can add it)", key, value ? " " : "", value ? value : "");
 }
 
-static void clean_nets(json_t *root, FILE *told)
+static void clean_nets(json_t *root, bool told)
 {
 	json_t *nets = json_object_get(root, "net");
 
@@ -61,7 +62,7 @@ static void clean_nets(json_t *root, FILE *told)
 	}
 }
 
-void appliance_clean(json_t *root, FILE *told)
+void appliance_clean(json_t *root, bool told)
 {
 	const char *key;
 	json_t *value;

@@ -5,6 +5,7 @@
  * says; a name that is not in the manifest, one that is there twice, a link or a folder ends it.
  */
 #include "mgmt/appliance_priv.h"
+#include "mgmt/command.h"
 #include "mgmt/vm_config.h"
 
 #include <archive.h>
@@ -149,7 +150,7 @@ static int read_config(struct import *m, struct err *e)
 		m->root = json_incref(c.root);
 	vm_config_free(&c);
 	if (!rc)
-		appliance_clean(m->root, stderr);
+		appliance_clean(m->root, true);
 	return rc;
 }
 
@@ -198,7 +199,9 @@ int appliance_import(const struct appliance_args *a, struct err *e)
 {
 	const char *path = a->operands[0];
 	char name[MACHINE_NAME_MAX + 1];
+	const char *vm;
 	struct stat st;
+	int rc;
 
 	if (stat(path, &st))
 		return err_errno(e, errno, "could not open '%.300s'", path);
@@ -207,9 +210,17 @@ int appliance_import(const struct appliance_args *a, struct err *e)
 		if (a->count < 2)
 			return err_set(e, EINVAL, "say where the root of the image '%.200s' is to go: a folder, "
 				       "or a file that ends with .img for ext4", path);
-		return appliance_import_oci(path, a->operands[1], a->max_size, e);
+		rc = appliance_import_oci(path, a->operands[1], a->max_size, e);
+		if (!rc)
+			command_done("root", a->operands[1]);
+		return rc;
 	}
+	vm = a->count > 1 ? a->operands[1] : name;
 	if (ends_with(path, ".ova") || ends_with(path, ".ovf"))
-		return appliance_import_ovf(path, a->count > 1 ? a->operands[1] : name, a->max_size, e);
-	return appliance_import_own(path, a->count > 1 ? a->operands[1] : name, a->max_size, e);
+		rc = appliance_import_ovf(path, vm, a->max_size, e);
+	else
+		rc = appliance_import_own(path, vm, a->max_size, e);
+	if (!rc)
+		command_done("name", vm);
+	return rc;
 }

@@ -399,7 +399,7 @@ int appliance_import_ovf(const char *path, const char *name, uint64_t max_size, 
 	json_decref(root);
 	ovf_free(&o);
 	if (!rc)
-		fprintf(stderr, "vireo: '%s' has the disks, memory and processors of '%s'; what it boots "
-			"with is to be named: vireo edit %s\n", name, path, name);
+		command_note("'%s' has the disks, memory and processors of '%s'; what it boots with is to "
+			     "be named: vireo edit %s", name, path, name);
 	return rc;
 }

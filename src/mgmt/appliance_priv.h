@@ -55,10 +55,10 @@ int appliance_broken(struct archive *a, const char *path, struct err *e);
 /* --- appliance_config.c --- */
 
 /*
- * Leaves of the vm.json @root what an appliance may have, and tells on @told (or NULL) what it
+ * Leaves of the vm.json @root what an appliance may have, and with @told says on stderr what it
  * takes out: nothing that reaches the host's files, devices or network.
  */
-void appliance_clean(json_t *root, FILE *told);
+void appliance_clean(json_t *root, bool told);
 /* Calls @fn for each file that @root names, until it returns an error. */
 int appliance_each_file(const json_t *root, int (*fn)(void *arg, const char *name, struct err *e),
 			void *arg, struct err *e);

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,7 +24,8 @@
 struct audit {
 	uint64_t base;
 	int mode;		/* enum code_size, or MODE_OF_FILE */
-	bool list;
+	bool list, json;
+	json_t *found;		/* with list and json: what was listed */
 	uint64_t per_id[INSN_ID_COUNT];
 	uint64_t per_class[CLASSES];
 	uint64_t insns, skipped, padding;
@@ -53,7 +55,13 @@ static void count(struct audit *a, const struct insn *i, uint64_t address)
 	a->insns++;
 	a->per_class[info->insn_class & (CLASSES - 1)]++;
 	a->per_id[info->id]++;
-	if (a->list && info->insn_class != CLASS_INNOCUOUS)
+	if (!a->list || info->insn_class == CLASS_INNOCUOUS)
+		return;
+	if (a->json)
+		json_array_append_new(a->found, json_pack("{s:I,s:s,s:s}", "address", (json_int_t)address,
+							  "mnemonic", info->name, "class",
+							  class_name(info->insn_class)));
+	else
 		printf("%016" PRIx64 "  %-12s %s\n", address, info->name,
 		       class_name(info->insn_class));
 }
@@ -120,6 +128,52 @@ static void print_mnemonics(const struct audit *a)
 	       "them.\n", unvirtualizable(a));
 }
 
+/* What the file is, and where the sum of it came from. */
+struct audit_source {
+	const char *name;
+	bool unpacked, is_elf;
+	unsigned int parts;
+	uint64_t bytes;
+};
+
+static void print_text(const struct audit *a, const struct audit_source *s)
+{
+	printf("%s: %s%s, %u piece%s of code, %" PRIu64 " bytes: %" PRIu64
+	       " instructions, %" PRIu64 " bytes of padding, %" PRIu64 " that are neither\n",
+	       s->name, s->unpacked ? "bzImage, " : "", s->is_elf ? "ELF" : "plain bytes", s->parts,
+	       s->parts == 1 ? "" : "s", s->bytes, a->insns, a->padding, a->skipped);
+	print_classes(a);
+	print_mnemonics(a);
+}
+
+static void print_json(const struct audit *a, const struct audit_source *s)
+{
+	json_t *classes = json_object(), *mnemonics = json_array(), *all;
+
+	for (unsigned int c = 0; c < CLASSES; c++)
+		if (a->per_class[c])
+			json_object_set_new(classes, class_name(c), json_integer(a->per_class[c]));
+	for (unsigned int id = 0; id < INSN_ID_COUNT; id++) {
+		const struct insn_info *info = a->per_id[id] ? insn_info(id) : NULL;
+
+		if (info && info->insn_class != CLASS_INNOCUOUS)
+			json_array_append_new(mnemonics, json_pack(
+				"{s:s,s:s,s:I}", "mnemonic", info->name, "class",
+				class_name(info->insn_class), "instructions", (json_int_t)a->per_id[id]));
+	}
+	all = json_pack("{s:s,s:s,s:b,s:i,s:I,s:I,s:I,s:I,s:o,s:o,s:I}", "file", s->name,
+			"type", s->is_elf ? "ELF" : "plain", "unpacked", s->unpacked,
+			"pieces", (int)s->parts, "bytes", (json_int_t)s->bytes,
+			"instructions", (json_int_t)a->insns, "padding", (json_int_t)a->padding,
+			"undecoded", (json_int_t)a->skipped, "classes", classes,
+			"mnemonics", mnemonics, "sensitive-unprivileged", (json_int_t)unvirtualizable(a));
+	if (a->list)
+		json_object_set(all, "list", a->found);
+	json_dumpf(all, stdout, JSON_INDENT(2));
+	printf("\n");
+	json_decref(all);
+}
+
 static int audit_file(struct audit *a, const struct boot_file *f, struct err *e)
 {
 	const uint8_t *data = f->data;
@@ -141,11 +195,8 @@ static int audit_file(struct audit *a, const struct boot_file *f, struct err *e)
 			sweep(a, &img.part[i], img.code_size);
 			bytes += img.part[i].size;
 		}
-		printf("%s: %s%s, %u piece%s of code, %" PRIu64 " bytes: %" PRIu64
-		       " instructions, %" PRIu64 " bytes of padding, %" PRIu64 " that are neither\n",
-		       f->name,
-		       unpacked ? "bzImage, " : "", img.is_elf ? "ELF" : "plain bytes", img.count,
-		       img.count == 1 ? "" : "s", bytes, a->insns, a->padding, a->skipped);
+		(a->json ? print_json : print_text)(a, &(struct audit_source){
+			f->name, unpacked, img.is_elf, img.count, bytes });
 	}
 	free(unpacked);
 	return rc;
@@ -183,7 +234,17 @@ static int set_list(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_format(void *dest, const char *value, struct err *e)
+{
+	if (strcmp(value, "text") && strcmp(value, "json"))
+		return err_set(e, EINVAL, "'%s' is no value for --format; it takes one of text, json",
+			       value);
+	((struct audit *)dest)->json = !strcmp(value, "json");
+	return 0;
+}
+
 static const struct option_def option_defs[] = {
+	{ "format", "text|json", "text (default), or json: one object", set_format },
 	{ "list", NULL, "list each sensitive or privileged instruction with its address", set_list },
 	{ "mode", "BITS", "16, 32 or 64 (default: the ELF file's, else 64)", set_mode },
 	{ "base", "ADDRESS", "address of a plain file's first byte; added to an ELF file's",
@@ -201,16 +262,14 @@ static int audit_main(const struct command *c, int argc, char **argv)
 	if (!a)
 		return STATUS_HOST;
 	a->mode = MODE_OF_FILE;
+	a->found = json_array();
 	rc = options_parse(c, argc, argv, a, &path, &e);
 	if (!rc)
 		rc = boot_file_read(&f, path, "file", &e);
 	if (!rc)
 		rc = audit_file(a, &f, &e);
-	if (!rc) {
-		print_classes(a);
-		print_mnemonics(a);
-	}
 	boot_file_free(&f);
+	json_decref(a->found);
 	free(a);
 	if (rc < 0)
 		return command_fail(&e, STATUS_USAGE);
@@ -232,5 +291,6 @@ const struct command command_audit = {
 	"  vireo audit --list vmlinuz | less",
 	.options = option_defs,
 	.option_count = ARRAY_SIZE(option_defs),
+	.exits = "0 counted, 2 wrong usage or input.",
 	.run = audit_main,
 };

@@ -57,9 +57,10 @@ static int unknown_option(const struct command *c, const char *name, struct err 
 	unsigned int n = 0;
 
 	for (const struct command *k = c; k; k = k->more)
-		for (unsigned int i = 0; i < k->option_count && n < OPTIONS_MAX - 1; i++)
+		for (unsigned int i = 0; i < k->option_count && n < OPTIONS_MAX - 2; i++)
 			names[n++] = k->options[i].name;
 	names[n++] = "help";
+	names[n++] = command_format.name;
 	near = nearest_word(name, names, n);
 	if (near)
 		return err_set(e, EINVAL, "'vireo %s' has no option '--%s'; did you mean '--%s'?",
@@ -73,7 +74,9 @@ static const struct option_def *find_option(const struct command *c, const char 
 	for (unsigned int i = 0; i < c->option_count; i++)
 		if (!strcmp(c->options[i].name, name))
 			return &c->options[i];
-	return c->more ? find_option(c->more, name) : NULL;
+	if (c->more)
+		return find_option(c->more, name);
+	return strcmp(name, command_format.name) ? NULL : &command_format;
 }
 
 static const struct option_def *find_letter(const struct command *c, const char *arg)
@@ -108,7 +111,10 @@ static int take_value(const struct command *c, const struct option_def *o, int a
 		value = argv[++*at];
 	}
 	rc = o->set(dest, value, e);
-	return rc || !c->note ? rc : c->note(dest, o, value, e);
+	if (rc)
+		return rc;
+	command_format_note(o->name, value);
+	return c->note && o != &command_format ? c->note(dest, o, value, e) : 0;
 }
 
 /* The option at argv[*at], and its value, which may be the next argument. */
@@ -127,6 +133,17 @@ static int parse_option(const struct command *c, int argc, char **argv, int *at,
 	return take_value(c, o, argc, argv, at, value, dest, e);
 }
 
+/* Before anything can be wrong: how that would be said. */
+static int format_first(const struct command *c, int argc, char **argv, void *dest, struct err *e)
+{
+	for (int i = 1; i < argc; i++)
+		if (!strcmp(argv[i], "--format=json") ||
+		    (!strcmp(argv[i], "--format") && i + 1 < argc && !strcmp(argv[i + 1], "json")))
+			command_format_note("format", "json");
+	return command_json() && command_has_format(c) ?
+	       find_option(c, command_format.name)->set(dest, "json", e) : 0;
+}
+
 int options_parse_many(const struct command *c, int argc, char **argv, void *dest,
 		       const char **operands, unsigned int max, unsigned int *count, struct err *e)
 {
@@ -134,7 +151,8 @@ int options_parse_many(const struct command *c, int argc, char **argv, void *des
 	int rc;
 
 	*count = 0;
-	for (int i = 1; i < argc; i++) {
+	rc = format_first(c, argc, argv, dest, e);
+	for (int i = 1; i < argc && !rc; i++) {
 		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
 			command_print_help(c, stdout);
 			return OPTIONS_HELP;
@@ -158,7 +176,7 @@ int options_parse_many(const struct command *c, int argc, char **argv, void *des
 			operands[(*count)++] = argv[i];
 		}
 	}
-	return 0;
+	return rc;
 }
 
 int options_parse(const struct command *c, int argc, char **argv, void *dest,
@@ -211,34 +229,33 @@ static void print_lines(const char *help, FILE *out)
 	fputc('\n', out);
 }
 
-void command_print_help(const struct command *c, FILE *out)
+static void print_option(const struct command *c, const struct option_def *o, FILE *out)
 {
-	fprintf(out, "usage: vireo %s%s%s%s%s%s\n\n%s\n", c->name,
-		c->option_count || c->more ? " [options]" : "", c->operand ? " " : "",
-		c->operand ? c->operand : "", c->rest ? " " : "", c->rest ? c->rest : "", c->about);
-	if (!c->option_count && c->more)
-		fprintf(out, "\nOptions: those of 'vireo %s'\n", c->more->name);
-	if (c->option_count)
-		fprintf(out, "\nOptions%s%s%s:\n", c->more ? ", besides those of 'vireo " : "",
-			c->more ? c->more->name : "", c->more ? "'" : "");
-	for (unsigned int i = 0; i < c->option_count; i++) {
-		const struct option_def *o = &c->options[i];
-		char left[64];
+	const char letter[] = { '-', c->letter, ',', ' ', '\0' };
+	const bool has = c->letter && !strcmp(o->name, c->letter_option);
+	char left[64];
 
-		const char letter[] = { '-', c->letter, ',', ' ', '\0' };
-		const bool has = c->letter && !strcmp(o->name, c->letter_option);
-
-		snprintf(left, sizeof(left), "  %s%s%s%s%s", has ? letter : "", dashes(o),
-			 o->name, o->value ? " " : "", o->value ? o->value : "");
-		fprintf(out, "%-*s", HELP_COLUMN, left);
-		if (strlen(left) >= HELP_COLUMN)
-			fprintf(out, "\n%*s", HELP_COLUMN, "");
-		print_lines(o->help, out);
-	}
+	snprintf(left, sizeof(left), "  %s%s%s%s%s", has ? letter : "", dashes(o), o->name,
+		 o->value ? " " : "", o->value ? o->value : "");
+	fprintf(out, "%-*s", HELP_COLUMN, left);
+	if (strlen(left) >= HELP_COLUMN)
+		fprintf(out, "\n%*s", HELP_COLUMN, "");
+	print_lines(o->help, out);
 }
 
-int command_fail(const struct err *e, int status)
+void command_print_help(const struct command *c, FILE *out)
 {
-	fprintf(stderr, "vireo: %s\n", e->text);
-	return status;
+	fprintf(out, "usage: vireo %s%s%s%s%s%s\n\n%s\n", c->name, c->sub ? "" : " [options]",
+		c->operand ? " " : "", c->operand ? c->operand : "", c->rest ? " " : "",
+		c->rest ? c->rest : "", c->about);
+	if (c->sub)		/* its commands have options and statuses */
+		return;
+	fprintf(out, "\nOptions%s%s%s:\n", c->more ? ", besides those of 'vireo " : "",
+		c->more ? c->more->name : "", c->more ? "'" : "");
+	for (unsigned int i = 0; i < c->option_count; i++)
+		print_option(c, &c->options[i], out);
+	if (!command_has_format(c))
+		print_option(c, &command_format, out);
+	fprintf(out, "\nExit status: %s\n", c->exits ? c->exits :
+		"0 done, 2 wrong usage or input, 12 the host failed.");
 }

@@ -36,6 +36,7 @@ struct command {
 	/* May be NULL.  Told of each option that was taken, with its text, after its set(). */
 	int (*note)(void *dest, const struct option_def *o, const char *value, struct err *e);
 	bool hidden;		/* started by other commands, not by people */
+	const char *exits;	/* its exit statuses, for --help; NULL: 0, 2 and 12 */
 	/* Runs it; @argv[0] is the command's name.  Returns the process's exit status. */
 	int (*run)(const struct command *c, int argc, char **argv);
 };
@@ -104,5 +105,20 @@ const char *nearest_word(const char *word, const char *const *names, unsigned in
 
 /* Prints @e as a sentence on stderr and returns @status. */
 int command_fail(const struct err *e, int status);
+
+/* --- command_format.c: --format of all commands --- */
+
+/* What a command takes as --format that has no such option of its own. */
+extern const struct option_def command_format;
+/* Has @c one of its own? */
+bool command_has_format(const struct command *c);
+/* What is said is JSON, an object a line: --format json, or VIREO_FORMAT in the environment. */
+bool command_json(void);
+/* Looks at @value of an option @name that was taken, or NULL for what the environment says. */
+void command_format_note(const char *name, const char *value);
+/* Something was done to @name, which is a @what: nothing for people, a line of JSON on stdout. */
+void command_done(const char *what, const char *name);
+/* A sentence on stderr that is no error. */
+void command_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

@@ -61,8 +61,11 @@ static void each_option(const struct command *c,
 			tell(c, &k->options[i]);
 	for (unsigned int n = 0; c->sub && c->sub(n); n++)
 		for (unsigned int i = 0; i < c->sub(n)->option_count; i++)
-			if (!told(c, n, c->sub(n)->options[i].name))
+			if (!told(c, n, c->sub(n)->options[i].name) &&
+			    strcmp(c->sub(n)->options[i].name, command_format.name))
 				tell(c, &c->sub(n)->options[i]);
+	if (!command_has_format(c))
+		tell(c, &command_format);
 }
 
 /* The help's first line in a shell's single quotes, without what @special means something to. */

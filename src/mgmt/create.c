@@ -322,8 +322,10 @@ static int create_main(const struct command *c, int argc, char **argv)
 	json_decref(o.root);
 	if (rc == OPTIONS_HELP)
 		return STATUS_OK;
-	if (!rc)
+	if (!rc) {
+		command_done("name", name);
 		return STATUS_OK;
+	}
 	return command_fail(&e, rc == -EINTR ? STATUS_STOPPED :
 			    rc == -ENOSPC || rc == -ENOMEM ? STATUS_HOST : STATUS_USAGE);
 }
@@ -372,5 +374,7 @@ const struct command command_create = {
 	.option_count = ARRAY_SIZE(option_defs),
 	.more = &command_run,
 	.note = note,
+	.exits = "0 made, 2 wrong usage or input, 10 interrupted, 12 the host failed;\n"
+		 "where it is not 0 nothing was made.",
 	.run = create_main,
 };

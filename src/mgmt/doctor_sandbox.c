@@ -37,17 +37,17 @@ static int try_filter(void)
 	return confine_enter(c, false, &s, NULL) || !s.calls;
 }
 
-static void doctor_filter(void)
+static void doctor_filter(struct doctor *d)
 {
 	if (!in_child(try_filter)) {
-		doctor_say("yes", "system-call filter", "a VM's process is left the calls that it makes");
+		doctor_say(d, "yes", "system-call filter", "a VM's process is left the calls that it makes");
 		return;
 	}
-	doctor_say("no", "system-call filter", "cannot be installed: --sandbox has no effect on system calls");
-	doctor_fix("a kernel with CONFIG_SECCOMP_FILTER, a container that allows seccomp()");
+	doctor_say(d, "no", "system-call filter", "cannot be installed: --sandbox has no effect on system calls");
+	doctor_fix(d, "a kernel with CONFIG_SECCOMP_FILTER, a container that allows seccomp()");
 }
 
-static void doctor_landlock(void)
+static void doctor_landlock(struct doctor *d)
 {
 	const unsigned int version = confine_landlock_version();
 	char text[96];
@@ -55,12 +55,12 @@ static void doctor_landlock(void)
 	if (version) {
 		snprintf(text, sizeof(text), "version %u: a VM's process opens only files that it was given",
 			 version);
-		doctor_say("yes", "Landlock", text);
+		doctor_say(d, "yes", "Landlock", text);
 		return;
 	}
-	doctor_say("-", "Landlock", "not here: VMs that may add disks or share directories can open "
+	doctor_say(d, "-", "Landlock", "not here: VMs that may add disks or share directories can open "
 		   "the user's other files");
-	doctor_fix("Linux 5.13 or later with landlock among its lsm=, a container that allows it");
+	doctor_fix(d, "Linux 5.13 or later with landlock among its lsm=, a container that allows it");
 }
 
 static int try_jail(void)
@@ -70,31 +70,31 @@ static int try_jail(void)
 	return jail_enter(&e) || mount("doctor", "/tmp", "tmpfs", 0, "size=64k");
 }
 
-static void doctor_jail(void)
+static void doctor_jail(struct doctor *d)
 {
 	if (!in_child(try_jail)) {
-		doctor_say("yes", "namespaces", "--jail works");
+		doctor_say(d, "yes", "namespaces", "--jail works");
 		return;
 	}
-	doctor_say("-", "namespaces", "not for this user here: --jail does not work");
-	doctor_fix("sysctl kernel.unprivileged_userns_clone=1 or user.max_user_namespaces, AppArmor's "
+	doctor_say(d, "-", "namespaces", "not for this user here: --jail does not work");
+	doctor_fix(d, "sysctl kernel.unprivileged_userns_clone=1 or user.max_user_namespaces, AppArmor's "
 		   "or the container's policy");
 }
 
-static void doctor_group(void)
+static void doctor_group(struct doctor *d)
 {
 	struct err e;
 
 	if (jail_group_probe(&e))
-		doctor_say("-", "control group", e.text);
+		doctor_say(d, "-", "control group", e.text);
 	else
-		doctor_say("yes", "control group", "--limit works if nobody else is in this group");
+		doctor_say(d, "yes", "control group", "--limit works if nobody else is in this group");
 }
 
-void doctor_sandbox(void)
+void doctor_sandbox(struct doctor *d)
 {
-	doctor_filter();
-	doctor_landlock();
-	doctor_jail();
-	doctor_group();
+	doctor_filter(d);
+	doctor_landlock(d);
+	doctor_jail(d);
+	doctor_group(d);
 }

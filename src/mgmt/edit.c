@@ -124,9 +124,9 @@ static int edit(const struct machine *m, struct err *e)
 	    renameat(m->dir, DRAFT, m->dir, MACHINE_CONFIG))
 		rc = err_errno(e, errno, "could not replace '%.300s/%s'", m->path, MACHINE_CONFIG);
 	else if (!rc && !strcmp(before, text))
-		fprintf(stderr, "vireo: nothing was changed\n");
+		command_note("nothing was changed");
 	else if (!rc && machine_state(m) == MACHINE_RUNNING)
-		fprintf(stderr, "vireo: '%s' runs: it will be so when it is started next\n", m->name);
+		command_note("'%s' runs: it will be so when it is started next", m->name);
 	unlinkat(m->dir, DRAFT, 0);
 	free(before);
 	free(text);
@@ -147,7 +147,10 @@ static int edit_main(const struct command *c, int argc, char **argv)
 		return command_fail(&e, STATUS_USAGE);
 	rc = edit(&m, &e);
 	machine_close(&m);
-	return rc ? command_fail(&e, STATUS_USAGE) : STATUS_OK;
+	if (rc)
+		return command_fail(&e, STATUS_USAGE);
+	command_done("name", name);
+	return STATUS_OK;
 }
 
 const struct command command_edit = {

@@ -94,6 +94,8 @@ const struct command command_exec = {
 	"  vireo exec web -- cat /etc/os-release",
 	.options = exec_options,
 	.option_count = ARRAY_SIZE(exec_options),
+	.exits = "that of COMMAND, 128 + N after signal N, 127 it was not found, 126 it could not\n"
+		 "be executed, 125 wrong usage, no such VM, or it did not come to its end.",
 	.run = exec_main,
 };
 
@@ -111,7 +113,7 @@ static pid_t start_tar(char *const *words, int *fd, bool reads)
 	if (!pid) {
 		dup2(p[reads ? 0 : 1], reads ? STDIN_FILENO : STDOUT_FILENO);
 		execvp("tar", words);
-		fprintf(stderr, "vireo: tar cannot be run here: %s\n", strerror(errno));
+		command_note("tar cannot be run here: %s", strerror(errno));
 		_exit(127);
 	}
 	close(p[reads ? 0 : 1]);
@@ -249,7 +251,10 @@ static int cp_main(const struct command *c, int argc, char **argv)
 			     "FILE NAME:PATH, or vireo cp NAME:PATH FILE");
 	if (rc)
 		return command_fail(&e, STATUS_USAGE);
-	return from ? copy_out(operands[0], from, operands[1]) : copy_in(operands[0], operands[1], to);
+	rc = from ? copy_out(operands[0], from, operands[1]) : copy_in(operands[0], operands[1], to);
+	if (!rc)
+		command_done("file", from ? operands[1] : to);
+	return rc;
 }
 
 const struct command command_cp = {
@@ -264,5 +269,7 @@ const struct command command_cp = {
 	"Examples:\n"
 	"  vireo cp program web:/usr/local/bin\n"
 	"  vireo cp web:/var/log/messages log",
+	.exits = "0 copied, 2 wrong usage or a file that is not there, 12 the host failed, 125 nobody\n"
+		 "in the guest answers, else that of cat or tar in the guest.",
 	.run = cp_main,
 };

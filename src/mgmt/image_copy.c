@@ -293,6 +293,8 @@ int image_convert(const struct image_args *a)
 		rc = image_make_end(to, a->operands[1], rc, &e);
 	}
 	image_close(from);
+	if (!rc)
+		command_done("image", a->operands[1]);
 	return rc ? fail(&e) : STATUS_OK;
 }
 
@@ -341,5 +343,7 @@ int image_commit(const struct image_args *a)
 		rc = commit_to(top, path, q.backing_format, &e);
 	free(path);
 	image_close(top);
+	if (!rc)
+		command_done("image", a->operands[0]);
 	return rc ? fail(&e) : STATUS_OK;
 }

@@ -175,7 +175,7 @@ int image_debian(const struct image_args *a)
 	clean(folder);
 	if (rc)
 		return command_fail(&e, STATUS_HOST);
-	fprintf(stderr, "vireo: %s is a Debian 12 disk; kernel, initrd and command line are beside it\n",
-		path);
+	command_note("%s is a Debian 12 disk; kernel, initrd and command line are beside it", path);
+	command_done("image", path);
 	return STATUS_OK;
 }

@@ -178,6 +178,7 @@ static const struct {
 		"\n"
 		"Example:\n"
 		"  vireo image check --repair disk.qcow2",
+		.exits = "0 no errors, 2 errors, or wrong usage, 12 the host failed.",
 		.options = check_options, .option_count = ARRAY_SIZE(check_options) },
 	  1, 1, image_check },
 	{ {
@@ -188,6 +189,7 @@ static const struct {
 		"\n"
 		"Example:\n"
 		"  vireo image convert disk.qcow2 disk.raw",
+		.exits = "0 copied, 2 wrong usage or input, 10 interrupted, 12 the host failed.",
 		.options = convert_options, .option_count = ARRAY_SIZE(convert_options) },
 	  2, 2, image_convert },
 	{ {

@@ -93,6 +93,8 @@ int image_create(const struct image_args *a)
 		rc = image_make(&img, path, size, a, &e);
 	if (!rc)
 		rc = image_make_end(img, path, 0, &e);
+	if (!rc)
+		command_done("image", path);
 	return rc ? fail(&e) : STATUS_OK;
 }
 
@@ -263,5 +265,7 @@ int image_resize_to(const struct image_args *a)
 	rc2 = image_close(img);
 	if (!rc && rc2)
 		rc = err_errno(&e, -rc2, "cannot write disk '%s'", a->operands[0]);
+	if (!rc)
+		command_done("image", a->operands[0]);
 	return rc ? fail(&e) : STATUS_OK;
 }

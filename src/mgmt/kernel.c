@@ -80,5 +80,7 @@ const struct command command_kernel = {
 	"Example:\n"
 	"  vireo kernel arch/x86/boot/bzImage -- sh -c 'uname -r; dmesg | tail'",
 	.more = &command_run,
+	.exits = "that of COMMAND, 128 + N after signal N, 127 it was not found, 126 it could not\n"
+		 "be executed, 125 it did not come to its end; 2 wrong usage, 12 the host failed.",
 	.run = kernel_main,
 };

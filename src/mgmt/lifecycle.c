@@ -209,6 +209,8 @@ static int life_main(const struct command *c, int argc, char **argv,
 		rc = act(names[i], &o, &e);
 		if (rc)
 			command_fail(&e, rc);
+		else
+			command_done("name", names[i]);
 		status = status ? status : rc;
 	}
 	return status;
@@ -265,6 +267,8 @@ const struct command command_stop = {
 	"Example:\n"
 	"  vireo stop web --timeout 20 || vireo kill web",
 	.options = stop_options, .option_count = ARRAY_SIZE(stop_options),
+	.exits = "0 all have ended, 2 wrong usage or no such VM, 12 the host failed,\n"
+		 "16 a guest has not powered off in time.",
 	.run = stop_main,
 };
 

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -16,8 +17,15 @@
 #define LOOK_MS	500	/* whether it still runs */
 
 struct logs_options {
-	bool follow, vmm;
+	bool follow, vmm, json;
 	unsigned long lines;		/* 0: all */
+};
+
+/* With --format json: the line that has not ended yet. */
+struct lines {
+	bool json;
+	char text[8192];
+	size_t n;
 };
 
 /* Where the last @lines lines of @fd begin. */
@@ -39,20 +47,54 @@ static off_t last_lines(int fd, unsigned long lines)
 	return 0;
 }
 
+/* A line of the log as an object; bytes that are no text become question marks. */
+static void print_line(struct lines *l)
+{
+	json_t *line;
+
+	while (l->n && l->text[l->n - 1] == '\r')
+		l->n--;
+	for (size_t i = 0; i < l->n; i++)
+		if (!l->text[i])
+			l->text[i] = '?';
+	line = json_stringn(l->text, l->n);
+	for (size_t i = 0; !line && i < l->n; i++)
+		if (l->text[i] & 0x80)
+			l->text[i] = '?';
+	line = json_pack("{s:o}", "line", line ? line : json_stringn(l->text, l->n));
+	json_dumpf(line, stdout, JSON_COMPACT);
+	putchar('\n');
+	json_decref(line);
+	l->n = 0;
+}
+
+static void add(struct lines *l, const char *text, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (text[i] != '\n')
+			l->text[l->n++] = text[i];
+		if (text[i] == '\n' || l->n == sizeof(l->text))
+			print_line(l);
+	}
+}
+
 /* All that is there now; false: nobody reads. */
-static bool print_rest(int fd)
+static bool print_rest(int fd, struct lines *l)
 {
 	char buf[65536];
 	ssize_t n;
 
-	while ((n = read(fd, buf, sizeof(buf))) > 0)
-		if (fwrite(buf, 1, n, stdout) != (size_t)n)
+	while ((n = read(fd, buf, sizeof(buf))) > 0) {
+		if (l->json)
+			add(l, buf, n);
+		else if (fwrite(buf, 1, n, stdout) != (size_t)n)
 			return false;
-	return !fflush(stdout);
+	}
+	return !fflush(stdout) && !ferror(stdout);
 }
 
 /* Until the machine has ended. */
-static void follow(const struct machine *m, int fd)
+static void follow(const struct machine *m, int fd, struct lines *l)
 {
 	const int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	char path[64], events[4096];
@@ -65,7 +107,7 @@ static void follow(const struct machine *m, int fd)
 		struct pollfd p = { .fd = watch, .events = POLLIN };
 
 		running = machine_state(m) == MACHINE_RUNNING;
-		if (!print_rest(fd))
+		if (!print_rest(fd, l))
 			break;
 		if (running && poll(&p, 1, LOOK_MS) > 0)
 			while (read(watch, events, sizeof(events)) > 0)
@@ -79,6 +121,7 @@ static int show(const struct machine *m, const struct logs_options *o, struct er
 {
 	const char *name = o->vmm ? MACHINE_LOG : MACHINE_SERIAL_LOG;
 	const int fd = openat(m->dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	struct lines l = { .json = o->json };
 
 	if (fd < 0 && errno == ENOENT)
 		return err_set(e, ENOENT, "VM '%s' has no log yet: it has not run", m->name);
@@ -86,8 +129,10 @@ static int show(const struct machine *m, const struct logs_options *o, struct er
 		return err_errno(e, errno, "could not open '%.300s/%s'", m->path, name);
 	if (o->lines)
 		lseek(fd, last_lines(fd, o->lines), SEEK_SET);
-	if (print_rest(fd) && o->follow)
-		follow(m, fd);
+	if (print_rest(fd, &l) && o->follow)
+		follow(m, fd, &l);
+	if (l.n)
+		print_line(&l);
 	close(fd);
 	return 0;
 }
@@ -137,9 +182,19 @@ static int set_lines(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_format(void *dest, const char *value, struct err *e)
+{
+	if (strcmp(value, "text") && strcmp(value, "json"))
+		return err_set(e, EINVAL, "'%s' is no value for --format; it takes one of text, json",
+			       value);
+	((struct logs_options *)dest)->json = !strcmp(value, "json");
+	return 0;
+}
+
 static const struct option_def option_defs[] = {
 	{ "follow", NULL, "go on with what comes, until the VM ends", set_follow },
 	{ "lines", "N", "begin with the last N lines", set_lines },
+	{ "format", "text|json", "text (default), or json: an object a line", set_format },
 	{ "vmm", NULL, "what vireo said, instead of the guest", set_vmm },
 };
 

@@ -84,5 +84,7 @@ int main(int argc, char **argv)
 	c = find_command(argv[1], &e);
 	if (!c)
 		return command_fail(&e, STATUS_USAGE);
+	if (c->hidden)		/* what it says is for logs */
+		command_format_note("format", "text");
 	return c->run(c, argc - 1, argv + 1);
 }

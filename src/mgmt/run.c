@@ -233,6 +233,8 @@ static void say_how_it_ended(struct run *r, int status, const struct vm_result *
 		break;
 	}
 	log_print(&r->log, level, "%s", how);
+	if (r->log.json)
+		fprintf(stderr, "{\"end\":\"%s\",\"status\":%d}\n", how, status);
 	if (events)
 		events->ended(events->arg, status, how);
 }
@@ -354,6 +356,7 @@ static int run_here(void *arg)
 	int status;
 
 	log_init(&r.log, r.options.log_level, stderr);
+	r.log.json = command_json();
 	status = prepare(&r, &e);
 	if (!status)
 		status = start(&r, &e);

@@ -79,12 +79,14 @@ static void show_console(int console)
 	for (at = text + n - 1; at > text; at--)
 		if (at[-1] == '\n' && ++lines > LAST_LINES - 1)
 			break;
-	fprintf(stderr, "vireo: the last lines of the guest's console:\n");
-	for (; *at; at++)
-		if (*at != '\r')
-			fputc(*at, stderr);
-	if (text[n - 1] != '\n')
-		fputc('\n', stderr);
+	command_note("the last lines of the guest's console:");
+	for (char *line; (line = strsep(&at, "\n")) && (*line || at); ) {
+		line[strcspn(line, "\r")] = '\0';
+		if (command_json())
+			command_note("%s", line);
+		else
+			fprintf(stderr, "%s\n", line);
+	}
 }
 
 /* Why the command did not end, when the VM has. */
@@ -97,7 +99,7 @@ static int explain(const struct err *e, int vm_status, int console)
 	command_fail(e, 0);
 	if (e->code == -EPIPE) {
 		if (meaning)
-			fprintf(stderr, "vireo: %s\n", meaning);
+			command_note("%s", meaning);
 		show_console(console);
 	}
 	return e->code == -EINTR ? STATUS_STOPPED : SESSION_NOT_RUN;

@@ -569,14 +569,14 @@ const struct command command_run = {
 	"With IMAGE, a directory of the host (or an unpacked OCI bundle) or a disk image, boots the\n"
 	"system in it with a kernel that is found in or beside it, this host's, or --kernel's; with\n"
 	"COMMAND runs that and nothing else, gives its stdout and stderr apart, and ends with its\n"
-	"exit status (125: it was not run to its end, 126: not executable, 127: not found).\n"
+	"exit status.\n"
 	"\n"
 	"Examples:\n"
 	"  vireo run --rm -v ~/src:/src -p 8080:80 rootfs/ -- make -C /src check\n"
 	"  vireo run --kernel vmlinuz --initrd initramfs.cpio --memory 512M \\\n"
-	"            --cmdline \"console=ttyS0 panic=-1\" --no-reboot\n"
-	"\n"
-	"The exit status says how it ended; 'vireo help' lists them.",
+	"            --cmdline \"console=ttyS0 panic=-1\" --no-reboot",
+	.exits = "says how the VM ended ('vireo help' lists them); with a COMMAND its own, 128 + N after\n"
+		 "signal N, 127 it was not found, 126 it could not be executed, 125 it did not come to its end.",
 	.options = option_defs,
 	.option_count = ARRAY_SIZE(option_defs),
 	.letter = 'p',

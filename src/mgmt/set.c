@@ -110,6 +110,7 @@ static int set_main(const struct command *c, int argc, char **argv)
 	fclose(vm);
 	if (rc)
 		return command_fail(&e, e.code == -EINVAL ? STATUS_USAGE : STATUS_HOST);
+	command_done("name", name);
 	return STATUS_OK;
 }
 

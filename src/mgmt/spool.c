@@ -5,6 +5,7 @@
 #include "mgmt/status.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -17,9 +18,25 @@
 struct spool_args {
 	const char *operands[1 + JOBS_MAX];
 	unsigned int count;
+	json_t *list;			/* --format json of ls; NULL: text */
 };
 
 /* --- ls --- */
+
+static const char *state_of(const struct spool_job *j)
+{
+	return !j->number ? "printing" : j->held ? "held" : "waiting";
+}
+
+static void list_job(json_t *list, const char *queue, const struct spool_job *j)
+{
+	json_t *job = json_pack("{s:s,s:s,s:I,s:I,s:s}", "queue", queue, "state", state_of(j),
+				"bytes", (json_int_t)j->size, "time", (json_int_t)j->time, "vm", j->vm);
+
+	if (j->number)
+		json_object_set_new(job, "job", json_integer(j->number));
+	json_array_append_new(list, job);
+}
 
 static void print_job(const char *queue, const struct spool_job *j)
 {
@@ -32,11 +49,10 @@ static void print_job(const char *queue, const struct spool_job *j)
 	if (j->number)
 		snprintf(number, sizeof(number), "%u", j->number);
 	printf("%-16s  %-8s  %-9s %12llu  %-19s  %s\n", queue, number,
-	       !j->number ? "printing" : j->held ? "held" : "waiting",
-	       (unsigned long long)j->size, text, j->vm);
+	       state_of(j), (unsigned long long)j->size, text, j->vm);
 }
 
-static int list_queue(const char *name, struct err *e)
+static int list_queue(const char *name, json_t *list, struct err *e)
 {
 	const int queue = spool_queue_open(name, false, e);
 	struct spool_job *jobs;
@@ -49,7 +65,10 @@ static int list_queue(const char *name, struct err *e)
 	if (count < 0)
 		return err_errno(e, -count, "could not read the print queue '%s'", name);
 	for (int i = 0; i < count; i++)
-		print_job(name, &jobs[i]);
+		if (list)
+			list_job(list, name, &jobs[i]);
+		else
+			print_job(name, &jobs[i]);
 	free(jobs);
 	return 0;
 }
@@ -62,14 +81,20 @@ static int spool_ls(const struct spool_args *a, struct err *e)
 	count = a->count ? 0 : spool_queue_names(&names, e);
 	if (count < 0)
 		return count;
-	printf("%-16s  %-8s  %-9s %12s  %-19s  %s\n", "QUEUE", "JOB", "STATE", "BYTES", "TIME", "VM");
+	if (!a->list)
+		printf("%-16s  %-8s  %-9s %12s  %-19s  %s\n", "QUEUE", "JOB", "STATE", "BYTES", "TIME",
+		       "VM");
 	if (a->count)
-		return list_queue(a->operands[0], e);
+		rc = list_queue(a->operands[0], a->list, e);
 	for (int i = 0; i < count; i++) {
-		rc = rc ? rc : list_queue(names[i], e);
+		rc = rc ? rc : list_queue(names[i], a->list, e);
 		free(names[i]);
 	}
 	free(names);
+	if (a->list && !rc) {
+		json_dumpf(a->list, stdout, JSON_INDENT(2));
+		printf("\n");
+	}
 	return rc;
 }
 
@@ -144,6 +169,22 @@ static int spool_put_out(const struct spool_args *a, struct err *e)
 
 /* --- the command --- */
 
+static int set_format(void *dest, const char *value, struct err *e)
+{
+	struct spool_args *a = dest;
+
+	if (strcmp(value, "text") && strcmp(value, "json"))
+		return err_set(e, EINVAL, "'%s' is no value for --format; it takes one of text, json",
+			       value);
+	json_decref(a->list);
+	a->list = strcmp(value, "json") ? NULL : json_array();
+	return 0;
+}
+
+static const struct option_def ls_options[] = {
+	{ "format", "text|json", "text (default), or json: a list of objects", set_format },
+};
+
 static const struct {
 	struct command command;
 	unsigned int min, max;
@@ -155,7 +196,8 @@ static const struct {
 		"Lists the print jobs in a queue, or in all of them, in the order in which they leave it.\n"
 		"\n"
 		"Example:\n"
-		"  vireo spool ls office" },
+		"  vireo spool ls office",
+		.options = ls_options, .option_count = ARRAY_SIZE(ls_options) },
 	  0, 1, spool_ls },
 	{ {
 		.name = "spool rm", .operand = "QUEUE JOB...",
@@ -203,7 +245,7 @@ static int run_subcommand(size_t i, int argc, char **argv)
 	struct err e = { 0 };
 	int rc;
 
-	rc = options_parse_many(c, argc, argv, NULL, a.operands, subcommands[i].max, &a.count, &e);
+	rc = options_parse_many(c, argc, argv, &a, a.operands, subcommands[i].max, &a.count, &e);
 	if (rc == OPTIONS_HELP)
 		return STATUS_OK;
 	if (!rc && a.count < subcommands[i].min)
@@ -211,6 +253,7 @@ static int run_subcommand(size_t i, int argc, char **argv)
 			     c->name, c->operand, c->name);
 	if (!rc)
 		rc = subcommands[i].run(&a, &e);
+	json_decref(a.list);
 	if (!rc)
 		return STATUS_OK;
 	return command_fail(&e, rc == -EINVAL || rc == -ENOENT ? STATUS_USAGE : STATUS_HOST);

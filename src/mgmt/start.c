@@ -41,10 +41,12 @@ static int start(const char *name, const struct start_options *o)
 		return status;
 	}
 	rc = machine_start(&m, &status, &e);
-	if (!rc && o->console)
+	if (!rc && o->console) {
 		status = console_attach(&m, ESCAPE_DEFAULT, &e);
-	else if (!rc)
+	} else if (!rc) {
+		command_done("name", name);
 		status = STATUS_OK;
+	}
 	machine_close(&m);
 	return e.code ? command_fail(&e, status) : status;
 }
@@ -90,5 +92,7 @@ const struct command command_start = {
 	"  vireo start web --console",
 	.options = option_defs,
 	.option_count = ARRAY_SIZE(option_defs),
+	.exits = "0 all run, 2 wrong usage, no such VM or a wrong vm.json, 12 the host failed;\n"
+		 "with --foreground that of 'vireo run'.",
 	.run = start_main,
 };

@@ -164,7 +164,7 @@ static int stats_main(const struct command *c, int argc, char **argv)
 static const struct option_def option_defs[] = {
 	{ "interval", "SECONDS", "between samples (default 1)", set_interval },
 	{ "count", "N", "end after N samples; without it when the VM ends", set_count },
-	{ "format", "FORMAT", "text (default), or json: an object a line", set_format },
+	{ "format", "text|json", "text (default), or json: an object a line", set_format },
 };
 
 const struct command command_stats = {

@@ -100,7 +100,7 @@ static int serve(struct serving *s)
 	if (rc == -EBUSY && !s->server && s->options.background)
 		rc = 0;
 	else if (rc)
-		fprintf(stderr, "vireo: %s\n", e.text);
+		command_fail(&e, rc);
 	if (s->ready >= 0 && !rc)
 		leave_starter(s);
 	if (!rc && s->server)

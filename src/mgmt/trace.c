@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,7 @@ struct trace_options {
 	struct run_options run;		/* first: its set functions are used */
 	const char *at, *symbols;
 	unsigned int times;
+	bool json;
 };
 
 struct trace {
@@ -120,15 +122,53 @@ static void print_place(const struct trace *t, gva_t gva)
 		printf(" <%s+0x%" PRIx64 ">", name, off);
 }
 
-static void show_block(void *arg, const struct trace_block *b)
+/* A list of the host's instructions in @code. */
+static json_t *host_json(struct trace *t, const uint8_t *code, unsigned int left)
 {
-	struct trace *t = arg;
+	json_t *list = json_array();
+	char text[128];
+
+	while (left)
+		json_array_append_new(list, json_string(host_line(t, &code, &left, text, sizeof(text))));
+	return list;
+}
+
+/* One line, an object; addresses are texts, as not every reader of JSON has 64-bit numbers. */
+static void print_json(struct trace *t, const struct trace_block *b)
+{
+	json_t *insns = json_array(), *block;
+	const char *name;
+	char text[128];
+	uint64_t off;
+
+	for (unsigned int n = 0; n < b->count; n++) {
+		guest_line(t, &b->insn[n], text, sizeof(text));
+		json_array_append_new(insns, json_pack(
+			"{s:s,s:s,s:s,s:o}", "guest", text, "class", b->insn[n].insn_class, "why",
+			b->insn[n].why ? b->insn[n].why : "not reached", "host",
+			host_json(t, b->insn[n].code, b->insn[n].code_len)));
+	}
+	snprintf(text, sizeof(text), "0x%" PRIx64, b->gva);
+	block = json_pack("{s:s,s:b,s:o,s:o}", "address", text, "user", b->user, "instructions", insns,
+			  "behind", host_json(t, b->rest, b->rest_len));
+	snprintf(text, sizeof(text), "0x%" PRIx64, b->gpa);
+	json_object_set_new(block, "guest-physical", json_string(text));
+	name = symbols_name(t->symbols, b->gva, &off);
+	if (name) {
+		snprintf(text, sizeof(text), "%.100s+0x%" PRIx64, name, off);
+		json_object_set_new(block, "symbol", json_string(text));
+	}
+	json_dumpf(block, stdout, JSON_COMPACT);
+	printf("\n");
+	json_decref(block);
+}
+
+static void print_text(struct trace *t, const struct trace_block *b)
+{
 	const uint8_t *rest = b->rest;
 	unsigned int left = b->rest_len, guest = 0;
 	char host[128];
 
-	if (t->shown == t->options.times)
-		return;
 	for (unsigned int n = 0; n < b->count; n++)
 		guest += b->insn[n].len;
 	printf("block at 0x%" PRIx64, b->gva);
@@ -142,6 +182,15 @@ static void show_block(void *arg, const struct trace_block *b)
 	while (left)
 		print_row("", host_line(t, &rest, &left, host, sizeof(host)));
 	printf("\n");
+}
+
+static void show_block(void *arg, const struct trace_block *b)
+{
+	struct trace *t = arg;
+
+	if (t->shown == t->options.times)
+		return;
+	(t->options.json ? print_json : print_text)(t, b);
 	fflush(stdout);
 	if (++t->shown == t->options.times)
 		vm_stop(t->vm);
@@ -175,11 +224,21 @@ static int set_times(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_format(void *dest, const char *value, struct err *e)
+{
+	if (strcmp(value, "text") && strcmp(value, "json"))
+		return err_set(e, EINVAL, "'%s' is no value for --format; it takes one of text, json",
+			       value);
+	((struct trace_options *)dest)->json = !strcmp(value, "json");
+	return 0;
+}
+
 static const struct option_def option_defs[] = {
 	{ "at", "PLACE", "the instruction to show: an address (0x...), or a symbol or SYMBOL+0xN\n"
 	  "of --symbols", set_at },
 	{ "symbols", "FILE", "the guest kernel's symbols: System.map, a copy of /proc/kallsyms, or\n"
 	  "vmlinux; 'nokaslr' is added to --cmdline, so that they are right", set_symbols },
+	{ "format", "text|json", "text (default), or json: an object a block, each in a line", set_format },
 	{ "times", "N", "end after N translations of it (default 1)", set_times },
 };
 
@@ -260,8 +319,8 @@ static int trace_main(const struct command *c, int argc, char **argv)
 	if (t.shown == t.options.times)
 		return STATUS_OK;
 	if (status != STATUS_USAGE && status != STATUS_HOST)
-		fprintf(stderr, "vireo: %s: the guest ended after %u translations of it, not %u\n",
-			t.options.at, t.shown, t.options.times);
+		command_note("%s: the guest ended after %u translations of it, not %u", t.options.at,
+			     t.shown, t.options.times);
 	return status == STATUS_OK ? STATUS_USAGE : status;
 }
 
@@ -279,5 +338,6 @@ const struct command command_trace = {
 	.options = option_defs,
 	.option_count = ARRAY_SIZE(option_defs),
 	.more = &command_run,
+	.exits = "0 shown, 2 wrong usage or input, or the guest ended before; else that of 'vireo run'.",
 	.run = trace_main,
 };

@@ -20,4 +20,10 @@ run_vireo audit --mode 16 code16
 grep -q ' 2 instructions' out || complain "16-bit: $(cat out err)"
 run_vireo audit "$VIREO"
 [ "$status" = 0 ] && grep -q ': ELF, [0-9]* pieces of code' out || complain "ELF: $(cat out err)"
+run_vireo audit --list --base 0x1000 --format json code
+python3 -c '
+import json
+a = json.load(open("out"))
+assert a["type"] == "plain" and a["list"][0]["address"] >= 0x1000, a
+assert a["instructions"] == sum(a["classes"].values()), a' || complain "audit --format json: $(cat out)"
 exit $bad

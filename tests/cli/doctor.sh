@@ -36,4 +36,9 @@ if [ "$(id -u)" = 0 ] && [ -e /dev/kvm ] && id nobody >/dev/null 2>&1 &&
 	setpriv --reuid=nobody --regid=nogroup --clear-groups "$WORK/vireo" doctor >out 2>err
 	grep -q 'this user may not open it' out || complain "as nobody: $(cat out err)"
 fi
+"$VIREO" doctor --format json | python3 -c '
+import json, sys
+d = json.load(sys.stdin)
+assert d["works"] is True and {"part", "name", "works", "text"} <= set(d["findings"][0]), d
+assert any(f["name"] == "system-call filter" for f in d["findings"])' || complain "doctor --format json"
 exit $bad

@@ -83,6 +83,26 @@ ok stop web
 is web stopped
 json web 'v["last-end"]["status"] == 0 and v["last-end"]["how"] == "the guest powered off"'
 
+# --- what is done, and what is not, as JSON ---
+ok create --format json made --kernel busy
+[ "$(cat out)" = '{"name":"made","status":0}' ] || complain "create --format json: $(cat out)"
+grep -q format "$home/made/vm.json" && complain "--format is in vm.json"
+run_vireo start --format json made nobody
+[ "$status" = 2 ] && [ "$(cat out)" = '{"name":"made","status":0}' ] || complain "start --format json: $(cat out)"
+python3 -c 'import json; e = json.load(open("err")); assert e["status"] == 2 and "nobody" in e["error"], e' ||
+	complain "start --format json: $(cat err)"
+head -n 1 "$home/made/vireo.log" | grep -q '^vireo: ' || complain "the log of a VM is as its starter wanted"
+run_vireo logs --vmm --lines 1 --format json made
+python3 -c 'import json; assert json.load(open("out"))["line"].startswith("vireo: ")' || complain "logs --format json: $(cat out)"
+ok kill --format json made
+ok rm made
+LIMIT=1 run_vireo run --format json --kernel busy --memory 16M
+python3 -c '
+import json
+said = [json.loads(line) for line in open("err")]
+assert said[0]["level"] == "info" and said[-1]["status"] == 10 and "end" in said[-1], said' ||
+	complain "run --format json: $(cat err)"
+
 # --- a crash leaves nothing in the way ---
 ok start web
 kill -9 "$(cat "$home/web/lock")"

@@ -58,4 +58,10 @@ if ${CC:-cc} -c -o s.o s.s 2>/dev/null; then
 	run_vireo trace --kernel "$kernel" --symbols s.o --at busy_elf+0x0 --times 1
 	looks_right ELF
 fi
+run_vireo trace --kernel "$kernel" --symbols map --at busy_place --format json
+python3 -c '
+import json
+b = json.load(open("out"))
+assert b["instructions"] and any(i["host"] for i in b["instructions"]), b
+assert all(i["guest"] and i["class"] and i["why"] for i in b["instructions"]), b' || complain "trace --format json: $(cat out err)"
 exit $bad
