@@ -45,8 +45,10 @@ struct block_options {
 	char path[4096];
 	char format[16];		/* "raw", "qcow2"; "": probe the file's head */
 	char serial[21];		/* for the device; "" if none was given */
+	char id[64], node[64];		/* what QMP calls the device, and the drive; or "" */
 	bool read_only;
 	bool snapshot;			/* writes go to an unlinked temporary file */
+	bool scsi;			/* the device in front of it is a SCSI disk, not virtio-blk */
 	enum block_werror werror;
 	unsigned int threads;		/* workers; 0: the default */
 	unsigned int part;		/* partition number of a GPT or MBR from 1; 0: none */
@@ -57,7 +59,7 @@ struct block_options {
 /*
  * Fills @o from the text of --disk: PATH[,KEY=VALUE...].  A comma in the path is written twice.
  *	format=raw|qcow2  readonly=on|off  snapshot=on|off  werror=stop|report  serial=TEXT
- *	threads=N  part=N  offset=SIZE  size=SIZE  map=OFFSET+SIZE[:OFFSET+SIZE...]
+ *	threads=N  bus=virtio|scsi  id=NAME  node=NAME  part=N  offset=SIZE  size=SIZE  map=OFFSET+SIZE[:OFFSET+SIZE...]
  * -EINVAL with a sentence that names what is wrong.
  */
 int block_options_parse(struct block_options *o, const char *text, struct err *e);

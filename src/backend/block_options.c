@@ -116,6 +116,14 @@ static int set_werror(struct block_options *o, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_bus(struct block_options *o, const char *value, struct err *e)
+{
+	if (strcmp(value, "virtio") && strcmp(value, "scsi"))
+		return err_set(e, EINVAL, "disk option bus is virtio or scsi, not '%s'", value);
+	o->scsi = !strcmp(value, "scsi");
+	return 0;
+}
+
 static int set_format(struct block_options *o, const char *value, struct err *e)
 {
 	if (strcmp(value, "raw") && strcmp(value, "qcow2"))
@@ -131,6 +139,8 @@ struct piece {
 static int set_key(struct block_options *o, struct piece *p, const char *key, const char *value,
 		   struct err *e)
 {
+	if (!strcmp(key, "bus"))
+		return set_bus(o, value, e);
 	if (!strcmp(key, "format"))
 		return set_format(o, value, e);
 	if (!strcmp(key, "readonly"))
@@ -141,6 +151,10 @@ static int set_key(struct block_options *o, struct piece *p, const char *key, co
 		return set_werror(o, value, e);
 	if (!strcmp(key, "serial"))
 		return set_text(o->serial, sizeof(o->serial), key, value, e);
+	if (!strcmp(key, "id"))
+		return set_text(o->id, sizeof(o->id), key, value, e);
+	if (!strcmp(key, "node"))
+		return set_text(o->node, sizeof(o->node), key, value, e);
 	if (!strcmp(key, "threads"))
 		return set_number(&o->threads, key, value, 64, e);
 	if (!strcmp(key, "part"))
@@ -152,8 +166,8 @@ static int set_key(struct block_options *o, struct piece *p, const char *key, co
 		return set_size(&p->x.offset, key, value, e);
 	if (!strcmp(key, "size"))
 		return set_size(&p->x.size, key, value, e);
-	return err_set(e, EINVAL, "a disk has no option '%s'; it has format, readonly, snapshot, werror, "
-		       "serial, threads, part, offset, size and map", key);
+	return err_set(e, EINVAL, "a disk has no option '%s'; it has bus, format, id, node, readonly, "
+		       "snapshot, werror, serial, threads, part, offset, size and map", key);
 }
 
 static int check_pieces(struct block_options *o, const struct piece *p, struct err *e)

@@ -64,10 +64,10 @@ static json_t *query_name(void *arg, const json_t *arguments)
 	return json_pack("{s:s}", "name", c->at.options->name);
 }
 
-static void tell_disk(void *arg, unsigned int slot, const struct block_info *info)
+static void tell_disk(void *arg, const struct run_disk_info *disk, const struct block_info *info)
 {
-	json_array_append_new(arg, json_pack("{s:i,s:s,s:s,s:I,s:b,s:s}", "slot", slot, "file",
-					     info->path, "format", info->format, "size",
+	json_array_append_new(arg, json_pack("{s:i,s:s,s:s,s:s,s:I,s:b,s:s}", "slot", disk->slot, "id",
+					     disk->id, "file", info->path, "format", info->format, "size",
 					     (json_int_t)info->size, "readonly", info->read_only,
 					     "serial", info->serial));
 }

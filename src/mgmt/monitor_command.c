@@ -65,13 +65,16 @@ static void info_cpus(struct monitor *m)
 			vm_vcpu_thread(m->at->vm, i));
 }
 
-static void tell_disk(void *arg, unsigned int slot, const struct block_info *info)
+static void tell_disk(void *arg, const struct run_disk_info *disk, const struct block_info *info)
 {
 	struct monitor *m = arg;
 
-	fprintf(m->out, "disk%u: %s (%s%s)" LINE_END "    %llu bytes, PCI slot %u" LINE_END, slot,
-		info->path, info->format, info->read_only ? ", read-only" : "",
-		(unsigned long long)info->size, slot);
+	fprintf(m->out, "%s: %s (%s%s)" LINE_END "    %llu bytes, PCI slot %u", disk->id, info->path,
+		info->format, info->read_only ? ", read-only" : "", (unsigned long long)info->size,
+		disk->slot);
+	if (disk->target >= 0)
+		fprintf(m->out, ", SCSI target %d", disk->target);
+	fprintf(m->out, LINE_END);
 }
 
 static void info_block(struct monitor *m)

@@ -96,11 +96,10 @@ static void told(void *arg, const struct vm_news *n)
 	}
 }
 
-static void disk_gone(void *arg, unsigned int slot)
+static void disk_gone(void *arg, const char *id)
 {
-	char id[32], path[64];
+	char path[128];
 
-	snprintf(id, sizeof(id), "disk%u", slot);
 	snprintf(path, sizeof(path), "/machine/peripheral/%s", id);
 	qmp_event(arg, "DEVICE_DELETED", json_pack("{s:s,s:s}", "device", id, "path", path));
 }

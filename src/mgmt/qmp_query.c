@@ -79,18 +79,20 @@ static json_t *query_cpus_fast(void *arg, const json_t *arguments)
 	return list;
 }
 
-static void tell_disk(void *arg, unsigned int slot, const struct block_info *info)
+static void tell_disk(void *arg, const struct run_disk_info *disk, const struct block_info *info)
 {
-	char id[32], path[96];
 	json_t *image, *inserted;
+	char path[160];
 
-	snprintf(id, sizeof(id), "disk%u", slot);
-	snprintf(path, sizeof(path), "/machine/peripheral/%s/virtio-backend", id);
+	snprintf(path, sizeof(path), "/machine/peripheral/%s%s", disk->id,
+		 disk->target < 0 ? "/virtio-backend" : "");
 	image = json_pack("{s:s,s:s,s:I}", "filename", info->path, "format", info->format,
 			  "virtual-size", (json_int_t)info->size);
-	inserted = json_pack("{s:s,s:s,s:b,s:b,s:o}", "file", info->path, "drv", info->format,
+	inserted = json_pack("{s:s,s:s,s:s,s:b,s:b,s:o}", "node-name",
+			     disk->node[0] ? disk->node : disk->id, "file", info->path, "drv", info->format,
 			     "ro", info->read_only, "encrypted", false, "image", image);
-	json_array_append_new(arg, json_pack("{s:s,s:s,s:s,s:b,s:b,s:o}", "device", id, "qdev", path,
+	json_array_append_new(arg, json_pack("{s:s,s:s,s:s,s:b,s:b,s:o}", "device",
+					     disk->node[0] ? disk->node : disk->id, "qdev", path,
 					     "type", "unknown", "locked", false, "removable", false,
 					     "inserted", inserted));
 }
@@ -199,13 +201,13 @@ static json_t *dump(void *arg, const json_t *arguments)
 static json_t *device_del(void *arg, const json_t *arguments)
 {
 	const char *id = json_string_value(json_object_get(arguments, "id"));
-	unsigned int slot;
 	struct err e = { 0 };
-	char end;
 
-	if (!id || sscanf(id, "disk%2u%c", &slot, &end) != 1)
-		return json_refuse("GenericError", "only disks go: \"id\" is a \"device\" of query-block");
-	if (run_disks_remove(((struct qmp *)arg)->at.disks, slot, &e))
+	if (!id)
+		return json_refuse("GenericError", "Parameter 'id' is a string");
+	if (run_disks_remove_id(((struct qmp *)arg)->at.disks, id, &e) == -ENOENT)
+		return json_refuse("DeviceNotFound", e.text);
+	if (e.text[0])
 		return json_refuse("GenericError", e.text);
 	return json_object();
 }

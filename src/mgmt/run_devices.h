@@ -10,21 +10,34 @@ struct block_info;
 struct run_disks;
 
 /*
- * --disk: opens the images and makes a virtio-blk device of each.  *out is set, also after a
- * failure, unless there was no memory for it; it outlives the VM.
+ * --disk: opens the images and makes a virtio-blk device of each, or a disk of a virtio-scsi that
+ * all share.  *out is set, also after a failure, unless there was no memory for it; it outlives
+ * the VM.
  */
 int run_add_disks(struct run_disks **out, struct vm *vm, const struct run_options *o,
 		  struct err *e);
 void run_disks_free(struct run_disks *disks);	/* after vm_destroy(); may be NULL */
-/* One more, also while the VM runs; returns its PCI slot.  On the VM's loop, as the next two. */
+/*
+ * One more, a virtio-blk, also while the VM runs; returns its PCI slot.  On the VM's loop, as all
+ * of the following.
+ */
 int run_disks_add(struct run_disks *disks, const char *text, struct err *e);
 /* Asks the guest to let go of the disk in @slot, which is closed once it has. */
 int run_disks_remove(struct run_disks *disks, unsigned int slot, struct err *e);
+/* The same by its id.  -ENOENT. */
+int run_disks_remove_id(struct run_disks *disks, const char *id, struct err *e);
+
+struct run_disk_info {
+	unsigned int slot;
+	int target;			/* of the SCSI adapter in that slot; -1: it is none's */
+	const char *id, *node;		/* the device's name, "disk4" if none was given; the drive's */
+};
+
 /* @gone (NULL: nobody) is called when a disk has gone, on the loop's thread. */
-void run_disks_watch(struct run_disks *disks, void (*gone)(void *arg, unsigned int slot),
-		     void *arg);
+void run_disks_watch(struct run_disks *disks, void (*gone)(void *arg, const char *id), void *arg);
 void run_disks_list(struct run_disks *disks,
-		    void (*tell)(void *arg, unsigned int slot, const struct block_info *info),
+		    void (*tell)(void *arg, const struct run_disk_info *disk,
+				 const struct block_info *info),
 		    void *arg);
 
 /*

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * `vireo run --disk`: images as virtio-blk devices, and what happens when the host has no room
+ * `vireo run --disk`: images as virtio-blk devices or disks of a virtio-scsi, and what happens when the host has no room
  * for them: the VM is paused, its requests are tried again every second, and nothing is lost.
  */
 #include "mgmt/run_devices.h"
 #include "virtio/blk.h"
+#include "virtio/scsi.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -18,7 +21,10 @@ struct run_disks;
 
 struct run_disk {
 	struct run_disks *all;
-	unsigned int slot;		/* 0: this entry is free */
+	bool used;
+	unsigned int slot;
+	int target;			/* of the SCSI adapter; -1: it is none's */
+	char id[64], node[64];
 	struct block *block;		/* the device's */
 	struct loop_work stopped_work;
 	int timer;			/* runs while requests wait; -1: never was needed */
@@ -30,7 +36,7 @@ struct run_disks {
 	struct vm *vm;
 	unsigned int cpus;
 	unsigned int waiting;		/* disks that wait for room */
-	void (*gone)(void *arg, unsigned int slot);	/* a disk is; or NULL */
+	void (*gone)(void *arg, const char *id);	/* a disk is; or NULL */
 	void *gone_arg;
 	bool paused;			/* ... for which the VM was paused here */
 	struct run_disk disk[RUN_DISKS_MAX];
@@ -123,78 +129,162 @@ static void closed(void *arg)
 	if (d->waiting)
 		end_waiting(d);
 	if (d->all->gone && d->slot)
-		d->all->gone(d->all->gone_arg, d->slot);
-	d->slot = 0;
+		d->all->gone(d->all->gone_arg, d->id);
+	d->used = false;
 }
 
-void run_disks_watch(struct run_disks *all, void (*gone)(void *arg, unsigned int slot), void *arg)
+void run_disks_watch(struct run_disks *all, void (*gone)(void *arg, const char *id), void *arg)
 {
 	all->gone = gone;
 	all->gone_arg = arg;
 }
 
-static int add_disk(struct run_disk *d, const char *text, struct err *e)
+/* A free entry for what @o says; its id is nobody else's. */
+static int take_entry(struct run_disks *all, struct run_disk **out, const struct block_options *o,
+		      struct err *e)
+{
+	struct run_disk *d = NULL;
+
+	for (unsigned int i = 0; i < RUN_DISKS_MAX; i++) {
+		if (!all->disk[i].used)
+			d = d ? d : &all->disk[i];
+		else if (o->id[0] && !strcmp(all->disk[i].id, o->id))
+			return err_set(e, EEXIST, "there is a disk '%s' already", o->id);
+	}
+	if (!d)
+		return err_set(e, E2BIG, "a VM has at most %d disks", RUN_DISKS_MAX);
+	*d = (struct run_disk){ .all = all, .timer = -1, .target = -1 };
+	d->stopped_work = (struct loop_work){ .run = say_and_wait, .arg = d };
+	strcpy(d->id, o->id);
+	strcpy(d->node, o->node);
+	*out = d;
+	return 0;
+}
+
+static int add_blk(struct run_disk *d, const struct block_options *o, struct err *e)
 {
 	struct virtio_blk_config c = { .queues = d->all->cpus, .stopped = stopped,
 				       .closed = closed, .arg = d };
 	struct vm *vm = d->all->vm;
 	struct virtio_device *device;
-	struct block_options options;
 	int rc;
 
-	rc = block_options_parse(&options, text, e);
-	if (!rc)
-		rc = block_open(&c.block, &options, e);
+	rc = block_open(&c.block, o, e);
 	if (rc)
 		return rc;
 	d->block = c.block;
 	rc = virtio_blk_create(&device, vm_space(vm), vm_log(vm), &c, e);
-	return rc ? rc : vm_plug_virtio(vm, device, e);
+	if (!rc)
+		rc = vm_plug_virtio(vm, device, e);
+	if (rc < 0)
+		return rc;
+	d->used = true;
+	d->slot = rc;
+	if (!d->id[0])
+		snprintf(d->id, sizeof(d->id), "disk%u", d->slot);
+	return rc;
+}
+
+/* All of them are one adapter's, which is plugged in when they are there. */
+static int add_scsi(struct run_disk *d, struct virtio_device **adapter, const struct block_options *o,
+		    struct err *e)
+{
+	struct virtio_scsi_disk disk = { .stopped = stopped, .closed = closed, .arg = d };
+	struct vm *vm = d->all->vm;
+	int rc = 0;
+
+	if (!*adapter)
+		rc = virtio_scsi_create(adapter, vm_space(vm), vm_log(vm), d->all->cpus, e);
+	if (!rc)
+		rc = block_open(&disk.block, o, e);
+	if (rc)
+		return rc;
+	d->block = disk.block;
+	rc = virtio_scsi_add(*adapter, &disk, e);
+	if (rc < 0)
+		return rc;
+	d->used = true;
+	d->target = rc;
+	if (!d->id[0])
+		snprintf(d->id, sizeof(d->id), "scsi%d", d->target);
+	return 0;
 }
 
 int run_disks_add(struct run_disks *all, const char *text, struct err *e)
 {
-	struct run_disk *d = all->disk;
-	int slot;
+	struct block_options o;
+	struct run_disk *d;
+	int rc;
 
-	while (d < all->disk + RUN_DISKS_MAX && d->slot)
-		d++;
-	if (d == all->disk + RUN_DISKS_MAX)
-		return err_set(e, E2BIG, "a VM has at most %d disks", RUN_DISKS_MAX);
-	*d = (struct run_disk){ .all = all, .timer = -1 };
-	d->stopped_work = (struct loop_work){ .run = say_and_wait, .arg = d };
-	slot = add_disk(d, text, e);
-	if (slot > 0)
-		d->slot = slot;
-	return slot;
+	rc = block_options_parse(&o, text, e);
+	if (!rc && o.scsi)
+		rc = err_set(e, EINVAL, "bus=scsi is for disks that are there when the VM starts");
+	if (!rc)
+		rc = take_entry(all, &d, &o, e);
+	return rc ? rc : add_blk(d, &o, e);
+}
+
+static int remove_disk(struct run_disk *d, struct err *e)
+{
+	if (d->target >= 0)
+		return err_set(e, EINVAL, "the SCSI disk '%s' stays: only virtio disks can go while the VM "
+			       "runs", d->id);
+	return vm_unplug_slot(d->all->vm, d->slot, e);
 }
 
 int run_disks_remove(struct run_disks *all, unsigned int slot, struct err *e)
 {
 	for (unsigned int i = 0; i < RUN_DISKS_MAX; i++)
-		if (slot && all->disk[i].slot == slot)
-			return vm_unplug_slot(all->vm, slot, e);
+		if (all->disk[i].used && all->disk[i].slot == slot)
+			return remove_disk(&all->disk[i], e);
 	return err_set(e, ENOENT, "there is no disk in PCI slot %u", slot);
 }
 
+int run_disks_remove_id(struct run_disks *all, const char *id, struct err *e)
+{
+	for (unsigned int i = 0; i < RUN_DISKS_MAX; i++)
+		if (all->disk[i].used && !strcmp(all->disk[i].id, id))
+			return remove_disk(&all->disk[i], e);
+	return err_set(e, ENOENT, "Device '%s' not found", id);
+}
+
 void run_disks_list(struct run_disks *all,
-		    void (*tell)(void *arg, unsigned int slot, const struct block_info *info),
+		    void (*tell)(void *arg, const struct run_disk_info *disk,
+				 const struct block_info *info),
 		    void *arg)
 {
 	struct block_info info;
 
 	for (unsigned int i = 0; i < RUN_DISKS_MAX; i++) {
-		if (!all->disk[i].slot)
+		const struct run_disk *d = &all->disk[i];
+		const struct run_disk_info disk = {
+			.slot = d->slot, .target = d->target, .id = d->id, .node = d->node,
+		};
+
+		if (!d->used)
 			continue;
-		block_info(all->disk[i].block, &info);
-		tell(arg, all->disk[i].slot, &info);
+		block_info(d->block, &info);
+		tell(arg, &disk, &info);
 	}
+}
+
+static int plug_adapter(struct run_disks *all, struct virtio_device *adapter, struct err *e)
+{
+	const int slot = vm_plug_virtio(all->vm, adapter, e);
+
+	for (unsigned int i = 0; i < RUN_DISKS_MAX && slot > 0; i++)
+		if (all->disk[i].used && all->disk[i].target >= 0)
+			all->disk[i].slot = slot;
+	return slot;
 }
 
 int run_add_disks(struct run_disks **out, struct vm *vm, const struct run_options *o,
 		  struct err *e)
 {
 	struct run_disks *all = calloc(1, sizeof(*all));
+	struct virtio_device *adapter = NULL;
+	struct block_options options;
+	struct run_disk *d;
 	int rc = 0;
 
 	if (!all)
@@ -202,8 +292,17 @@ int run_add_disks(struct run_disks **out, struct vm *vm, const struct run_option
 	*out = all;
 	all->vm = vm;
 	all->cpus = o->cpus;
-	for (unsigned int i = 0; i < o->disk_count && rc >= 0; i++)
-		rc = run_disks_add(all, o->disk[i], e);
+	for (unsigned int i = 0; i < o->disk_count && rc >= 0; i++) {
+		rc = block_options_parse(&options, o->disk[i], e);
+		if (!rc)
+			rc = take_entry(all, &d, &options, e);
+		if (!rc)
+			rc = options.scsi ? add_scsi(d, &adapter, &options, e) : add_blk(d, &options, e);
+	}
+	if (rc >= 0 && adapter)
+		rc = plug_adapter(all, adapter, e);
+	else if (adapter)
+		virtio_scsi_free(adapter);
 	return MIN(rc, 0);
 }
 

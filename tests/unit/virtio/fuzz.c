@@ -19,6 +19,7 @@
 #include "virtio/net.h"
 #include "virtio/p9.h"
 #include "virtio/rng.h"
+#include "virtio/scsi.h"
 #include "virtio/vsock.h"
 
 #include <sys/socket.h>
@@ -46,6 +47,7 @@ struct target {
 	/* Writes the beginning of a sensible request to @p, so that deeper code is reached. */
 	void (*header)(struct fuzz *f, uint8_t *p);
 	void (*poke)(struct fuzz *f);	/* something the host does meanwhile; may be NULL */
+	unsigned int head, tail;	/* bytes of a request before its data, and of its answer */
 };
 
 static uint64_t rnd(struct fuzz *f)
@@ -144,7 +146,7 @@ static void random_desc(struct fuzz *f, gpa_t table, unsigned int i, bool packed
 /* A request as the device expects it: a header to read, a buffer, a byte or so to write. */
 static void decent_chain(struct fuzz *f, struct ring *r)
 {
-	struct seg s[4] = { { BUFFERS + 64 * below(f, 64), 16, 0 } };
+	struct seg s[4] = { { BUFFERS + 64 * below(f, 64), f->target->head, 0 } };
 	unsigned int n = 1, out = below(f, 3);
 
 	if (r->size < 4)
@@ -153,7 +155,7 @@ static void decent_chain(struct fuzz *f, struct ring *r)
 	for (; n < 3; n++)
 		s[n] = (struct seg){ BUFFERS + below(f, 0x8000), 512 * below(f, 9),
 				     n <= out ? 0 : D_WRITE };
-	s[n++] = (struct seg){ BUFFERS + 0x9000 + below(f, 64), 1 + below(f, 4), D_WRITE };
+	s[n++] = (struct seg){ BUFFERS + 0x9000 + below(f, 64), f->target->tail + 1 + below(f, 4), D_WRITE };
 	ring_add(r, s + below(f, 2), n - 1, below(f, 64));
 }
 
@@ -385,12 +387,10 @@ static void p9_header(struct fuzz *f, uint8_t *p)
 		p[i] = below(f, 4);
 }
 
-static struct virtio_device *make_blk(struct fuzz *f)
+static struct block *open_image(struct fuzz *f)
 {
-	struct virtio_blk_config c = { .queues = 3 };
 	char path[] = "/tmp/vireo-fuzz-XXXXXX", text[64];
 	struct block_options o;
-	struct virtio_device *d;
 	int fd = mkstemp(path);
 
 	assert_true(fd >= 0);
@@ -398,9 +398,16 @@ static struct virtio_device *make_blk(struct fuzz *f)
 	close(fd);
 	snprintf(text, sizeof(text), "%s,format=raw,werror=report", path);
 	assert_int_equal(block_options_parse(&o, text, NULL), 0);
-	assert_int_equal(block_open(&c.block, &o, NULL), 0);
+	assert_int_equal(block_open(&f->block, &o, NULL), 0);
 	unlink(path);
-	f->block = c.block;
+	return f->block;
+}
+
+static struct virtio_device *make_blk(struct fuzz *f)
+{
+	struct virtio_blk_config c = { .queues = 3, .block = open_image(f) };
+	struct virtio_device *d;
+
 	assert_int_equal(virtio_blk_create(&d, &f->b.rig.space, NULL, &c, NULL), 0);
 	return d;
 }
@@ -422,10 +429,48 @@ static void blk_poke(struct fuzz *f)
 		block_resize(f->block, (1 + below(f, 4)) << 19, NULL);
 }
 
+/* Two disks; the second of them is resized. */
+static struct virtio_device *make_scsi(struct fuzz *f)
+{
+	struct virtio_device *d;
+
+	assert_int_equal(virtio_scsi_create(&d, &f->b.rig.space, NULL, 2, NULL), 0);
+	for (unsigned int i = 0; i < 2; i++) {
+		struct virtio_scsi_disk disk = { .block = open_image(f) };
+
+		assert_int_equal(virtio_scsi_add(d, &disk, NULL), i);
+	}
+	return d;
+}
+
+/* A request to one of three targets, or a task to manage. */
+static void scsi_header(struct fuzz *f, uint8_t *p)
+{
+	static const uint8_t opcodes[] = {
+		0x00, 0x08, 0x0a, 0x12, 0x1a, 0x25, 0x28, 0x2a, 0x35, 0x41, 0x42, 0x88, 0x8a, 0x93, 0xa0,
+	};
+
+	memset(p, 0, 19 + 32);
+	p[0] = below(f, 4) != 0;
+	p[1] = below(f, 3);
+	p[2] = 0x40;
+	p[3] = !below(f, 8);
+	p[9] = below(f, 3);
+	p[19] = opcodes[below(f, ARRAY_SIZE(opcodes))];
+	for (unsigned int i = 20; i < 35; i++)
+		p[i] = below(f, 4) ? 0 : below(f, 16);
+}
+
+static void test_scsi(void **state)
+{
+	(void)state;
+	run(&(struct target){ "virtio-scsi", make_scsi, scsi_header, blk_poke, 19 + 32, 12 + 96 });
+}
+
 static void test_blk(void **state)
 {
 	(void)state;
-	run(&(struct target){ "virtio-blk", make_blk, blk_header, blk_poke });
+	run(&(struct target){ "virtio-blk", make_blk, blk_header, blk_poke, 16, 0 });
 }
 
 /* The test looks at what a device sends only here: the fake would keep it. */
@@ -519,13 +564,13 @@ static void net_poke(struct fuzz *f)
 static void test_rng(void **state)
 {
 	(void)state;
-	run(&(struct target){ "virtio-rng", make_rng, no_header, NULL });
+	run(&(struct target){ "virtio-rng", make_rng, no_header, NULL, 16, 0 });
 }
 
 static void test_console(void **state)
 {
 	(void)state;
-	run(&(struct target){ "virtio-console", make_console, console_header, console_poke });
+	run(&(struct target){ "virtio-console", make_console, console_header, console_poke, 16, 0 });
 }
 
 static struct virtio_device *make_balloon(struct fuzz *f)
@@ -557,7 +602,7 @@ static void balloon_poke(struct fuzz *f)
 static void test_balloon(void **state)
 {
 	(void)state;
-	run(&(struct target){ "virtio-balloon", make_balloon, balloon_header, balloon_poke });
+	run(&(struct target){ "virtio-balloon", make_balloon, balloon_header, balloon_poke, 16, 0 });
 }
 
 /* Ports 0 to 3 of the guest, 1 and 2 of the host, where somebody listens on 1. */
@@ -621,7 +666,7 @@ static void test_vsock(void **state)
 	vsock_names();
 	vsock_listener = unix_listen(vsock_path[1], 4, NULL);
 	assert_true(vsock_listener >= 0);
-	run(&(struct target){ "virtio-vsock", make_vsock, vsock_header, vsock_poke });
+	run(&(struct target){ "virtio-vsock", make_vsock, vsock_header, vsock_poke, 16, 0 });
 	close(vsock_listener);
 	unlink(vsock_path[1]);
 }
@@ -629,12 +674,12 @@ static void test_vsock(void **state)
 static void test_p9(void **state)
 {
 	(void)state;
-	run(&(struct target){ "virtio-9p", make_p9, p9_header, NULL });
+	run(&(struct target){ "virtio-9p", make_p9, p9_header, NULL, 16, 0 });
 }
 
 static void test_net(void **state)
 {
-	static const struct target t = { "virtio-net", make_net, net_header, net_poke };
+	static const struct target t = { "virtio-net", make_net, net_header, net_poke, 16, 0 };
 
 	(void)state;
 	run(&t);
@@ -647,6 +692,7 @@ int main(void)
 		cmocka_unit_test(test_console),
 		cmocka_unit_test(test_p9),
 		cmocka_unit_test(test_blk),
+		cmocka_unit_test(test_scsi),
 		cmocka_unit_test(test_balloon),
 		cmocka_unit_test(test_vsock),
 		cmocka_unit_test(test_net),
