@@ -23,6 +23,10 @@ void guest_root_modules(const char *root);
 /* net.c: the first card as vireo's user network wants it. */
 void guest_network(void);
 
+/* power.c: where the kernel tells of the power button, -1: nowhere; returns when it was pressed. */
+int guest_power_open(void);
+void guest_power_wait(int fd);
+
 /* serve.c: the port of session @i; -1: it has not come in @wait_ms. */
 int guest_open_port(int i, unsigned int wait_ms);
 /* Runs what comes at @port; for @i 0 once. */

@@ -17,6 +17,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,7 @@
 
 #define ROOT		"/root"
 #define WAIT_MS		10000	/* for devices to come up */
+#define END_MS		10000	/* for processes to end */
 
 void guest_say(const char *fmt, ...)
 {
@@ -316,14 +318,60 @@ static void start_services(void)
 	}
 }
 
-/* Ends when the first command has, and buries whoever dies meanwhile. */
-static void wait_for(pid_t first)
+/* A process that ends when the power button is pressed; -1: nothing tells. */
+static pid_t watch_button(void)
 {
-	pid_t pid;
+	const int fd = guest_power_open();
+	const pid_t pid = fd < 0 ? -1 : fork();
 
-	while ((pid = wait(NULL)) != first)
+	if (!pid) {
+		setsid();
+		guest_power_wait(fd);
+		_exit(0);
+	}
+	if (fd >= 0)
+		close(fd);
+	return pid;
+}
+
+/* Everybody is asked to end, and given some time for it. */
+static void end_all(void)
+{
+	kill(-1, SIGTERM);
+	for (int ms = 0; ms < END_MS; ms += 20) {
+		pid_t pid;
+
+		while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
+			;
 		if (pid < 0 && errno == ECHILD)
 			return;
+		guest_sleep_ms(20);
+	}
+	kill(-1, SIGKILL);
+}
+
+/*
+ * Ends when the first command has (0: there is none), or everything after the button was pressed;
+ * buries whoever dies meanwhile.
+ */
+static void wait_for(pid_t first)
+{
+	const pid_t button = watch_button();
+
+	for (;;) {
+		const pid_t pid = wait(NULL);
+
+		if (pid > 0 && pid == first)
+			return;
+		if (pid > 0 && pid == button) {
+			end_all();
+			return;
+		}
+		if (pid < 0 && errno == ECHILD && first)
+			return;
+		if (pid < 0 && errno == ECHILD)
+			pause();
+	}
 }
 
 static void run_init(void)
@@ -337,9 +385,8 @@ static void run_init(void)
 	}
 	/* A root without one: commands come through vireo exec. */
 	guest_say("this root has no init: it waits for vireo exec");
-	for (;;)
-		if (wait(NULL) < 0)
-			pause();
+	wait_for(0);
+	power_off();
 }
 
 int main(void)
@@ -365,6 +412,7 @@ int main(void)
 	root = word(cmdline, "vireo.root");
 	mount_root(root ? root : "9p", word(cmdline, "vireo.ro") != NULL);
 	guest_load("virtio_console");	/* now also from the root */
+	guest_load("button");
 	if (word(cmdline, "vireo.net"))
 		guest_load("virtio_net");
 	enter_root();

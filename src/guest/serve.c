@@ -420,15 +420,14 @@ static int carry(struct command *c, int process)
 	return 1;
 }
 
-static void run(struct command *c, size_t len)
+/* To the end of the command, of which the host hears. */
+static void finish(struct command *c)
 {
+	const int process = syscall(SYS_pidfd_open, c->pid, 0);
+	const int here = carry(c, process);
 	uint32_t status;
-	int how = 0, here, process;
+	int how = 0;
 
-	if (!start(c, len))
-		return;
-	process = syscall(SYS_pidfd_open, c->pid, 0);
-	here = carry(c, process);
 	if (process >= 0)
 		close(process);
 	if (!here)
@@ -438,6 +437,19 @@ static void run(struct command *c, size_t len)
 	status = WIFSIGNALED(how) ? 128 + WTERMSIG(how) : WEXITSTATUS(how);
 	if (here)
 		send_message(c->port, SESSION_EXIT, &status, sizeof(status));
+}
+
+static void run(struct command *c, size_t len)
+{
+	sigset_t term;
+
+	/* When all are asked to end, the command is, and how it did is still to be told. */
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	sigprocmask(SIG_BLOCK, &term, NULL);
+	if (start(c, len))
+		finish(c);
+	sigprocmask(SIG_UNBLOCK, &term, NULL);
 }
 
 /* Sleeps until somebody is at the other end; the kernel signals when that changes. */

@@ -261,7 +261,7 @@ static void add_folder(struct modules *m, const char *folder, const char *more)
 void guest_modules_add(struct initramfs *i, const char *kernel, const char *root)
 {
 	static const char *const names[] = {
-		"virtio_pci", "virtio_mmio", "virtio_console", "virtio-rng", "9p", "9pnet_virtio",
+		"virtio_pci", "virtio_mmio", "button", "virtio_console", "virtio-rng", "9p", "9pnet_virtio",
 		"overlay", "virtio_blk", "virtio_net", "crc32c_generic", "ext4", "xfs", "vfat", "squashfs",
 	};
 	struct chain *c = malloc(sizeof(*c)), *all = calloc(1, sizeof(*all));

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define STOP_S		60
+#define PRESS_MS	5000ULL	/* between presses of the power button */
 #define QUIT_MS		3000	/* for a process that answers to put its disks away */
 #define KILL_MS		5000
 
@@ -77,27 +78,65 @@ static int signal_process(FILE *vm, pid_t pid, int signo, struct err *e)
 
 /* --- the commands, for one VM; 0 or an exit status with @e --- */
 
+/*
+ * The button is pressed now and then, since a guest that is still booting may not have heard it.
+ * 1: it has gone; 0: not in time; else -errno.
+ */
+static int press_until_gone(FILE *vm, pid_t pid, unsigned int seconds, struct err *e)
+{
+	const uint64_t end = now_ms() + seconds * 1000ULL;
+	struct err why = { 0 };
+	uint64_t now;
+
+	do {
+		json_t *answer = control_ask(vm, "system_powerdown", NULL, &why);
+
+		json_decref(answer);
+		now = now_ms();
+		if (!answer && why.code != -EPIPE) {
+			*e = why;
+			return why.code;
+		}
+		if (wait_gone(vm, pid, MIN(end - MIN(now, end), PRESS_MS)))
+			return 1;
+		now = now_ms();
+	} while (now < end && !why.code);
+	return 0;
+}
+
+static bool is_paused(FILE *vm)
+{
+	struct err ignored = { 0 };
+	json_t *answer = control_ask(vm, "query-status", NULL, &ignored);
+	const char *status = json_string_value(json_object_get(answer, "status"));
+	const bool paused = status && !strcmp(status, "paused");
+
+	json_decref(answer);
+	return paused;
+}
+
 static int stop(const char *name, const struct life_options *o, struct err *e)
 {
-	json_t *answer;
 	FILE *vm;
-	pid_t pid;
-	bool gone;
+	int rc;
 
 	if (control_connect(&vm, name, e))
 		return STATUS_USAGE;
-	pid = control_pid(vm);
-	answer = control_ask(vm, "system_powerdown", NULL, e);
-	json_decref(answer);
-	gone = answer && wait_gone(vm, pid, o->timeout * 1000ULL);
+	if (is_paused(vm)) {
+		fclose(vm);
+		err_set(e, EINVAL, "'%.100s' is paused, so its guest cannot power off: 'vireo resume %.100s' "
+			"first, or 'vireo kill %.100s' ends it at once", name, name, name);
+		return STATUS_USAGE;
+	}
+	rc = press_until_gone(vm, control_pid(vm), o->timeout, e);
 	fclose(vm);
-	if (!answer)
+	if (rc < 0)
 		return STATUS_HOST;
-	if (gone)
+	if (rc)
 		return 0;
 	err_set(e, ETIMEDOUT, "the guest of '%.100s' was asked to power off and has not in %u s: it may "
-		"be slow (wait and look with 'vireo ls'), paused, or without ACPI ('vireo kill %.100s' "
-		"ends it at once)", name, o->timeout, name);
+		"be slow (wait and look with 'vireo ls') or without ACPI ('vireo kill %.100s' ends it at "
+		"once)", name, o->timeout, name);
 	return STATUS_TIMEOUT;
 }
 

@@ -147,13 +147,29 @@ wait %2 %3 %4
 # One whose client vanishes is ended, and its port serves again.
 for i in 1 2 3 4; do timeout -s KILL 1 "$VIREO" exec passing -- sleep 1000; done 2>/dev/null
 "$VIREO" exec passing -- true || complain "no command after clients vanished"
-"$VIREO" kill passing
+# The power button ends the command as a signal would, and then the guest.
+"$VIREO" stop passing || complain "stop of a command's VM: status $?"
 wait "${pids[0]}"
+[ $? = 143 ] || complain "a command whose VM was stopped: status $?"
+"$VIREO" run --rm --name passing --kernel "$kernel" --memory 256M root -- \
+	sh -c 'trap "echo put away; exit 3" TERM; echo on; while :; do sleep 0.1; done' >out 2>err </dev/null &
+pids+=($!)
+for _ in $(seq 300); do grep -q on out && break; sleep 0.1; done
+"$VIREO" stop passing || complain "stop of a command that has something to put away: status $?"
+wait "${pids[1]}"
+[ $? = 3 ] && grep -q 'put away' out || complain "a command that heeds SIGTERM: $(cat out err)"
 
 "$VIREO" create kept --kernel "$kernel" --root root --memory 256M || complain "create --root"
 "$VIREO" start kept || complain "start of one with --root"
 works kept
 "$VIREO" logs kept | grep -q 'this root has no init' || complain "logs: $("$VIREO" logs kept | tail -n 3)"
-"$VIREO" kill kept
+"$VIREO" exec kept -- sleep 1000 &
+asleep=$!
+sleep 1
+"$VIREO" stop kept || complain "stop of one without an init: status $?"
+wait $asleep
+[ $? = 143 ] || complain "exec in a VM that was stopped: status $?"
+# Asked while it still boots, too.
+"$VIREO" start kept && "$VIREO" stop kept || complain "stop at once after start: status $?"
 expect 125 'does not run' exec kept -- true
 exit $bad

@@ -73,6 +73,7 @@ expect 2 "there is a VM 'web' already" run --name web --kernel busy
 expect 2 "was not removed" rm web
 ok pause web
 is web paused
+expect 2 "'web' is paused, so its guest cannot power off" stop web
 ok resume web
 is web running
 ok reset web
