@@ -97,10 +97,10 @@ static enum exec_status type_byte_update(struct vcpu *v, struct descriptor *d, u
 	enum mem_result r;
 
 	/* mem_pin_write() goes by the CPL, and this is a supervisor's access at any. */
-	v->cpl = 0;
+	vcpu_set_cpl(v, 0);
 	tlb_select_view(v);
 	r = mem_pin_write(v, d->at + TYPE_BYTE, 1, &pin);
-	v->cpl = cpl;
+	vcpu_set_cpl(v, cpl);
 	tlb_select_view(v);
 	if (r == MEM_OK && !pin.hva)
 		r = mem_write(v, d->at + TYPE_BYTE, &byte, 1, ACC_WRITE | ACC_SUPER);

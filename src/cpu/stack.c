@@ -117,7 +117,7 @@ static enum mem_result access(struct vcpu *v, const struct stack *st, uint64_t o
 	enum mem_result r;
 
 	if (cpl != st->cpl) {
-		v->cpl = st->cpl;
+		vcpu_set_cpl(v, st->cpl);
 		tlb_select_view(v);
 	}
 	if (kind & ACC_PROBE)
@@ -127,7 +127,7 @@ static enum mem_result access(struct vcpu *v, const struct stack *st, uint64_t o
 	else
 		r = mem_read(v, at, buf, len, ACC_READ | ACC_STACK);
 	if (cpl != st->cpl) {
-		v->cpl = cpl;
+		vcpu_set_cpl(v, cpl);
 		tlb_select_view(v);
 	}
 	return r;

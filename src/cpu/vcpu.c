@@ -159,9 +159,9 @@ void vcpu_update_mode(struct vcpu *v)
 
 	/* SS.DPL and not CS.RPL: a real-mode CS has arbitrary low bits just after PE was set. */
 	if (in_real_mode(v))
-		v->cpl = 0;
+		vcpu_set_cpl(v, 0);
 	else
-		v->cpl = in_vm86(v) ? 3 : SEG_DPL(ss->attr);
+		vcpu_set_cpl(v, in_vm86(v) ? 3 : SEG_DPL(ss->attr));
 	if (in_long_mode(v) && (cs->attr & SEG_L))
 		v->code_size = CODE_64;
 	else

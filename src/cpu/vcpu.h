@@ -283,6 +283,12 @@ static inline void vcpu_does(struct vcpu *v, enum vcpu_doing what)
 	__atomic_store_n(&v->doing, what, __ATOMIC_RELAXED);
 }
 
+/* (A sampler reads it, too.) */
+static inline void vcpu_set_cpl(struct vcpu *v, unsigned int cpl)
+{
+	__atomic_store_n(&v->cpl, cpl, __ATOMIC_RELAXED);
+}
+
 static inline bool in_long_mode(const struct vcpu *v)	/* 64-bit or compatibility */
 {
 	return v->efer & EFER_LMA;

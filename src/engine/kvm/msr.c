@@ -212,7 +212,7 @@ static void note_place(struct kvm_cpu *c, uint32_t index)
 {
 	struct kvm_regs r;
 
-	c->v->cpl = 0;
+	vcpu_set_cpl(c->v, 0);
 	if (index != MSR_TSC_DEADLINE && !kvm_cpu_ioctl(c, KVM_GET_REGS, &r))
 		c->v->rip = r.rip;
 }
