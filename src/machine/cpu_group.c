@@ -2,9 +2,11 @@
 /*
  * Shares of the processors by control group; see cpu_group.h.
  *
- * Source: Linux's Documentation/admin-guide/cgroup-v2.rst, "Delegation", "CPU", "Cpuset".
+ * Source: Linux's Documentation/admin-guide/cgroup-v2.rst, "Delegation", "CPU", "Cpuset",
+ * "Threads".
  *
- *	DIR/vireo.shares/PID	one for each VM, with its cpu.weight, cpu.max, cpuset.cpus
+ *	DIR/vireo.shares/PID		one for each VM, with its cpu.weight, cpu.max, cpuset.cpus
+ *	DIR/vireo.shares/PID/vcpuN	one for each of its vCPUs, threaded
  *
  * A group with processes in it cannot be divided, but for the root: DIR is one that is divided
  * already, or can be.  A group goes with the next VM that starts after its own has ended: who is
@@ -153,20 +155,33 @@ int cpu_group_find(char dir[PATH_MAX], const char *mountinfo, const char *cgroup
 
 /* --- one of our own --- */
 
+static void remove_group(const char *path)
+{
+	char child[PATH_MAX];
+
+	for (unsigned int i = 0; i < CPU_THREADS_MAX; i++)
+		if (snprintf(child, sizeof(child), "%s/vcpu%u", path, i) < (int)sizeof(child) &&
+		    rmdir(child) && errno == ENOENT)
+			break;
+	rmdir(path);
+}
+
 /*
  * Of VMs that have ended; where somebody is in it, that fails.  A VM that has not been given limits
  * yet is not in its group.
  */
 static void remove_old(const char *all)
 {
+	char path[PATH_MAX];
 	DIR *d = opendir(all);
 	const struct dirent *entry;
 
 	while (d && (entry = readdir(d))) {
 		const int pid = atoi(entry->d_name);
 
-		if (pid > 0 && kill(pid, 0) && errno == ESRCH)
-			unlinkat(dirfd(d), entry->d_name, AT_REMOVEDIR);
+		if (pid > 0 && kill(pid, 0) && errno == ESRCH &&
+		    snprintf(path, sizeof(path), "%s/%d", all, pid) < (int)sizeof(path))
+			remove_group(path);
 	}
 	if (d)
 		closedir(d);
@@ -235,18 +250,26 @@ static void tell_cap(char *text, size_t size, unsigned int cap)
 	snprintf(text, size, "%llu %u", (unsigned long long)cap * period / 100, period);
 }
 
-int cpu_group_set(struct cpu_group *g, const struct cpu_limits *l, struct err *e)
+/* Into cpu.weight and cpu.max. */
+static int put_limits(int weight_fd, int max_fd, const struct cpu_limits *l)
 {
-	char weight[16], max[32] = "max", cpus[6 * CPU_SETSIZE];
+	char weight[16], max[32] = "max";
 	int rc;
 
 	snprintf(weight, sizeof(weight), "%u", l->weight ? l->weight : WEIGHT_DEFAULT);
 	if (l->cap)
 		tell_cap(max, sizeof(max), l->cap);
+	rc = put(weight_fd, weight);
+	return rc ? rc : put(max_fd, max);
+}
+
+int cpu_group_set(struct cpu_group *g, const struct cpu_limits *l, struct err *e)
+{
+	char cpus[6 * CPU_SETSIZE];
+	int rc;
+
 	list_cpus(cpus, sizeof(cpus), l);
-	rc = put(g->weight, weight);
-	if (!rc)
-		rc = put(g->max, max);
+	rc = put_limits(g->weight, g->max, l);
 	/* Threads are pinned one by one as well, so this is not missed where it cannot be. */
 	if (!rc && g->cpuset >= 0)
 		put(g->cpuset, cpus);
@@ -268,6 +291,62 @@ void cpu_group_close(struct cpu_group *g)
 		*fds[i] = -1;
 	}
 	if (g->path[0] && !g->entered)
-		rmdir(g->path);
+		remove_group(g->path);
 	g->path[0] = '\0';
+}
+
+/* --- one of a thread --- */
+
+int cpu_thread_group_open(struct cpu_thread_group *t, const struct cpu_group *g, unsigned int n,
+			  struct err *e)
+{
+	static const char *const names[] = { "cgroup.threads", "cpu.weight", "cpu.max" };
+	int *const fds[] = { &t->threads, &t->weight, &t->max };
+	char path[PATH_MAX];
+	int rc;
+
+	*t = (struct cpu_thread_group){ .threads = -1, .weight = -1, .max = -1 };
+	if (snprintf(path, sizeof(path), "%s/vcpu%u", g->path, n) >= (int)sizeof(path))
+		return err_set(e, ENAMETOOLONG, "the name of the control group is too long");
+	if (mkdir(path, 0755) && errno != EEXIST)
+		return err_errno(e, errno, "could not make the control group %s", path);
+	rc = put_in(path, "cgroup.type", "threaded");
+	if (rc)
+		return err_errno(e, -rc, "could not make %s a group of threads", path);
+	if (!enable(g->path, "cpu"))
+		return err_set(e, ENOTSUP, "the control group %s does not divide processors", g->path);
+	for (unsigned int i = 0; i < ARRAY_SIZE(fds); i++) {
+		*fds[i] = open_in(path, names[i]);
+		if (*fds[i] < 0) {
+			rc = err_errno(e, -*fds[i], "could not open %s/%s", path, names[i]);
+			cpu_thread_group_close(t);
+			return rc;
+		}
+	}
+	return 0;
+}
+
+int cpu_thread_group_set(struct cpu_thread_group *t, int tid, const struct cpu_limits *l, struct err *e)
+{
+	char who[16];
+	int rc = put_limits(t->weight, t->max, l);
+
+	snprintf(who, sizeof(who), "%d", tid);
+	if (!rc && !t->entered)
+		rc = put(t->threads, who);
+	if (rc)
+		return err_errno(e, -rc, "the control group of a processor did not take it");
+	t->entered = true;
+	return 0;
+}
+
+void cpu_thread_group_close(struct cpu_thread_group *t)
+{
+	int *const fds[] = { &t->threads, &t->weight, &t->max };
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(fds); i++) {
+		if (*fds[i] >= 0)
+			close(*fds[i]);
+		*fds[i] = -1;
+	}
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A control group (version 2) with a VM's share of the processors, where this user may make one.
+ * A control group (version 2) with a VM's share of the processors, where this user may make one,
+ * and in it a threaded one for each vCPU.
  */
 #ifndef VIREO_MACHINE_CPU_GROUP_H
 #define VIREO_MACHINE_CPU_GROUP_H
@@ -10,11 +11,19 @@
 
 #include <limits.h>
 
+#define CPU_THREADS_MAX	64
+
 /* Its files, opened for good: a confined process opens nothing. */
 struct cpu_group {
 	char path[PATH_MAX];
 	int procs, weight, max;
 	int cpuset;		/* -1: this controller is not to be had */
+	bool entered;
+};
+
+/* The group of one of its threads, which has no other files either. */
+struct cpu_thread_group {
+	int threads, weight, max;
 	bool entered;
 };
 
@@ -29,5 +38,15 @@ int cpu_group_open(struct cpu_group *g, const char *dir, struct err *e);
 /* Puts this process into it, and has the host keep @l. */
 int cpu_group_set(struct cpu_group *g, const struct cpu_limits *l, struct err *e);
 void cpu_group_close(struct cpu_group *g);
+
+/* Makes a group in @g for thread @n of it, below CPU_THREADS_MAX; the thread is not in it yet. */
+int cpu_thread_group_open(struct cpu_thread_group *t, const struct cpu_group *g, unsigned int n,
+			  struct err *e);
+/*
+ * Has the host keep @l's weight and cap for thread @tid of this process, 0: the caller; the process
+ * has to be in its own group.  Pinning is the thread's own affair.
+ */
+int cpu_thread_group_set(struct cpu_thread_group *t, int tid, const struct cpu_limits *l, struct err *e);
+void cpu_thread_group_close(struct cpu_thread_group *t);
 
 #endif

@@ -4,7 +4,7 @@
  *
  * Where this user may divide a control group, the host does it all (cpu_group.c).  Elsewhere this
  * needs no privileges and no control groups: each VM counts what its vCPU threads ran by
- * their CPU clocks, and holds them back at the gate when they are ahead.  The VMs of one
+ * their CPU clocks (cpu_share_vcpu.c, which also has the limits of each vCPU), and holds them back at the gate when they are ahead.  The VMs of one
  * user find each other in a common file.  Each publishes its virtual time, which goes on by
  * what it ran divided by the share of the processors that is due to it.  Who is ahead of
  * the one most behind waits.  A share is what the weight gives, but not more than a VM has
@@ -111,7 +111,7 @@ static struct share_entry *claim(struct share_file *f)
 	return NULL;
 }
 
-static void open_group(struct vm *vm)
+void cpu_share_open_group(struct vm *vm)
 {
 	struct cpu_share *s = &vm->share;
 	char dir[PATH_MAX];
@@ -128,6 +128,13 @@ static void open_group(struct vm *vm)
 		log_debug(vm->log, "shares of the processors: by our own accounting: %s", e.text);
 }
 
+bool cpu_share_enter_group(struct vm *vm, struct err *e)
+{
+	struct cpu_share *s = &vm->share;
+
+	return s->grouped && (s->group.entered || !cpu_group_set(&s->group, &s->limits, e));
+}
+
 /* True: the host keeps @l.  Where it will not after all, we do. */
 static bool set_group(struct vm *vm, const struct cpu_limits *l)
 {
@@ -135,7 +142,7 @@ static bool set_group(struct vm *vm, const struct cpu_limits *l)
 	struct err e;
 
 	if (l->weight || l->cap)
-		open_group(vm);
+		cpu_share_open_group(vm);
 	if (!s->grouped || !(s->group.entered || l->weight || l->cap))
 		return s->grouped;
 	if (!cpu_group_set(&s->group, l, &e))
@@ -151,7 +158,8 @@ int vm_open_cpu_share(struct vm *vm, struct err *e)
 	struct share_file *f;
 	int fd;
 
-	open_group(vm);
+	cpu_share_open_group(vm);
+	vcpu_shares_open(vm);
 	if (vm->share.grouped || vm->share.file)
 		return 0;
 	fd = open_file(e);
@@ -280,51 +288,27 @@ static bool is_ahead(struct vm *vm, uint64_t now, uint64_t ran, bool was_idle)
 
 /* --- the tick --- */
 
-/* What the vCPU threads ran since last time, and how many want to. */
-static uint64_t take_clocks(struct vm *vm, unsigned int *active)
+bool cpu_share_capped(int64_t *credit, unsigned int cap, uint64_t passed, uint64_t ran)
 {
-	uint64_t sum = 0;
+	const int64_t most = BURST * cap / 100;
 
-	*active = 0;
-	for (unsigned int i = 0; i < vm->vcpu_count; i++) {
-		struct vm_vcpu *c = &vm->vcpus[i];
-		clockid_t id;
-		uint64_t ran;
-
-		if (!c->started || pthread_getcpuclockid(c->thread, &id))
-			continue;
-		ran = clock_ns(id);
-		sum += ran - c->counted;
-		c->counted = ran;
-		*active += atomic_load(&c->present) && !atomic_load(&c->sleeping);
-	}
-	return sum;
-}
-
-/* The cap's credit after @passed ns of which the vCPUs ran @ran; true: it is used up. */
-static bool is_capped(struct vm *vm, uint64_t passed, uint64_t ran)
-{
-	struct cpu_share *s = &vm->share;
-	int64_t most = BURST * s->limits.cap / 100;
-
-	if (!s->limits.cap)
+	if (!cap)
 		return false;
-	s->credit += (int64_t)(passed * s->limits.cap / 100) - (int64_t)ran;
-	s->credit = MIN(s->credit, most);
-	return s->credit < 0;
+	*credit = MIN(*credit + (int64_t)(passed * cap / 100) - (int64_t)ran, most);
+	return *credit < 0;
 }
 
-static void hold(struct vm *vm, bool held)
+void cpu_share_hold(struct vm *vm, bool *gate, bool held, unsigned int first, unsigned int n)
 {
 	pthread_mutex_lock(&vm->gate_lock);
-	if (vm->held != held) {
-		vm->held = held;
+	if (*gate != held) {
+		*gate = held;
 		pthread_cond_broadcast(&vm->gate);
 	} else {
 		held = false;	/* known to them */
 	}
 	pthread_mutex_unlock(&vm->gate_lock);
-	for (unsigned int i = 0; held && i < vm->vcpu_count; i++)
+	for (unsigned int i = first; held && i < first + n; i++)
 		vcpu_attention(vm->vcpus[i].vcpu, ATTN_STOP);
 }
 
@@ -336,16 +320,19 @@ static void tick(void *arg)
 	unsigned int active;
 	bool wait;
 
-	ran = take_clocks(vm, &active);
-	wait = is_capped(vm, now - s->ticked, ran);
-	if (s->entry && s->limits.weight) {
+	ran = vcpu_shares_count(vm, &active);
+	wait = !s->grouped && cpu_share_capped(&s->credit, s->limits.cap, now - s->ticked, ran);
+	if (wait)
+		active = 0;	/* what it may not use is the others' */
+	if (!s->grouped && s->entry && s->limits.weight) {
 		bool was_idle = !atomic_exchange(&s->entry->active, active);
 
 		atomic_store(&s->entry->beat, now);
 		wait |= is_ahead(vm, now, ran, was_idle);
 	}
+	vcpu_shares_tick(vm, now, now - s->ticked);
 	s->ticked = now;
-	hold(vm, wait);
+	cpu_share_hold(vm, &vm->held, wait, 0, vm->vcpu_count);
 	timer_set(&s->timer, clock_now(&vm->clock) + TICK);
 }
 
@@ -355,12 +342,18 @@ static void publish(struct vm *vm)
 {
 	struct share_entry *me = vm->share.entry;
 	const struct cpu_limits *l = &vm->share.limits;
-	cpu_set_t set = l->pin;
+	cpu_set_t all = l->pin, set;
 
 	if (!me)
 		return;
-	if (!l->pinned && sched_getaffinity(0, sizeof(set), &set))
-		CPU_ZERO(&set);
+	if (!l->pinned && sched_getaffinity(0, sizeof(all), &all))
+		CPU_ZERO(&all);
+	CPU_ZERO(&set);
+	for (unsigned int i = 0; i < vm->vcpu_count; i++) {
+		const struct cpu_limits *own = vm_vcpu_limits(vm, i);
+
+		CPU_OR(&set, &set, own->pinned ? &own->pin : &all);
+	}
 	for (unsigned int i = 0; i < MASK_WORDS; i++) {
 		uint64_t word = 0;
 
@@ -373,7 +366,7 @@ static void publish(struct vm *vm)
 
 int cpu_share_pin(struct vm *vm, struct err *e)
 {
-	const struct cpu_limits *l = &vm->share.limits;
+	const struct cpu_limits *l = &vm->share.limits, *own;
 	cpu_set_t all;
 	int rc;
 
@@ -382,7 +375,9 @@ int cpu_share_pin(struct vm *vm, struct err *e)
 	for (unsigned int i = 0; i < vm->vcpu_count; i++) {
 		if (!vm->vcpus[i].started)
 			continue;
-		rc = pthread_setaffinity_np(vm->vcpus[i].thread, sizeof(all), l->pinned ? &l->pin : &all);
+		own = vm_vcpu_limits(vm, i);
+		rc = pthread_setaffinity_np(vm->vcpus[i].thread, sizeof(all),
+					    own->pinned ? &own->pin : l->pinned ? &l->pin : &all);
 		if (rc)
 			return err_errno(e, rc, "this host does not let the VM run on the processors of --cpu-pin");
 	}
@@ -401,15 +396,44 @@ static int check_pin(const struct cpu_limits *l, struct err *e)
 	return 0;
 }
 
+/* A vCPU's pinning, with one of the VM's. */
+static int check_pins(unsigned int index, const struct cpu_limits *own, const struct cpu_limits *vm,
+		      struct err *e)
+{
+	cpu_set_t both;
+
+	if (!own->pinned || !vm->pinned)
+		return 0;
+	CPU_AND(&both, &own->pin, &vm->pin);
+	if (CPU_EQUAL(&both, &own->pin))
+		return 0;
+	return err_set(e, EINVAL, "processor %u is pinned to some of the host's on which its VM may not "
+		       "run: --cpu-pin of the two do not agree", index);
+}
+
+void cpu_share_restart(struct vm *vm)
+{
+	struct cpu_share *s = &vm->share;
+	const bool ours = !s->grouped && (s->limits.weight || s->limits.cap);
+
+	if (ours || vcpu_shares_ours(vm)) {
+		s->ticked = clock_ns(CLOCK_MONOTONIC);
+		timer_set(&s->timer, clock_now(&vm->clock) + TICK);
+		return;
+	}
+	timer_cancel(&s->timer);
+	cpu_share_hold(vm, &vm->held, false, 0, vm->vcpu_count);
+	for (unsigned int i = 0; i < vm->vcpu_count; i++)
+		cpu_share_hold(vm, &vm->vcpus[i].held, false, i, 1);
+}
+
 int vm_set_cpu_limits(struct vm *vm, const struct cpu_limits *l, struct err *e)
 {
 	int rc = check_pin(l, e);
-	bool ours;
 
-	if (rc)
-		return rc;
-	ours = !set_group(vm, l);
-	if (ours && l->weight)
+	for (unsigned int i = 0; !rc && i < vm->vcpu_count; i++)
+		rc = check_pins(i, vm_vcpu_limits(vm, i), l, e);
+	if (!rc && !set_group(vm, l) && l->weight)
 		rc = join_others(vm, e);
 	if (rc)
 		return rc;
@@ -417,13 +441,26 @@ int vm_set_cpu_limits(struct vm *vm, const struct cpu_limits *l, struct err *e)
 	vm->share.credit = 0;
 	publish(vm);
 	rc = cpu_share_pin(vm, e);
-	if (ours && (l->weight || l->cap)) {
-		vm->share.ticked = clock_ns(CLOCK_MONOTONIC);
-		timer_set(&vm->share.timer, clock_now(&vm->clock) + TICK);
-	} else {
-		timer_cancel(&vm->share.timer);
-		hold(vm, false);
-	}
+	cpu_share_restart(vm);
+	return rc;
+}
+
+int vm_set_vcpu_limits(struct vm *vm, unsigned int index, const struct cpu_limits *l, struct err *e)
+{
+	int rc;
+
+	if (index >= vm->vcpu_count)
+		return err_set(e, EINVAL, "this VM has no processor %u: they are 0 to %u", index,
+			       vm->vcpu_count - 1);
+	rc = check_pin(l, e);
+	if (!rc)
+		rc = check_pins(index, l, &vm->share.limits, e);
+	if (rc)
+		return rc;
+	vcpu_share_set(&vm->vcpus[index], l);
+	publish(vm);
+	rc = cpu_share_pin(vm, e);
+	cpu_share_restart(vm);
 	return rc;
 }
 
@@ -440,6 +477,7 @@ void cpu_share_init(struct vm *vm)
 void cpu_share_destroy(struct vm *vm)
 {
 	timer_cancel(&vm->share.timer);
+	vcpu_shares_close(vm);
 	if (vm->share.grouped)
 		cpu_group_close(&vm->share.group);
 	if (vm->share.entry)

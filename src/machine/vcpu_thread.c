@@ -12,6 +12,7 @@
 #include "cpu/cpuid.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -142,7 +143,7 @@ static bool pass_gate(struct vm_vcpu *c)
 	pthread_mutex_lock(&vm->gate_lock);
 	while (gate_closed(vm) ||
 	       (vm->state == VM_RUNNING &&
-		(vm->held || vm->frozen || vm->paused || !atomic_load(&c->present)))) {
+		(vm->held || c->held || vm->frozen || vm->paused || !atomic_load(&c->present)))) {
 		from = gate_closed(vm) || vm->paused || !atomic_load(&c->present) ? 0 : clock_ns(CLOCK_MONOTONIC);
 		pthread_cond_wait(&vm->gate, &vm->gate_lock);
 		if (from)
@@ -166,8 +167,14 @@ static void leave(struct vm *vm)
 static void *vcpu_thread(void *arg)
 {
 	struct vm_vcpu *c = arg;
+	char name[16];
 
+	snprintf(name, sizeof(name), "vcpu%u", c->vcpu->index);
+	pthread_setname_np(pthread_self(), name);	/* for ps and perf */
+	pthread_mutex_lock(&c->vm->gate_lock);
 	atomic_store(&c->tid, gettid());
+	pthread_cond_broadcast(&c->vm->gate);
+	pthread_mutex_unlock(&c->vm->gate_lock);
 	while (pass_gate(c)) {
 		wakes_up(c);
 		run_vcpu(c);
@@ -235,6 +242,15 @@ void vcpus_hold(struct vm *vm, bool paused)
 	set_gate(vm, &vm->paused, paused);
 }
 
+static void wait_for_numbers(struct vm *vm)
+{
+	pthread_mutex_lock(&vm->gate_lock);
+	for (unsigned int i = 0; i < vm->vcpu_count; i++)
+		while (!atomic_load(&vm->vcpus[i].tid))
+			pthread_cond_wait(&vm->gate, &vm->gate_lock);
+	pthread_mutex_unlock(&vm->gate_lock);
+}
+
 int vcpus_start(struct vm *vm, struct err *e)
 {
 	int rc;
@@ -247,6 +263,8 @@ int vcpus_start(struct vm *vm, struct err *e)
 			return err_errno(e, rc, "could not start the thread of processor %u", i);
 		c->started = true;
 	}
+	wait_for_numbers(vm);
+	vcpu_shares_begin(vm);
 	return cpu_share_pin(vm, e);
 }
 

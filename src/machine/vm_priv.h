@@ -31,6 +31,19 @@ enum vm_event {
 	EVENT_COUNT
 };
 
+/* (l) What cpu_share_vcpu.c knows of a vCPU. */
+struct vcpu_share {
+	struct cpu_limits limits;	/* its own, beside the VM's */
+	struct cpu_thread_group group;	/* where the VM's vcpus_grouped */
+	uint64_t counted;		/* ns of its CPU clock that have been seen ... */
+	uint64_t ran;			/* ... of which in the last tick */
+	bool active;			/* it wanted to run at the end of that */
+	bool capped;			/* its cap is used up */
+	unsigned int starved;		/* ticks for which others had its time */
+	uint64_t vtime;			/* ns that it ran, by its weight */
+	int64_t credit;			/* ns that its cap still allows */
+};
+
 /* (s) under sleep_lock */
 struct vm_vcpu {
 	struct vm *vm;
@@ -49,7 +62,8 @@ struct vm_vcpu {
 	uint64_t stolen;		/* ns that vcpu_stolen() told last; the thread's own */
 	uint64_t sampled;		/* (l) ns of its CPU clock that profile.c has seen; 0: none */
 	struct vcpu_profile profile;	/* (l) */
-	uint64_t counted;		/* (l) ns of its CPU clock that cpu_share.c has seen */
+	struct vcpu_share share;	/* (l) */
+	bool held;			/* (g) it has had its share for now */
 };
 
 /* (l) */
@@ -58,6 +72,9 @@ struct cpu_share {
 	struct cpu_group group;
 	bool grouped;			/* the host keeps the limits, by group; the rest is not used */
 	bool asked;			/* ... for a group, once */
+	bool vcpus_grouped;		/* the host keeps those of vCPUs, by a group for each */
+	bool vcpus_asked;
+	uint64_t contended;		/* until then (CLOCK_MONOTONIC) vCPUs have to share */
 	struct share_file *file;	/* NULL until there is a weight */
 	struct share_entry *entry;
 	struct timer timer;
@@ -149,6 +166,32 @@ void cpu_share_init(struct vm *vm);
 void cpu_share_destroy(struct vm *vm);
 /* Puts the threads where they belong. */
 int cpu_share_pin(struct vm *vm, struct err *e);
+/* Starts or ends the accounting, as the limits have it. */
+void cpu_share_restart(struct vm *vm);
+/* The VM's group, if there is to be one. */
+void cpu_share_open_group(struct vm *vm);
+/* Puts this process into it; false: it has none, or it is not to be had after all. */
+bool cpu_share_enter_group(struct vm *vm, struct err *e);
+/* The cap's credit after @passed ns, of which @ran were used; true: it is used up. */
+bool cpu_share_capped(int64_t *credit, unsigned int cap, uint64_t passed, uint64_t ran);
+/* Closes or opens a gate of pass_gate()'s for @n vCPUs from @first on. */
+void cpu_share_hold(struct vm *vm, bool *gate, bool held, unsigned int first, unsigned int n);
+
+/* --- cpu_share_vcpu.c --- */
+
+/* What the threads ran since last time, and how many want to. */
+uint64_t vcpu_shares_count(struct vm *vm, unsigned int *active);
+/* Has those wait that are ahead of their shares, after @passed ns. */
+void vcpu_shares_tick(struct vm *vm, uint64_t now, uint64_t passed);
+/* Is one kept back by us? */
+bool vcpu_shares_ours(const struct vm *vm);
+/* Has them kept by the host or by us. */
+void vcpu_share_set(struct vm_vcpu *c, const struct cpu_limits *l);
+/* The threads are there now: into their groups. */
+void vcpu_shares_begin(struct vm *vm);
+/* The groups of the vCPUs, opened once. */
+void vcpu_shares_open(struct vm *vm);
+void vcpu_shares_close(struct vm *vm);
 
 /* --- profile.c --- */
 

@@ -126,7 +126,19 @@ static json_t *set_cpus(void *arg, const json_t *arguments)
 	return json_object();
 }
 
-/* "weight", "cap" and "pin" as `vireo set` takes them; what is not named stays as it is. */
+/* "vcpu", a number, or -1: it is about the VM; false: there is none like that. */
+static bool which_vcpu(const struct control *c, const json_t *arguments, json_int_t *index)
+{
+	const json_t *vcpu = json_object_get(arguments, "vcpu");
+
+	*index = vcpu ? json_integer_value(vcpu) : -1;
+	return !vcpu || (json_is_integer(vcpu) && *index >= 0 && *index < vm_vcpu_count(c->at.vm));
+}
+
+/*
+ * "weight", "cap" and "pin" as `vireo set` takes them, of the VM or of one "vcpu"; what is not named
+ * stays as it is.
+ */
 static json_t *set_cpu(void *arg, const json_t *arguments)
 {
 	struct control *c = arg;
@@ -136,8 +148,14 @@ static json_t *set_cpu(void *arg, const json_t *arguments)
 	} what[] = {
 		{ "weight", cpu_weight_parse }, { "cap", cpu_cap_parse }, { "pin", cpu_pin_parse },
 	};
-	struct cpu_limits l = *vm_cpu_limits(c->at.vm);
 	struct err e = { 0 };
+	struct cpu_limits l;
+	json_int_t vcpu;
+	int rc;
+
+	if (!which_vcpu(c, arguments, &vcpu))
+		return json_refuse("GenericError", "\"vcpu\" is the number of a processor that this VM can have");
+	l = vcpu < 0 ? *vm_cpu_limits(c->at.vm) : *vm_vcpu_limits(c->at.vm, vcpu);
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(what); i++) {
 		const json_t *value = json_object_get(arguments, what[i].name);
@@ -149,9 +167,8 @@ static json_t *set_cpu(void *arg, const json_t *arguments)
 		if (what[i].parse(&l, json_string_value(value), &e))
 			return json_refuse("GenericError", e.text);
 	}
-	if (vm_set_cpu_limits(c->at.vm, &l, &e))
-		return json_refuse("GenericError", e.text);
-	return json_object();
+	rc = vcpu < 0 ? vm_set_cpu_limits(c->at.vm, &l, &e) : vm_set_vcpu_limits(c->at.vm, vcpu, &l, &e);
+	return rc ? json_refuse("GenericError", e.text) : json_object();
 }
 
 static uint64_t resident_bytes(const struct control *c)
@@ -165,6 +182,24 @@ static uint64_t resident_bytes(const struct control *c)
 	return resident * sysconf(_SC_PAGESIZE);
 }
 
+/* By number, those processors that have limits of their own; NULL: none has. */
+static json_t *vcpu_limits(struct vm *vm)
+{
+	json_t *all = json_object(), *one;
+	char number[16];
+
+	for (unsigned int i = 0; i < vm_vcpu_count(vm); i++) {
+		one = cpu_limits_json(vm_vcpu_limits(vm, i));
+		snprintf(number, sizeof(number), "%u", i);
+		if (one)
+			json_object_set_new(all, number, one);
+	}
+	if (json_object_size(all))
+		return all;
+	json_decref(all);
+	return NULL;
+}
+
 /* What vireo ls, ps and inspect show of it. */
 static json_t *query_vm(void *arg, const json_t *arguments)
 {
@@ -174,14 +209,16 @@ static json_t *query_vm(void *arg, const json_t *arguments)
 	(void)arguments;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
-	return json_pack("{s:s,s:i,s:s,s:s,s:i,s:I,s:I,s:f,s:f}",
+	return json_pack("{s:s,s:i,s:s,s:s,s:i,s:I,s:I,s:f,s:f,s:o*,s:o*}",
 			 "name", c->at.options->name, "pid", (int)getpid(),
 			 "status", vm_is_paused(c->at.vm) ? "paused" : "running",
 			 "engine", vm_engine_name(c->at.vm), "cpus", (int)vm_cpus(c->at.vm),
 			 "memory", (json_int_t)vm_memory_size(c->at.vm),
 			 "resident", (json_int_t)resident_bytes(c),
 			 "uptime", (double)(now.tv_sec - c->began),
-			 "cpu-seconds", cpu.tv_sec + cpu.tv_nsec / 1e9);
+			 "cpu-seconds", cpu.tv_sec + cpu.tv_nsec / 1e9,
+			 "limits", cpu_limits_json(vm_cpu_limits(c->at.vm)),
+			 "vcpu-limits", vcpu_limits(c->at.vm));
 }
 
 /* Moves the guest, which goes on where it was; where that fails it stays. */

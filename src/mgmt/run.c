@@ -103,7 +103,11 @@ static int make_vm(struct run *r, struct err *e)
 	int rc;
 
 	rc = vm_create(&r->vm, &c, e);
-	return rc ? rc : vm_set_cpu_limits(r->vm, &r->options.limits, e);
+	if (!rc)
+		rc = vm_set_cpu_limits(r->vm, &r->options.limits, e);
+	for (unsigned int i = 0; !rc && i < vm_vcpu_count(r->vm); i++)
+		rc = vm_set_vcpu_limits(r->vm, i, &r->options.vcpu[i], e);
+	return rc;
 }
 
 /* KVM may refuse what the other engine can do, a processor model for one. */

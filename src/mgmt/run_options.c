@@ -153,6 +153,11 @@ static int set_cpu_pin(void *dest, const char *value, struct err *e)
 	return cpu_pin_parse(&((struct run_options *)dest)->limits, value, e);
 }
 
+static int set_vcpu(void *dest, const char *value, struct err *e)
+{
+	return vcpu_limits_parse(((struct run_options *)dest)->vcpu, VM_CPUS_MAX, value, e);
+}
+
 /* The place of @value among @names, for enums that count from 0. */
 static int parse_choice(const char *option, const char *value, const char *const *names,
 			unsigned int count, struct err *e)
@@ -507,6 +512,8 @@ static const struct option_def option_defs[] = {
 	  "1 to 10000", set_cpu_weight },
 	{ "cpu-cap", "N%", "at most so much of one processor: 150% is one and a half", set_cpu_cap },
 	{ "cpu-pin", "LIST", "run on these processors of the host only: 0-1,4", set_cpu_pin },
+	{ "vcpu", "LIST,...", "the same for single processors of the VM, with weight=N (among them, else\n"
+	  "100), cap=N% and, last, pin=LIST; repeatable", set_vcpu },
 	{ "cpu", "MODEL", "processor: vireo-v1 (default; the same on every host), vireo-v0\n"
 	  "(the least) or host (with every instruction set that this host can run)", set_cpu },
 	{ "engine", "NAME", "auto (default), soft (no help from hardware) or kvm",
@@ -596,6 +603,15 @@ static int check_name(const struct run_options *o, struct err *e)
 		       "choose another name", m.name, m.path, m.name);
 }
 
+static int check_vcpus(const struct run_options *o, struct err *e)
+{
+	for (unsigned int i = MAX(o->cpus, o->max_cpus); i < VM_CPUS_MAX; i++)
+		if (o->vcpu[i].weight || o->vcpu[i].cap || o->vcpu[i].pinned)
+			return err_set(e, EINVAL, "--vcpu speaks of processor %u: this VM has 0 to %u", i,
+				       MAX(o->cpus, o->max_cpus) - 1);
+	return 0;
+}
+
 int run_options_check(const struct run_options *o, struct err *e)
 {
 	struct host_memory host;
@@ -619,7 +635,9 @@ int run_options_check(const struct run_options *o, struct err *e)
 		return err_set(e, EINVAL, "--paused waits for a cont: say where with --qmp, --monitor or --name");
 	if (o->gdb_wait && !o->gdb)
 		return err_set(e, EINVAL, "--gdb-wait says when to begin: --gdb WHERE says where gdb comes");
-	rc = run_net_check(o, e);
+	rc = check_vcpus(o, e);
+	if (!rc)
+		rc = run_net_check(o, e);
 	if (!rc)
 		rc = run_sandbox_check(o, e);
 	if (rc)

@@ -8,6 +8,7 @@
 #include "base/types.h"
 #include "engine/config.h"
 #include "machine/cpu_share.h"
+#include "machine/vm.h"
 #include "mgmt/jail.h"
 
 #define RUN_DISKS_MAX		16
@@ -53,6 +54,7 @@ struct run_options {
 	uint64_t memory;		/* bytes */
 	unsigned int cpus, max_cpus;	/* max_cpus 0: as many as cpus */
 	struct cpu_limits limits;	/* --cpu-weight, --cpu-cap, --cpu-pin */
+	struct cpu_limits vcpu[VM_CPUS_MAX]; /* --vcpu's */
 	enum engine_choice engine;
 	enum translator_choice translate;
 	enum lockstep_choice lockstep;	/* ... compared with the interpreter */
@@ -103,9 +105,9 @@ struct run_options {
 void run_options_init(struct run_options *o);
 /* What one option alone cannot tell: that a kernel is named, that the host has the memory. */
 int run_options_check(const struct run_options *o, struct err *e);
-/* "512M", "2G", "1048576K", or a number of MiB. */
 /* A number of processors. */
 int cpus_parse(unsigned int *out, const char *value, struct err *e);
+/* "512M", "2G", "1048576K", or a number of MiB. */
 int parse_memory(uint64_t *bytes, const char *text, struct err *e);
 
 #endif

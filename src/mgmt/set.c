@@ -13,6 +13,7 @@
 
 struct set_options {
 	const char *weight, *cap, *pin, *engine;	/* NULL: as it is */
+	cpu_set_t vcpus;				/* whose weight, cap and pin; none: the VM's */
 	unsigned int cpus;				/* 0: as it is */
 };
 
@@ -55,10 +56,18 @@ static int set_cpus(void *dest, const char *value, struct err *e)
 	return cpus_parse(&((struct set_options *)dest)->cpus, value, e);
 }
 
-static json_t *cpu_arguments(const struct set_options *o)
+static int set_vcpu(void *dest, const char *value, struct err *e)
+{
+	return cpu_list_parse(&((struct set_options *)dest)->vcpus, value, VM_CPUS_MAX, e);
+}
+
+/* @vcpu -1: the VM's. */
+static json_t *cpu_arguments(const struct set_options *o, int vcpu)
 {
 	json_t *a = json_object();
 
+	if (vcpu >= 0)
+		json_object_set_new(a, "vcpu", json_integer(vcpu));
 	if (o->weight)
 		json_object_set_new(a, "weight", json_string(o->weight));
 	if (o->cap)
@@ -76,12 +85,29 @@ static int ask(FILE *vm, const char *command, json_t *arguments, struct err *e)
 	return answer ? 0 : e->code;
 }
 
+static bool sets_limits(const struct set_options *o)
+{
+	return o->weight || o->cap || o->pin;
+}
+
+static int ask_limits(FILE *vm, const struct set_options *o, struct err *e)
+{
+	int rc = 0;
+
+	if (!CPU_COUNT(&o->vcpus))
+		return ask(vm, "set-cpu", cpu_arguments(o, -1), e);
+	for (int i = 0; !rc && i < VM_CPUS_MAX; i++)
+		if (CPU_ISSET(i, &o->vcpus))
+			rc = ask(vm, "set-cpu", cpu_arguments(o, i), e);
+	return rc;
+}
+
 static int ask_all(FILE *vm, const struct set_options *o, struct err *e)
 {
 	int rc = 0;
 
-	if (o->weight || o->cap || o->pin)
-		rc = ask(vm, "set-cpu", cpu_arguments(o), e);
+	if (sets_limits(o))
+		rc = ask_limits(vm, o, e);
 	if (!rc && o->cpus)
 		rc = ask(vm, "set-cpus", json_pack("{s:i}", "count", (int)o->cpus), e);
 	if (!rc && o->engine)
@@ -100,7 +126,10 @@ static int set_main(const struct command *c, int argc, char **argv)
 	rc = options_parse(c, argc, argv, &o, &name, &e);
 	if (rc == OPTIONS_HELP)
 		return STATUS_OK;
-	if (!rc && !o.weight && !o.cap && !o.pin && !o.engine && !o.cpus)
+	if (!rc && !sets_limits(&o) && CPU_COUNT(&o.vcpus))
+		rc = err_set(&e, EINVAL, "--vcpu says whose --cpu-weight, --cpu-cap or --cpu-pin is to be set: "
+			     "give one of them");
+	else if (!rc && !sets_limits(&o) && !o.engine && !o.cpus)
 		rc = err_set(&e, EINVAL, "nothing is to be set: see 'vireo set --help'");
 	if (!rc)
 		rc = control_connect(&vm, name, &e);
@@ -120,6 +149,7 @@ static const struct option_def option_defs[] = {
 	{ "cpu-weight", "N", "share of the processors beside other VMs, or none", set_weight },
 	{ "cpu-cap", "N%", "at most so much of one processor, or none", set_cap },
 	{ "cpu-pin", "LIST", "run on these processors of the host only, or none", set_pin },
+	{ "vcpu", "LIST", "set these three for single processors of the VM: 0-1,4", set_vcpu },
 	{ "engine", "NAME", "go on with the engine soft or kvm", set_engine },
 };
 
@@ -134,6 +164,7 @@ const struct command command_set = {
 	"\n"
 	"Example:\n"
 	"  vireo set web --cpu-weight 512 --cpu-cap 150% --cpu-pin 0-1\n"
+	"  vireo set web --vcpu 1 --cpu-cap 50% --cpu-weight 50\n"
 	"  vireo set web --cpus 4\n"
 	"  vireo set web --engine kvm",
 	.options = option_defs,

@@ -111,12 +111,13 @@ static json_t *sample_vm(const char *name, json_t *now, const json_t *before)
 
 	json_array_foreach(json_object_get(now, "vcpus"), i, v)
 		json_array_append_new(vcpus, vcpu_shares(v, json_array_get(old, i), seconds));
-	return json_pack("{s:s,s:O,s:O,s:O,s:O,s:f,s:f,s:o,s:o,s:o}", "name", name,
+	return json_pack("{s:s,s:O,s:O,s:O,s:O,s:f,s:f,s:o,s:O*,s:O*,s:o,s:o}", "name", name,
 			 "status", json_object_get(now, "status"), "engine", json_object_get(now, "engine"),
 			 "memory", json_object_get(now, "memory"),
 			 "resident", json_object_get(now, "resident"), "seconds", seconds,
 			 "cpu", (number(now, "cpu-seconds") - number(before, "cpu-seconds")) / seconds,
-			 "vcpus", vcpus,
+			 "vcpus", vcpus, "limits", json_object_get(now, "limits"),
+			 "vcpu-limits", json_object_get(now, "vcpu-limits"),
 			 "io", rates(json_object_get(now, "io"), json_object_get(before, "io"), seconds),
 			 "rates", rates(json_object_get(now, "counters"),
 					json_object_get(before, "counters"), seconds));
@@ -174,11 +175,24 @@ static void print_reasons(FILE *out, json_t *all, unsigned int lines)
 	}
 }
 
+static void print_limits(FILE *out, const json_t *limits)
+{
+	static const char *const names[] = { "weight", "cap", "pin" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		const char *value = json_string_value(json_object_get(limits, names[i]));
+
+		if (value)
+			fprintf(out, "  %s %s", names[i], value);
+	}
+}
+
 static void print_vm(FILE *out, const json_t *vm, bool bold)
 {
 	static const char *const places[] = { "user", "kernel", "translation", "vmm", "idle" };
 	const json_t *vcpus = json_object_get(vm, "vcpus"), *v;
-	const json_t *io = json_object_get(vm, "io");
+	const json_t *io = json_object_get(vm, "io"), *limits = json_object_get(vm, "limits");
+	char number_text[24];
 	size_t i;
 
 	fprintf(out, "%s%-20s %-8s %-5s %6.1f %7.0fM %8.0fM %9.1f %9.1f%s\n", bold ? "\033[1m" : "",
@@ -187,10 +201,17 @@ static void print_vm(FILE *out, const json_t *vm, bool bold)
 	       json_string_value(json_object_get(vm, "engine")), 100 * number(vm, "cpu"),
 	       number(vm, "memory") / (1 << 20), number(vm, "resident") / (1 << 20),
 	       number(io, "read") / 1024, number(io, "written") / 1024, bold ? "\033[0m" : "");
+	if (limits) {
+		fprintf(out, "  limits:");
+		print_limits(out, limits);
+		fprintf(out, "\n");
+	}
 	json_array_foreach(vcpus, i, v) {
 		fprintf(out, "  cpu %-3zu", i);
 		for (size_t p = 0; p < ARRAY_SIZE(places); p++)
 			fprintf(out, "  %s %5.1f%%", places[p], 100 * number(v, places[p]));
+		snprintf(number_text, sizeof(number_text), "%zu", i);
+		print_limits(out, json_object_get(json_object_get(vm, "vcpu-limits"), number_text));
 		fprintf(out, "\n");
 	}
 	print_reasons(out, json_object_get(vm, "rates"),

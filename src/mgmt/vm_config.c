@@ -2,6 +2,8 @@
 /* vm.json; see vm_config.h. */
 #include "mgmt/vm_config.h"
 #include "backend/block.h"
+#include "machine/vm.h"
+#include "mgmt/cpu_limits.h"
 #include "mgmt/json_place.h"
 #include "mgmt/machine.h"
 #include "mgmt/net_spec.h"
@@ -31,6 +33,13 @@ static int check_net(const char *text, struct err *e)
 	return net_spec_parse(&s, text, e);
 }
 
+static int check_vcpu(const char *text, struct err *e)
+{
+	struct cpu_limits l[VM_CPUS_MAX];
+
+	return vcpu_limits_parse(l, VM_CPUS_MAX, text, e);
+}
+
 /*
  * What the table of options does not say of a key.  @paths: where paths are in its text: "" at its
  * beginning, else behind each of these words.
@@ -52,6 +61,7 @@ static const struct trait {
 	{ .name = "max-cpus", .number = true },
 	{ .name = "balloon", .number = true },
 	{ .name = "cpu-weight", .number = true },
+	{ .name = "vcpu", .many = true, .check = check_vcpu },
 	{ .name = "disk", .many = true, .paths = { "" }, .check = check_disk },
 	{ .name = "share", .many = true, .paths = { "" }, .check = run_share_check },
 	{ .name = "console", .many = true, .paths = { "out=", "in=", "socket=" },

@@ -72,6 +72,17 @@ expect 2 "per cent of a processor" run --kernel good --cpu-cap 0%
 expect 2 "list of the host's processors" run --kernel good --cpu-pin 1-0
 expect 2 "list of the host's processors" run --kernel good --cpu-pin 0,
 expect 2 "list of the host's processors" run --kernel good --cpu-pin -1
+expect 2 "below 64" run --kernel good --vcpu 64,cap=5%
+expect 2 "says nothing of a processor" run --kernel good --vcpu 0
+expect 2 "says nothing of a processor" run --kernel good --vcpu 0,
+expect 2 "says nothing of a processor" run --kernel good --vcpu cap=5%
+expect 2 "knows no 'x'" run --kernel good --vcpu 0,x=5
+expect 2 "knows no ''" run --kernel good --vcpu 0,weight=5,,
+expect 2 "number from 1 to 10000" run --kernel good --vcpu 0,weight=
+expect 2 "list of the host's processors" run --kernel good --vcpu 0,pin=0,cap=5%
+expect 2 "speaks of processor 1: this VM has 0 to 0" run --kernel good --vcpu 0-1,cap=5%
+expect 2 "give one of them" set somebody --vcpu 0
+expect 2 "list of processors below 64" set somebody --vcpu x --cpu-cap 5%
 expect 2 "nothing is to be set" set somebody
 expect 2 "per cent of a processor" set somebody --cpu-cap x
 

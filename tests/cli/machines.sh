@@ -79,6 +79,10 @@ is web running
 ok reset web
 ok stats web --count 1
 ok set web --cpu-weight 100
+ok set web --vcpu 0 --cpu-cap 90%
+json web 'v["limits"] == {"weight": "100"} and v["vcpu-limits"] == {"0": {"cap": "90%"}}'
+ok set web --vcpu 0 --cpu-cap none
+json web 'v["limits"] == {"weight": "100"} and not "vcpu-limits" in v'
 # No ACPI, no driver: the button works by itself only while a guest has not taken it over.
 ok stop web
 is web stopped

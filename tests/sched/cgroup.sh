@@ -40,8 +40,13 @@ vireo set b --cpu-cap none --cpu-pin 0
 echo "max $(cat /cg/vireo.shares/$b/cpu.max) pin $(cat /cg/vireo.shares/$b/cpuset.cpus)"
 kill $a $b
 wait
-vm c --cpu-cap 50%
+vm c --cpu-cap 50% --vcpu 0,cap=25%
 sleep 3
+echo "thread $(cat /cg/vireo.shares/$c/vcpu0/cpu.max) $(cat /cg/vireo.shares/$c/cgroup.type)," \
+	"$(cat /cg/vireo.shares/$c/vcpu0/cgroup.threads | wc -w) of $(ls /proc/$c/task | wc -l)"
+measure $c $c 8
+vireo set c --vcpu 0 --cpu-cap none --cpu-weight 55
+echo "later $(cat /cg/vireo.shares/$c/vcpu0/cpu.max /cg/vireo.shares/$c/vcpu0/cpu.weight)"
 echo "left $(ls -d /cg/vireo.shares/[0-9]* | wc -l)"
 kill $c
 wait
@@ -82,6 +87,12 @@ part() {
 		awk -v low="$2" -v high="$3" '{ p = 100 * $3 / ($2 + $3); print "# " p " %"; n++ }
 			END { exit !(n && p >= low && p <= high) }'
 }
+# Line N of "used": the first did not have more than that part of so many seconds.
+used_at_most() {
+	grep '^used' "$work/text" | sed -n "$1p" |
+		awk -v part="$2" -v seconds="$3" '{ p = $2 / 1e6 / seconds; print "# " p; n++ }
+			END { exit !(n && p > 0.02 && p < part) }'
+}
 judge status [ $status = 0 ]
 judge controller grep -qx 'has cpu' "$work/text"
 judge by-group grep -q 'by control group /cg/vireo.shares/' "$work/text"
@@ -90,5 +101,8 @@ judge one-to-three part 1 72 78
 judge weight-changed part 2 47 53
 judge cap part 3 10 23
 judge max-and-pin grep -qx 'max max 20000 pin 0\|max max 100000 pin 0' "$work/text"
+judge vcpu-group grep -q 'thread [0-9]* [0-9]* domain threaded, 1 of' "$work/text"
+judge vcpu-cap used_at_most 4 0.33 8
+judge vcpu-changed grep -q 'later max [0-9]* 55' <(tr '\n' ' ' <"$work/text")
 judge old-ones-removed grep -qx 'left 1' "$work/text"
 ((bad == 0))

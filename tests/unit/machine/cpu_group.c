@@ -191,6 +191,39 @@ static void test_limits(void **state)
 	cpu_group_close(&g);
 }
 
+/* A vCPU's: threaded, with its own weight and cap; the thread goes in once. */
+static void test_threads(void **state)
+{
+	const struct cpu_limits l = { .weight = 7, .cap = 50 }, none = { 0 };
+	struct bench *b = *state;
+	struct cpu_thread_group t;
+	char ours[96], one[112];
+	struct cpu_group g;
+
+	make_ours(b, ours);
+	strcpy(b->found, in(b, "fs/user"));
+	assert_int_equal(cpu_group_open(&g, b->found, NULL), 0);
+	/* A kernel without threaded groups. */
+	assert_int_equal(cpu_thread_group_open(&t, &g, 2, NULL), -ENOENT);
+	snprintf(one, sizeof(one), "%s/vcpu2", ours);
+	file(b, one, "cgroup.type", "");
+	file(b, one, "cgroup.threads", "");
+	file(b, one, "cpu.weight", "");
+	file(b, one, "cpu.max", "");
+	assert_int_equal(cpu_thread_group_open(&t, &g, 2, NULL), 0);
+	expect_in(b, one, "cgroup.type", "threaded");
+	expect_in(b, ours, "cgroup.subtree_control", "+cpu");
+	assert_int_equal(cpu_thread_group_set(&t, 4711, &l, NULL), 0);
+	expect_in(b, one, "cpu.weight", "7");
+	expect_in(b, one, "cpu.max", "10000 20000");
+	expect_in(b, one, "cgroup.threads", "4711");
+	assert_int_equal(cpu_thread_group_set(&t, 4711, &none, NULL), 0);
+	expect_in(b, one, "cpu.weight", "100");
+	expect_in(b, one, "cgroup.threads", "");
+	cpu_thread_group_close(&t);
+	cpu_group_close(&g);
+}
+
 /* Nothing is left open, and no group without a process is left behind. */
 static void test_refused(void **state)
 {
@@ -215,6 +248,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_find, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_limits, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_threads, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_refused, set_up, tear_down),
 	};
 
