@@ -129,14 +129,22 @@ static int get(int fd, void *data, size_t n)
 	return 1;
 }
 
-/* The next message into c->message, with a zero behind it; 0: the host has gone. */
-static int get_message(struct command *c, struct session_head *h)
+/*
+ * The next message, of which @got bytes are in @h, into c->message, with a zero behind it; 0: the
+ * host has gone.
+ */
+static int get_message_after(struct command *c, struct session_head *h, size_t got)
 {
-	if (!get(c->port, h, sizeof(*h)) || h->len > SESSION_DATA_MAX ||
+	if (!get(c->port, (char *)h + got, sizeof(*h) - got) || h->len > SESSION_DATA_MAX ||
 	    !get(c->port, c->message, h->len))
 		return 0;
 	c->message[h->len] = 0;
 	return 1;
+}
+
+static int get_message(struct command *c, struct session_head *h)
+{
+	return get_message_after(c, h, 0);
 }
 
 static int greet(struct command *c)
@@ -452,17 +460,25 @@ static void run(struct command *c, size_t len)
 	sigprocmask(SIG_UNBLOCK, &term, NULL);
 }
 
-/* Sleeps until somebody is at the other end; the kernel signals when that changes. */
-static void wait_for_host(int port)
+/*
+ * The beginning of the next message, some bytes of @h.  While nobody is at the other end a port can
+ * be read and has nothing; the kernel signals when that changes.
+ */
+static size_t wait_for_host(int port, struct session_head *h)
 {
 	const struct timespec now_and_then = { 2, 0 };
-	struct pollfd p = { .fd = port, .events = POLLIN };
 	sigset_t io;
 
 	sigemptyset(&io);
 	sigaddset(&io, SIGIO);
-	while (poll(&p, 1, -1) > 0 && !(p.revents & POLLIN) && p.revents & (POLLHUP | POLLERR))
-		sigtimedwait(&io, NULL, &now_and_then);
+	for (;;) {
+		const ssize_t n = read(port, h, sizeof(*h));
+
+		if (n > 0 || (n < 0 && errno != EINTR))
+			return n > 0 ? n : 0;
+		if (!n)
+			sigtimedwait(&io, NULL, &now_and_then);
+	}
 }
 
 static void signal_when_ready(int port)
@@ -474,11 +490,13 @@ static void signal_when_ready(int port)
 /* One command, if one comes; 0: the host has gone, perhaps in the middle of a message. */
 static int serve_one(struct command *c, struct session_head *h)
 {
+	size_t got;
+
 	c->pid = 0;
 	c->in = c->out = c->err = c->tty = -1;
 	c->held_len = c->in_end = 0;
-	wait_for_host(c->port);
-	if (!get_message(c, h))
+	got = wait_for_host(c->port, h);
+	if (!got || !get_message_after(c, h, got))
 		return 0;
 	if (h->type == SESSION_GREET)
 		return greet(c);

@@ -98,7 +98,7 @@ static int make_vm(struct run *r, struct err *e)
 		.stay_off = r->options.stay_off, .triple_fault = r->options.triple_fault,
 		.debug_exit = r->options.debug_exit, .virtio_mmio = r->options.virtio_mmio,
 		.load = load, .load_arg = r,
-		.keep_engine = run_engine_stays(&r->options),
+		.keep_engine = run_engine_stays(&r->options, engine_is_kvm(r->engine)),
 	};
 	int rc;
 

@@ -51,13 +51,13 @@ bool engine_is_kvm(const struct engine_ops *engine)
 	return engine == &engine_kvm;
 }
 
-const char *run_engine_stays(const struct run_options *o)
+const char *run_engine_stays(const struct run_options *o, bool kvm)
 {
 	if (o->gdb)
 		return "--gdb debugs what the engine soft runs: this VM stays there";
-	if (o->engine == ENGINE_SOFT && o->sandbox != SANDBOX_OFF)
-		return "this VM was started with --engine soft, so its sandbox keeps KVM from it: start "
-		       "it with --engine auto, or with --sandbox off";
+	if (!kvm && !o->sandbox_kvm && o->sandbox != SANDBOX_OFF)
+		return "this VM was started on the engine soft, so its sandbox keeps KVM from it: start it "
+		       "with --sandbox auto,kvm, and it can be moved";
 	return NULL;
 }
 

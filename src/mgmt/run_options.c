@@ -549,8 +549,8 @@ static const struct option_def option_defs[] = {
 	  set_paused },
 	{ "sandbox", "CHOICE", "auto (default): let this process do nothing but run its guest, as far as\n"
 	  "the host has the means; on: fail where it lacks one; off: do not.  Then,\n"
-	  "after commas: dir=DIR, files in which it may open disks later; dump, so\n"
-	  "that debuggers may look into it", run_set_sandbox },
+	  "after commas: dir=DIR, files in which it may open disks later; kvm, so\n"
+	  "that vireo set can move it there; dump, so that debuggers may look into it", run_set_sandbox },
 	{ "jail", NULL, "besides, put the VM's process into namespaces of its own, without a\n"
 	  "network or files", run_set_jail },
 	{ "limit", "LIST", "put it into a control group with these of cpu-weight=N, cpu=PERCENT,\n"

@@ -91,6 +91,7 @@ struct run_options {
 	enum sandbox_choice sandbox;
 	bool jail;			/* namespaces and an empty file system */
 	struct jail_limits jail_limits;	/* --limit */
+	bool sandbox_kvm;		/* vireo set may move it to KVM, wherever it begins */
 	bool dumpable;			/* other processes of the user may look into this one */
 	char *sandbox_dir[RUN_SANDBOX_DIRS_MAX]; /* in which the VM may open files later */
 	unsigned int sandbox_dir_count;

@@ -24,8 +24,8 @@ int engine_choose(const struct engine_ops **out, const char **why, enum engine_c
 struct kvm_probe;
 const struct engine_ops *engine_for(const struct kvm_probe *p, const char **why);
 bool engine_is_kvm(const struct engine_ops *engine);
-/* Why `vireo set --engine` cannot move this VM, a sentence; NULL: it can. */
-const char *run_engine_stays(const struct run_options *o);
+/* Why `vireo set --engine` cannot move this VM, which begins with @kvm or not; NULL: it can. */
+const char *run_engine_stays(const struct run_options *o, bool kvm);
 /* The engine called @name; NULL: there is none. */
 const struct engine_ops *engine_named(const char *name);
 

@@ -56,10 +56,14 @@ static int set_item(struct run_options *o, const char *item, struct err *e)
 		o->dumpable = true;
 		return 0;
 	}
+	if (!strcmp(item, "kvm")) {
+		o->sandbox_kvm = true;
+		return 0;
+	}
 	if (!strncmp(item, "dir=", 4))
 		return add_dir(o, item + 4, e);
 	return err_set(e, EINVAL, "'%s' is no value for --sandbox; it takes auto, on, off, dir=DIR, "
-		       "dump", item);
+		       "kvm, dump", item);
 }
 
 int run_set_sandbox(void *dest, const char *value, struct err *e)
@@ -219,7 +223,8 @@ static int printer_of(struct plan *p, const struct run_options *o,
 /* A VM that can be moved to KVM later opens the device then; a jail has none. */
 static void kvm_of(struct plan *p, const struct run_options *o)
 {
-	if (!o->name || o->jail || run_engine_stays(o) || access(KVM_DEVICE, R_OK | W_OK))
+	if (!o->name || o->jail || run_engine_stays(o, p->needs.kvm) ||
+	    access(KVM_DEVICE, R_OK | W_OK))
 		return;
 	if (p->confine)
 		confine_path(p->confine, KVM_DEVICE, CONFINE_WRITE);

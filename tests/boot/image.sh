@@ -163,6 +163,11 @@ wait "${pids[1]}"
 "$VIREO" start kept || complain "start of one with --root"
 works kept
 "$VIREO" logs kept | grep -q 'this root has no init' || complain "logs: $("$VIREO" logs kept | tail -n 3)"
+# One in which nothing happens takes next to nothing: no program of ours in it turns in circles.
+busy() { "$VIREO" inspect kept | python3 -c 'import json, sys; print(json.load(sys.stdin)["cpu-seconds"])'; }
+sleep 1
+before=$(busy); sleep 3; after=$(busy)
+python3 -c "import sys; sys.exit($after - $before > 1)" || complain "an idle guest took $before to $after s in 3 s"
 "$VIREO" exec kept -- sleep 1000 &
 asleep=$!
 sleep 1

@@ -64,6 +64,35 @@ sandbox limit 12 '^vireo: (the control group|--limit needs)' '' --limit pids=100
 mkdir -m 777 "$work/run"
 XDG_RUNTIME_DIR=$work/run sandbox old-name 85 'has no Landlock' --old --name boxed
 
+# A command in an image, with a share and a port; a machine that is kept, from its start to its end.
+kernel=$(tools/kernel.sh standard 2>/dev/null)
+if [ -f "$(dirname "${kernel:-/}")/9p.ko" ] && [ -x /bin/busybox ]; then
+	mkdir -m 755 "$work/cache" "$work/root" "$work/root/bin" "$work/root/etc"
+	mkdir -m 777 "$work/share" "$work/home"
+	cp -r "$(dirname "$kernel")" "$work/cache/kernel-standard"
+	chmod -R a+rX "$work/cache"
+	cp /bin/busybox "$work/root/bin/"
+	for applet in sh cat echo sleep; do ln -s busybox "$work/root/bin/$applet"; done
+	places="VIREO_CACHE=$work/cache HOME=$work/home XDG_DATA_HOME=$work/home XDG_RUNTIME_DIR=$work/run"
+	port=$((20000 + $$ % 20000))
+	# shellcheck disable=SC2086
+	env $places timeout 120 "$work/container" "$work/vireo" run --rm --memory 256M -v "$work/share:/mnt" -p $port:22 \
+		"$work/root" -- sh -c 'echo said; echo kept >/mnt/file; exit 9' </dev/null >"$work/out" 2>&1
+	status=$?
+	if [ $status = 9 ] && [ "$(cat "$work/out" "$work/share/file")" = "said
+kept" ]; then echo "ok seccomp/image"; else fail image "status $status: $(cat "$work/out")"; fi
+	for words in "create --memory 256M --root $work/root kept" 'start kept' 'stop kept' 'rm kept'; do
+		# shellcheck disable=SC2086
+		env $places timeout 120 "$work/container" "$work/vireo" $words </dev/null >"$work/out" 2>&1
+		status=$?
+		if [ $status = 0 ]; then echo "ok seccomp/kept-${words%% *}"; else
+			fail "kept-${words%% *}" "status $status: $(cat "$work/out")"
+		fi
+	done
+else
+	echo "ok seccomp/image # skip no kernel with 9p.ko beside it, or no /bin/busybox"
+fi
+
 kernel=$(tools/kernel.sh cloud 2>"$work/kernel.err") || {
 	echo "ok seccomp/boot # skip no kernel: $(tail -n 1 "$work/kernel.err")"
 	exit $bad

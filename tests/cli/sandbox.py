@@ -119,12 +119,35 @@ def hijacked(work, landlock):
             status = None
         check(status == 14, f"{name}-ends", (status, v.log()))
         check(f"system call {number} ({name})" in v.log(), f"{name}-is-named", v.log())
+    # What docs/threat-model.md says ends the process; 0x7: readable, writable and executable.
+    for number, name, arguments in ((101, "ptrace", (16, 1)), (321, "bpf", (0, 0, 0)), (165, "mount", (0, 0, 0)),
+                                    (425, "io_uring_setup", (1, 0)), (323, "userfaultfd", (0,)),
+                                    (250, "keyctl", (0, 0)), (272, "unshare", (0x10000000,)),
+                                    (9, "mmap", (0, 4096, 7, 0x22, -1, 0)), (16, "ioctl", (0, 0xae00, 0))):
+        v = Vm(work, "--name", "hijack")
+        v.hijack(number, *arguments)
+        try:
+            status = v.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            v.end()
+            status = None
+        check(status == 14, f"{name}-ends", (status, v.log()))
     if not landlock:
         skip("named-no-files", "this kernel has no Landlock")
         return
     vm = Vm(work, "--name", "hijack")
     values, text = vm.hijack(257, -100, '"/etc/passwd"', 0)
     check(values == [-1, 13], "named-no-files", text)
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        vm.end()
+        skip("named-no-kvm", "there is no /dev/kvm that may be opened")
+        return
+    values, text = vm.hijack(257, -100, '"/dev/kvm"', 2)
+    check(values == [-1, 13], "named-no-kvm", text)
+    vm.end()
+    vm = Vm(work, "--name", "hijack", "--sandbox", "auto,kvm")
+    values, text = vm.hijack(257, -100, '"/dev/kvm"', 2)
+    check(values and values[0] >= 0, "kvm-if-asked-for", text)
     vm.end()
 
 

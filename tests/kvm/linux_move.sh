@@ -21,7 +21,7 @@ tools/initramfs.sh "$work/initramfs" || { echo "no initramfs"; exit 77; }
 
 rounds=600000
 program="BEGIN{for(i=0;i<$rounds;i++)s=(s*31+i)%65521; print s}"
-timeout 240 "$build/vireo" run --name moved --cpu vireo-v0 --memory 256M --kernel "$kernel" \
+timeout 240 "$build/vireo" run --name moved --sandbox auto,kvm --cpu vireo-v0 --memory 256M --kernel "$kernel" \
 	--initrd "$work/initramfs" \
 	--cmdline "console=ttyS0 panic=-1 run=\"echo begin; awk '$program'; echo end\"" \
 	</dev/null >"$work/log" 2>"$work/err" &
