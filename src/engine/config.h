@@ -36,7 +36,7 @@ struct engine_config {
 	uint64_t cache_bytes;		/* code cache of all vCPUs, 0: by RAM, at least 64 MiB */
 	enum translator_choice translate; /* soft: translate hot code? */
 	uint32_t translator_no;		/* soft: bit n: without enum translator_opt n */
-	unsigned int translate_at;	/* ... for blocks that ran so often, 0: the default (16) */
+	unsigned int translate_at;	/* ... for blocks that ran so often, 0: the default (8) */
 	enum window_choice windows;	/* soft: user memory through the host's page tables? */
 	bool perf_map;			/* soft: name translated code in /tmp/perf-PID.map */
 	enum lockstep_choice lockstep;	/* soft: compare interpreter and translator */

@@ -329,7 +329,7 @@ const struct command command_trace = {
 	.summary = "show what the translator makes of a place in a guest",
 	.about =
 	"Boots a kernel as 'vireo run' does, without a console.  When the block of guest code with\n"
-	"the given instruction is translated (it has then run 32 times; with --translator-opt\n"
+	"the given instruction is translated (it has then run 8 times; with --translator-opt\n"
 	"no-heat once), prints it on stdout, and ends: each guest instruction, its class and what\n"
 	"was done with it and why, beside the host code that it became.\n"
 	"\n"

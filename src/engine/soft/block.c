@@ -6,12 +6,12 @@
  * nothing more.  A page whose blocks are hit again and again is run without blocks for a
  * while (block_worthwhile).
  */
+#include "base/pages.h"
 #include "cpu/fpu.h"
 #include "cpu/mmu.h"
 #include "engine/soft/soft_priv.h"
 
 #include <errno.h>
-#include <sys/mman.h>
 
 #define ARENA_MIN	(1ULL << 20)
 #define DROPS_MAX	64	/* hits before a page is run without blocks ... */
@@ -21,11 +21,10 @@
 int blocks_init(struct soft_vcpu *sv, uint64_t bytes, struct err *e)
 {
 	uint64_t size = MAX(ALIGN_UP(bytes, GUEST_PAGE_SIZE), ARENA_MIN);
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p = pages_alloc(size);
 
-	if (p == MAP_FAILED)
-		return err_errno(e, errno, "could not reserve %llu MiB for decoded instructions",
+	if (!p)
+		return err_set(e, ENOMEM, "could not reserve %llu MiB for decoded instructions",
 				 (unsigned long long)size >> 20);
 	sv->arena = p;
 	sv->arena_size = size;
@@ -34,8 +33,7 @@ int blocks_init(struct soft_vcpu *sv, uint64_t bytes, struct err *e)
 
 void blocks_destroy(struct soft_vcpu *sv)
 {
-	if (sv->arena)
-		munmap(sv->arena, sv->arena_size);
+	pages_free(sv->arena, sv->arena_size);
 }
 
 static struct block **hash_slot(struct soft_vcpu *sv, gpa_t gpa, unsigned int code_size)

@@ -33,6 +33,8 @@ struct dbt_config {
 	bool (*bind)(void *arg, struct vcpu *v, struct insn *i);
 	/* The translation at v->rip, if the interpreter knows one. */
 	bool (*find)(void *arg, struct vcpu *v, struct dbt_ref *ref);
+	/* How often the code at @gpa has been interpreted; UINT_MAX: until it was translated. */
+	unsigned int (*heat)(void *arg, struct vcpu *v, gpa_t gpa);
 	/* Decodes 64-bit code as the guest's CPU model has it; @avail bytes, 15 are enough. */
 	enum decode_result (*decode)(void *arg, struct vcpu *v, struct insn *out,
 				     const uint8_t *bytes, unsigned int avail);

@@ -10,7 +10,8 @@
 #include "x86/regs.h"
 
 #include <assert.h>
-#include <stdlib.h>
+
+#define HEAT_TO_FOLLOW	2	/* runs of what follows a branch, to be part of its block */
 
 /* The interpreter executes the present instruction, then the block goes on. */
 void emit_step(struct tr *t)
@@ -298,6 +299,17 @@ static bool ends_decoding(const struct insn *i)
 	       (i->info->id != INSN_ID_CALL && step_ends(i));
 }
 
+/* What is behind a branch not taken, or a call: does it run, and not as a block of its own? */
+static bool goes_on(const struct tr *t, unsigned int off)
+{
+	gva_t gva = ALIGN_DOWN(t->b->gva, GUEST_PAGE_SIZE) + off;
+	gpa_t gpa = ALIGN_DOWN(t->b->gpa, GUEST_PAGE_SIZE) + off;
+
+	return !with(t->d, TRANSLATOR_OPT_TRIM) || !with(t->d, TRANSLATOR_OPT_HEAT) ||
+	       (t->d->cfg.heat(t->d->cfg.arg, t->v, gpa) >= HEAT_TO_FOLLOW &&
+		!dbt_find(t->d, gva, gpa, t->b->mode));
+}
+
 /* Decodes up to TBLOCK_INSNS instructions that begin in the page; returns how many. */
 static unsigned int decode_block(struct tr *t, const uint8_t *page)
 {
@@ -314,7 +326,7 @@ static unsigned int decode_block(struct tr *t, const uint8_t *page)
 		if (r != DECODE_OK)
 			break;
 		off += i->len;
-		if (ends_decoding(i))
+		if (ends_decoding(i) || (i->flags & INSN_BRANCH && !goes_on(t, off)))
 			return n + 1;
 	}
 	return n;
@@ -411,17 +423,46 @@ static void emit_block(struct tr *t)
 	b->end = t->e.p + t->e.to_exec;
 }
 
+/*
+ * The record of a block, behind the others'; it counts as in use once the block is done.
+ * dbt_make_room() made sure that there is room.
+ */
+static void *record_room(struct tr *t, size_t size)
+{
+	void *p = t->d->records + t->record_end;
+
+	t->record_end += ALIGN_UP(size, 64);
+	__builtin_memset(p, 0, size);
+	return p;
+}
+
+static void record_begin(struct tr *t)
+{
+	t->record_end = t->d->records_used;
+	t->b = record_room(t, sizeof(*t->b));
+}
+
+/* Now that it is known how many instructions there are. */
+static void record_insns(struct tr *t)
+{
+	unsigned int n = t->count + 1;
+	struct tblock *b = t->b;
+
+	b->guest_off = record_room(t, n * RECORD_INSN);
+	b->host_off = b->guest_off + n;
+	b->cold_off = b->host_off + n;
+	b->step_of = (uint8_t *)(b->cold_off + n);
+}
+
 /* Keeps the instructions that are always stepped, ready to execute. */
-static bool keep_steps(struct tr *t)
+static void keep_steps(struct tr *t)
 {
 	unsigned int count = __builtin_popcountll(t->always_step), k = 0;
 	struct tblock *b = t->b;
 
 	if (!count || !with(t->d, TRANSLATOR_OPT_STEPS))
-		return true;
-	b->steps = aligned_alloc(64, ALIGN_UP(count * sizeof(*b->steps), 64));
-	if (!b->steps)
-		return false;
+		return;
+	b->steps = record_room(t, count * sizeof(*b->steps));
 	for (unsigned int n = 0; n < b->count; n++) {
 		if (!(t->always_step & BIT(n)))
 			continue;
@@ -432,7 +473,6 @@ static bool keep_steps(struct tr *t)
 		if (t->d->cfg.bind(t->d->cfg.arg, t->v, &b->steps[k]))
 			b->step_of[n] = ++k;
 	}
-	return true;
 }
 
 /* Where the jump cache leads: to the code, if r14 is the block's address. */
@@ -448,12 +488,40 @@ static void emit_entry(struct tr *t)
 	t->b->code = emit_here(e);
 }
 
+/* Begins a block with what it depends on. */
+static void begin_block(struct tr *t, struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa)
+{
+	__builtin_memset(t, 0, offsetof(struct tr, insn));
+	t->d = d;
+	t->v = v;
+	t->e = (struct emit){ .p = d->next, .to_exec = d->rx - d->rw };
+	record_begin(t);
+	t->b->gva = gva;
+	t->b->gpa = gpa;
+	t->b->mode = dbt_mode(v);
+	t->b->second = GPA_NONE;
+}
+
+static struct tblock *finish_block(struct tr *t)
+{
+	struct dbt *d = t->d;
+
+	d->stats.bytes += t->e.p - d->next;
+	d->next = t->e.p;
+	d->records_used = t->record_end;
+	d->blocks[d->block_count++] = t->b;
+	dbt_insert(d, t->b);
+	fpu_put(t->v);
+	dbt_perf_block(d, t->b);
+	trace_block(t);
+	return t->b;
+}
+
 struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa)
 {
 	gpa_t base = ALIGN_DOWN(gpa, GUEST_PAGE_SIZE);
 	const uint8_t *page;
 	struct tr *t = d->work;
-	struct tblock *b = NULL;
 	uint32_t generation;
 
 	fpu_put(v);
@@ -461,42 +529,21 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 		return NULL;
 	dbt_make_room(d);
 	generation = d->generation;
-	b = calloc(1, sizeof(*b));
-	if (!b)
-		goto fail;
-	__builtin_memset(t, 0, offsetof(struct tr, insn));
 	dbt_refresh(d, v);
 	page = d->cfg.open(d->cfg.arg, v, base);
-	t->d = d;
-	t->v = v;
-	t->b = b;
-	t->e = (struct emit){ .p = d->next, .to_exec = d->rx - d->rw };
-	b->gva = gva;
-	b->gpa = gpa;
-	b->mode = dbt_mode(v);
+	begin_block(t, d, v, gva, gpa);
 	emit_entry(t);
-	b->second = GPA_NONE;
 	t->count = page ? decode_block(t, page) : 0;
-	if (!t->count)
-		goto fail;
-	emit_block(t);
-	assert(b->end - b->code < BLOCK_ROOM);	/* and so host_off holds every offset */
-	/* Choosing handlers may have emptied the caches. */
-	if (!keep_steps(t) || d->generation != generation ||
-	    !d->cfg.keep(d->cfg.arg, v, true, gpa, b->second, b->size))
-		goto fail;
-	d->stats.bytes += t->e.p - d->next;
-	d->next = t->e.p;
-	d->blocks[d->block_count++] = b;
-	dbt_insert(d, b);
-	fpu_put(v);
-	dbt_perf_block(d, b);
-	trace_block(t);
-	return b;
-fail:
+	if (t->count) {
+		record_insns(t);
+		emit_block(t);
+		assert(t->b->end - t->b->code < BLOCK_ROOM);	/* and so host_off holds every offset */
+		keep_steps(t);
+		/* Choosing handlers may have emptied the caches. */
+		if (d->generation == generation &&
+		    d->cfg.keep(d->cfg.arg, v, true, gpa, t->b->second, t->b->size))
+			return finish_block(t);
+	}
 	d->cfg.keep(d->cfg.arg, v, false, gpa, GPA_NONE, 0);
-	if (b)
-		free(b->steps);
-	free(b);
 	return NULL;
 }

@@ -5,6 +5,7 @@
  * guest address and guest-physical address, so they outlive address-space switches;
  * direct jumps between blocks of a page are chained by patching.
  */
+#include "base/pages.h"
 #include "cpu/fpu.h"
 #include "engine/soft/dbt_priv.h"
 
@@ -52,7 +53,7 @@ int dbt_create(struct dbt **out, struct gpa_space *s, const struct dbt_config *c
 
 	if (!__builtin_cpu_supports("bmi2") || !(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE))
 		return err_set(e, ENOTSUP, "the translator needs a processor with BMI2 and a kernel that allows FSGSBASE");
-	d = calloc(1, sizeof(*d));
+	d = pages_alloc(sizeof(*d));
 	if (!d)
 		return err_set(e, ENOMEM, "out of memory for the translator");
 	d->cfg = *c;
@@ -62,13 +63,16 @@ int dbt_create(struct dbt **out, struct gpa_space *s, const struct dbt_config *c
 	d->size = ALIGN_UP(MAX(c->cache_bytes, CACHE_MIN), 4096);
 	d->block_max = d->size / BYTES_A_BLOCK;
 	d->slot_max = d->block_max * 4;
-	d->blocks = calloc(d->block_max, sizeof(*d->blocks));
-	d->slots = calloc(d->slot_max, sizeof(*d->slots));
+	d->records = pages_alloc(d->size);
+	d->blocks = pages_alloc(d->block_max * sizeof(*d->blocks));
+	d->slots = pages_alloc(d->slot_max * sizeof(*d->slots));
 	d->work = malloc(sizeof(*d->work));
 	if (c->lockstep)
 		d->lockstep = lockstep_create();
-	rc = d->blocks && d->slots && d->work && (d->lockstep || !c->lockstep) ? map_cache(d, e)
-				   : err_set(e, ENOMEM, "out of memory for the translator");
+	if (d->records && d->blocks && d->slots && d->work && (d->lockstep || !c->lockstep))
+		rc = map_cache(d, e);
+	else
+		rc = err_set(e, ENOMEM, "out of memory for the translator");
 	if (!rc)
 		rc = windows_create(d, c->windows, e);
 	if (rc) {
@@ -82,38 +86,29 @@ int dbt_create(struct dbt **out, struct gpa_space *s, const struct dbt_config *c
 	return 0;
 }
 
-static void free_blocks(struct dbt *d)
-{
-	for (unsigned int i = 0; i < d->block_count; i++) {
-		free(d->blocks[i]->steps);
-		free(d->blocks[i]);
-	}
-	d->block_count = d->slot_count = 0;
-}
-
 void dbt_destroy(struct dbt *d)
 {
 	if (!d)
 		return;
-	if (d->blocks)
-		free_blocks(d);
 	if (d->rw != MAP_FAILED)
 		munmap(d->rw, d->size);
 	if (d->rx != MAP_FAILED)
 		munmap(d->rx, d->size);
 	if (d->fd >= 0)
 		close(d->fd);
-	free(d->blocks);
-	free(d->slots);
+	pages_free(d->records, d->size);
+	pages_free(d->blocks, d->block_max * sizeof(*d->blocks));
+	pages_free(d->slots, d->slot_max * sizeof(*d->slots));
 	free(d->lockstep);
 	free(d->work);
 	windows_destroy(d);
-	free(d);
+	pages_free(d, sizeof(*d));
 }
 
 void dbt_flush(struct dbt *d)
 {
-	free_blocks(d);
+	d->block_count = d->slot_count = 0;
+	d->records_used = 0;
 	for (unsigned int i = 0; i < BLOCK_HASH; i++)
 		d->hash[i] = NULL;
 	for (unsigned int i = 0; i < PAGE_HASH; i++)
@@ -335,7 +330,8 @@ uint32_t dbt_mode(const struct vcpu *v)
 /* Enough room for one more block; else everything goes. */
 void dbt_make_room(struct dbt *d)
 {
-	if (d->next + BLOCK_ROOM > d->rw + d->size || d->block_count == d->block_max ||
+	if (d->next + BLOCK_ROOM > d->rw + d->size || d->records_used + BLOCK_ROOM > d->size ||
+	    d->block_count == d->block_max ||
 	    d->slot_count + 2 * TBLOCK_INSNS > d->slot_max)
 		dbt_flush(d);
 }
@@ -365,10 +361,14 @@ bool dbt_known(struct dbt *d, struct vcpu *v, gpa_t gpa, struct dbt_ref *ref)
 bool dbt_get(struct dbt *d, struct vcpu *v, gpa_t gpa, struct dbt_ref *ref)
 {
 	struct tblock *b = dbt_find(d, v->rip, gpa, dbt_mode(v));
+	uint64_t begin;
 
 	if (!b) {
 		vcpu_does(v, VCPU_TRANSLATION);
+		begin = __builtin_ia32_rdtsc();
 		b = dbt_translate(d, v, v->rip, gpa);
+		if (v->tlb.window.active)
+			v->tlb.window.spent += __builtin_ia32_rdtsc() - begin;
 		vcpu_does(v, VCPU_GUEST);
 	}
 	return refer(d, ref, b);

@@ -67,14 +67,16 @@ static void emit_ret_miss(struct dbt *d, struct emit *e)
 void dbt_emit_fixed(struct dbt *d)
 {
 	struct emit e = { .p = d->rw, .to_exec = d->rx - d->rw };
-	void *leave;
+	void *leave, *miss;
 
 	emit_enter(d, &e);
 	leave = emit_leave_code(&e);
 	d->exit_chain = emit_exit(&e, leave, REASON_CHAIN, false);
 	d->exit_step = emit_exit(&e, leave, REASON_STEP, false);
 	d->exit_signal = emit_exit(&e, leave, REASON_SIGNAL, false);
-	d->exit_indirect = emit_exit(&e, leave, REASON_INDIRECT, true);
+	miss = emit_exit(&e, leave, REASON_INDIRECT, true);
+	d->exit_indirect = emit_here(&e);
+	emit_jump_found(&e, miss);
 	d->exit_poll = emit_exit(&e, leave, REASON_POLL, true);
 	d->indirect = emit_here(&e);
 	emit_jump_cached(&e);

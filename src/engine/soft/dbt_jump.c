@@ -54,6 +54,7 @@ static void set_clear(struct dbt *d, struct dbt_hot *hot, unsigned int set)
 void jumps_init(struct dbt *d, struct dbt_hot *hot)
 {
 	d->hot = hot;
+	hot->found_mask = (BIT(FOUND_BITS) - 1) << FOUND_SHIFT;
 	hot->jump_mask = (uint64_t)(JUMP_CACHE - 1) << JUMP_SHIFT | 7ULL << 48;
 	for (unsigned int i = 0; i <= SET_LAST + 1; i++) {
 		set_fill(hot, i, i < SET_FIRST || i > SET_LAST ? d->exit_poll : d->exit_indirect);
@@ -63,8 +64,8 @@ void jumps_init(struct dbt *d, struct dbt_hot *hot)
 
 void jumps_clear_found(struct dbt_hot *hot)
 {
-	for (unsigned int i = 0; i < FOUND; i++)
-		hot->found[i].block = NULL;
+	for (unsigned int i = 0; i < ARRAY_SIZE(hot->found); i++)
+		hot->found[i].minus_id = 0;
 }
 
 void jumps_clear(struct dbt *d)
@@ -115,10 +116,10 @@ void jumps_remember(struct dbt_hot *hot, const struct tblock *b)
 
 void jumps_forget(struct dbt *d, const struct tblock *b)
 {
-	unsigned int k = found_index(b->gva);
+	struct found *f = found_slot(d->hot, b->gva);
 
-	if (d->hot->found[k].block == b)
-		d->hot->found[k].block = NULL;
+	if (f->block == b)
+		f->minus_id = 0;
 	for (unsigned int i = SET_FIRST; i <= SET_LAST; i++)
 		if (*entry_of(d->hot, i, b->gva) == (uint64_t)b->entry)
 			*entry_of(d->hot, i, b->gva) = (uint64_t)d->exit_indirect;
@@ -134,6 +135,43 @@ void emit_jump_cached(struct emit *e)
 	e_load(e, H_TMP, GS(calm));
 	e_lea(e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
 	e_pext(e, H_TMP, H_TMP, GS_HOT(jump_mask));
+	e_op_mem(e, 0, 0xff, 4, code);
+}
+
+/*
+ * The same for what the jump cache does not have: among the lookups that C code did, or to
+ * @miss.  Clobbers hot.target and rcx.
+ */
+void emit_jump_found(struct emit *e, void *miss)
+{
+	struct host_mem minus_gva = GS_HOT(found[0].minus_gva), code = GS_HOT(found[0].code),
+			minus_id = GS_HOT(found[0].minus_id);
+	const struct host_mem eight_times = { NO_REG, H_TMP, 3, false, 0 };
+	uint8_t *same, *right;
+
+	minus_gva.index = code.index = H_TMP;
+	minus_id.index = H_ADDR;
+	minus_gva.scale = code.scale = minus_id.scale = 2;
+	e_store(e, GS_HOT(target), H_ADDR);
+	e_rorx(e, H_TMP, H_ADDR, GUEST_PAGE_SHIFT);
+	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
+	e_pext(e, H_TMP, H_TMP, GS_HOT(found_mask));
+	e_lea(e, H_TMP, eight_times);	/* 32 bytes each: by 8 here, by 4 there */
+	e_store(e, GS_HOT(scratch), H_TMP);
+	e_load(e, H_TMP, minus_gva);
+	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
+	same = e_jrcxz(e);
+	e_jmp(e, miss);
+	e_bind8(e, same);
+	e_load(e, H_ADDR, GS_HOT(scratch));
+	e_load(e, H_TMP, minus_id);
+	e_load(e, H_ADDR, GS_HOT(present_id));
+	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
+	e_load(e, H_ADDR, GS_HOT(target));
+	right = e_jrcxz(e);
+	e_jmp(e, miss);
+	e_bind8(e, right);
+	e_load(e, H_TMP, GS_HOT(scratch));
 	e_op_mem(e, 0, 0xff, 4, code);
 }
 

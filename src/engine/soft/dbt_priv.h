@@ -52,10 +52,11 @@ static const uint8_t host_reg[16] = {
 #define H_HIGH		H_R15
 #define H_LOW		H_R13
 #define TBLOCK_INSNS	64		/* guest instructions in a block at most */
-#define BLOCK_ROOM	65536		/* host bytes a block may need */
+#define BLOCK_ROOM	65536		/* host bytes a block may need, and so many its record */
 #define JUMP_CACHE	4096		/* entries in a set of the jump cache, */
 #define JUMP_SHIFT	4		/* by the bits of the address from this one on */
-#define FOUND		4096		/* lookups that are remembered */
+#define FOUND_BITS	14		/* lookups that are remembered, */
+#define FOUND_SHIFT	2		/* by the bits of the address from this one on */
 #define GROUP_RANGE	512		/* bytes that a group's operands may span */
 #define TAG_IDS		64
 #define PRIVATE_STACK	(64 * 1024)	/* bytes */
@@ -71,10 +72,11 @@ struct dbt_hot {
 	uint64_t sign_mask;	/* bits 47-63 */
 	/*
 	 * What a lower [0] and an upper [1] address means depends on: an id of address space
-	 * and mode; for global pages of the upper half of tlb.upper_tag and mode.  [2], [3]:
-	 * the negatives of both.
+	 * and mode; for global pages of the upper half of tlb.upper_tag and mode.  present_id:
+	 * of the half that the present mode's own code is in.
 	 */
-	uint64_t id[4];
+	uint64_t id[2], present_id;
+	uint64_t found_mask;
 	uint64_t private_base;	/* bottom of the private stack: holds ret_miss */
 	uint64_t private_sp;	/* rsp of translated code while it does not run */
 	/*
@@ -101,7 +103,11 @@ struct dbt_hot {
 	uint64_t flags;		/* as LAHF and SETO AL leave them in AX */
 	uint8_t in_chunk[256 + 64];		/* 1 for offsets 0-255, 0 beyond */
 	uint8_t in_page[GUEST_PAGE_SIZE + GROUP_RANGE];	/* 1 for offsets 0-4095, 0 beyond */
-	struct { uint64_t key; struct tblock *block; } found[FOUND];	/* blocks that C code looked for */
+	struct found {		/* blocks that C code looked for: dbt_jump.c */
+		uint64_t minus_gva, minus_id;	/* id 0: none */
+		uint8_t *code;
+		struct tblock *block;
+	} found[BIT(FOUND_BITS)];
 	uint64_t calm;		/* what vcpu.calm is while nothing wants attention */
 	unsigned int present;	/* set of the jump cache */
 	uint64_t set_clock;
@@ -121,9 +127,10 @@ static inline struct dbt_hot *dbt_hot(struct vcpu *v)
 	return (struct dbt_hot *)v->engine_area;
 }
 
-static inline unsigned int found_index(gva_t gva)
+/* As emit_jump_found() computes it. */
+static inline struct found *found_slot(struct dbt_hot *hot, gva_t gva)
 {
-	return (gva ^ gva >> GUEST_PAGE_SHIFT) & (FOUND - 1);
+	return &hot->found[(gva + (gva >> GUEST_PAGE_SHIFT)) >> FOUND_SHIFT & (BIT(FOUND_BITS) - 1)];
 }
 
 #define GS(field)	GS_MEM(offsetof(struct vcpu, field))
@@ -165,9 +172,6 @@ struct tblock {
 	uint16_t size;		/* guest bytes */
 	uint8_t *code, *end;	/* executable addresses */
 	uint8_t *entry;		/* before code: is r14 our address? */
-	uint16_t guest_off[TBLOCK_INSNS + 1];	/* from gva, one more: the end */
-	uint16_t host_off[TBLOCK_INSNS + 1];	/* from code; the last: where the stubs begin */
-	uint16_t cold_off[TBLOCK_INSNS];	/* of members of groups: their code alone */
 	uint64_t leaders;			/* bit n: first of a group, entered at host_off */
 	uint64_t no_entry;			/* bit n: not to be entered at n */
 	gpa_t second;		/* page of the last instruction's last bytes, or GPA_NONE */
@@ -177,8 +181,14 @@ struct tblock {
 	struct page_link page[2];	/* of the first and the second page */
 	struct slot *in;
 	struct insn *steps;	/* what is always stepped; step_of[n] - 1 is the place */
-	uint8_t step_of[TBLOCK_INSNS];
+	/* By instruction: */
+	uint16_t *guest_off;	/* from gva, one more: the end */
+	uint16_t *host_off;	/* from code; one more: where the stubs begin */
+	uint16_t *cold_off;	/* of members of groups: their code alone */
+	uint8_t *step_of;
 };
+
+#define RECORD_INSN	(3 * sizeof(uint16_t) + 1)	/* bytes of a record for an instruction */
 
 /* Where @b is entered at instruction @n (b->count: behind the last); NULL: it cannot be. */
 static inline void *block_entry(const struct tblock *b, unsigned int n)
@@ -213,6 +223,8 @@ struct dbt {
 	uint8_t *first;			/* behind the fixed stubs */
 	void *exit_chain, *exit_indirect, *exit_step, *exit_poll, *exit_signal;
 	void *enter, *indirect, *ret_miss;
+	uint8_t *records;		/* what is known of the blocks, one after the other: */
+	uint64_t records_used;		/* bytes of 'size' */
 	struct tblock **blocks;		/* by id, in the order of their code */
 	unsigned int block_count, block_max;
 	struct slot *slots;
@@ -300,6 +312,7 @@ struct tr {
 	const struct insn *i;		/* the present one ... */
 	unsigned int n;			/* ... and its number */
 	unsigned int count;		/* of instructions in the block */
+	uint64_t record_end;		/* offset in d->records */
 	gva_t rip, next;		/* its address, the following one's */
 	const struct group *in_group;	/* the one being emitted, or NULL */
 	bool cold;			/* emitting members one by one */
@@ -475,6 +488,7 @@ void jumps_use(struct dbt *d, struct dbt_hot *hot, uint64_t tag, bool user);
 void jumps_remember(struct dbt_hot *hot, const struct tblock *b);
 void jumps_forget(struct dbt *d, const struct tblock *b);
 void emit_jump_cached(struct emit *e);
+void emit_jump_found(struct emit *e, void *miss);
 uint8_t *emit_if_address(struct emit *e, gva_t gva);
 
 /* dbt_enter.c */

@@ -72,18 +72,14 @@ void dbt_refresh(struct dbt *d, struct vcpu *v)
 	hot->id[0] = tag_id(hot, tag) << 48;
 	upper = BIT(63) | v->tlb.upper_tag << MODE_BITS | mode;
 	hot->id[1] = tag_id(hot, upper) << 48;
+	hot->present_id = hot->id[!(mode & MODE_USER)];
 	jumps_use(d, hot, mode & MODE_USER ? tag : upper, mode & MODE_USER);
-}
-
-static uint64_t jump_key(const struct dbt_hot *hot, gva_t gva)
-{
-	return gva + hot->id[gva >> 63];
 }
 
 static void remember(const struct dbt *d, struct vcpu *v, struct tblock *b)
 {
 	struct dbt_hot *hot = dbt_hot(v);
-	unsigned int k = found_index(b->gva);
+	struct found *f = found_slot(hot, b->gva);
 
 	if (in_lockstep(d, b->mode) || !with(d, TRANSLATOR_OPT_CACHE))
 		return;
@@ -92,8 +88,7 @@ static void remember(const struct dbt *d, struct vcpu *v, struct tblock *b)
 			return;
 		tlb_note_code(&v->tlb, b->gva);
 	}
-	hot->found[k].key = jump_key(hot, b->gva);
-	hot->found[k].block = b;
+	*f = (struct found){ -b->gva, -hot->id[b->gva >> 63], b->code, b };
 	jumps_remember(hot, b);
 }
 
@@ -101,13 +96,13 @@ static void remember(const struct dbt *d, struct vcpu *v, struct tblock *b)
 static void *find_code(struct dbt *d, struct vcpu *v)
 {
 	struct dbt_hot *hot = dbt_hot(v);
-	unsigned int k = found_index(v->rip);
+	const struct found *f = found_slot(hot, v->rip);
 	struct dbt_ref ref;
 
 	dbt_refresh(d, v);
-	if (hot->found[k].block && hot->found[k].key == jump_key(hot, v->rip)) {
-		jumps_remember(hot, hot->found[k].block);
-		return hot->found[k].block->code;
+	if (f->minus_gva == -v->rip && f->minus_id == -hot->id[v->rip >> 63]) {
+		jumps_remember(hot, f->block);
+		return f->code;
 	}
 	d->stats.lookups++;
 	if (!d->cfg.find(d->cfg.arg, v, &ref))

@@ -5,8 +5,9 @@
  *
  * The windows belong to one address space at a time: one whose user mode keeps the
  * processor busy.  Each page that it touches costs a signal and a mapping, some
- * microseconds, so there is a budget of time for those, which grows with the time that
- * user code runs; while it is spent, all use the tables.
+ * microseconds, and code for windows is translated anew, so there is a budget of time for
+ * those, which grows with the time that user code runs; while it is spent, all use the tables.
+ * A program that still comes to new code all the time is not given them.
  *
  * A site, an instruction with a memory operand, is translated for the window that its
  * operand is in at that time.  A host fault elsewhere makes it take any window, by the
@@ -22,7 +23,8 @@
 #define SITES		4096
 #define WRONG_MAX	16	/* faults in vain before a site changes its kind */
 #define SAMPLES_A_SECOND 1000
-#define HOT_SAMPLES	3	/* then a space is given the windows */
+#define HOT_SAMPLES	30	/* then a space is given the windows */
+#define NEW_BLOCKS	8	/* translations in a sample that do not count as new code */
 #define IDLE_SAMPLES	8	/* then another one may have them */
 #define SIGNAL_US	2	/* what a host fault costs besides the mapping */
 #define BUDGET_MAX_US	10000
@@ -36,7 +38,8 @@ struct dbt_windows {
 		gpa_t key;	/* of the instruction, plus 1; 0: free */
 		uint8_t kind, wrong;
 	} site[SITES];
-	uint64_t sampled;	/* TSC of the last sample */
+	uint64_t sampled;	/* TSC of the last sample, */
+	uint64_t blocks;	/* and the translations made until then */
 	int64_t budget;		/* TSC cycles that may still be spent on faults */
 	unsigned int idle;	/* samples since the owner was seen */
 	unsigned int hot[TLB_SPACES];	/* samples in which a space was seen */
@@ -85,6 +88,15 @@ static int64_t cycles(const struct vcpu *v, unsigned int us)
 	return v->tsc_hz / 1000000 * us;
 }
 
+/* Was much translated since the last sample? */
+static bool new_code(const struct dbt *d, struct dbt_windows *w)
+{
+	uint64_t made = d->stats.blocks - w->blocks;
+
+	w->blocks = d->stats.blocks;
+	return made > NEW_BLOCKS;
+}
+
 /* What a sample's time allows, less what the windows took since the last one. */
 static void reckon(struct dbt_windows *w, struct vcpu *v)
 {
@@ -99,6 +111,7 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 	struct dbt_windows *w = d->windows;
 	uint64_t now = __builtin_ia32_rdtsc();
 	struct tlb_window *window = &v->tlb.window;
+	bool is_new;
 
 	if (!window->low || v->cpl != 3 || !window_covers(v->gpr[REG_RSP]))
 		return;
@@ -108,6 +121,7 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 		w->budget = cycles(v, BUDGET_START_US);
 	w->sampled = now;
 	reckon(w, v);
+	is_new = new_code(d, w);
 	if (window->owner == v->tlb.current) {
 		w->idle = 0;
 		if (w->budget < 0 && w->choice != WINDOWS_ALWAYS)
@@ -115,6 +129,10 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 		return;
 	}
 	w->idle++;
+	if (is_new) {
+		w->hot[current_space(v)] = 0;
+		return;
+	}
 	if (++w->hot[current_space(v)] >= HOT_SAMPLES && w->budget >= cycles(v, BUDGET_ENOUGH_US) &&
 	    (!window->owner || w->idle >= IDLE_SAMPLES))
 		give(d, v, v->tlb.current);

@@ -9,6 +9,7 @@
  * Source: Intel SDM volume 3, "Debug, Branch Profile, TSC" (RF, TF, breakpoints) and
  * "Interrupt and Exception Handling" (order of events between instructions).
  */
+#include "base/pages.h"
 #include "cpu/debugger.h"
 #include "cpu/fpu.h"
 #include "cpu/mmu.h"
@@ -17,10 +18,9 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #define DR7_ENABLES	0xffULL
-#define TRANSLATE_AT	32	/* runs of a block before it is translated */
+#define TRANSLATE_AT	8	/* runs of a block before it is translated */
 #define CACHE_DEFAULT	(64ULL << 20)	/* for all vCPUs together, at least, ... */
 #define CACHE_OF_RAM	8		/* ... and this part of RAM, twice for several vCPUs */
 #define CACHE_LEAST	(4ULL << 20)	/* for each */
@@ -29,14 +29,6 @@ static int soft_probe(struct err *e)
 {
 	(void)e;
 	return 0;
-}
-
-static void *zalloc(size_t size)
-{
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
 }
 
 static void soft_destroy(struct engine *en)
@@ -49,7 +41,7 @@ static void soft_destroy(struct engine *en)
 		s->space->code_written = NULL;
 	if (s->perf_map)
 		fclose(s->perf_map);
-	munmap(s, sizeof(*s));
+	pages_free(s, sizeof(*s));
 }
 
 static int soft_create(struct engine **out, struct gpa_space *space,
@@ -58,7 +50,7 @@ static int soft_create(struct engine **out, struct gpa_space *space,
 	struct soft *s;
 	int rc;
 
-	s = zalloc(sizeof(*s));
+	s = pages_alloc(sizeof(*s));
 	if (!s)
 		return err_set(e, ENOMEM, "out of memory for the software engine");
 	s->config = *c;
@@ -246,6 +238,16 @@ static enum exec_status dbt_step_cb(void *arg, struct vcpu *v)
 	return st == EXEC_FAULT ? vcpu_deliver(v) : (enum exec_status)st;
 }
 
+static unsigned int dbt_heat_cb(void *arg, struct vcpu *v, gpa_t gpa)
+{
+	const struct block *b = block_find(v->engine, gpa, CODE_64);
+
+	(void)arg;
+	if (!b)
+		return 0;
+	return b->translation.block ? ~0U : b->heat;
+}
+
 static enum decode_result dbt_decode_cb(void *arg, struct vcpu *v, struct insn *out,
 					const uint8_t *bytes, unsigned int avail)
 {
@@ -294,6 +296,7 @@ static int translator_create(struct soft_vcpu *sv, uint64_t cache_bytes, struct 
 		.windows = sv->engine->config.windows,
 		.step = dbt_step_cb,
 		.bind = dbt_bind_cb,
+		.heat = dbt_heat_cb,
 		.decode = dbt_decode_cb,
 		.find = dbt_find_cb,
 		.allowed = dbt_allowed_cb,
@@ -436,7 +439,7 @@ static void release_vcpu(struct soft_vcpu *sv)
 	blocks_destroy(sv);
 	code_destroy(sv);
 	free(sv->once);
-	munmap(sv, sizeof(*sv));
+	pages_free(sv, sizeof(*sv));
 }
 
 /* For all vCPUs: large guests run large programs. */
@@ -508,7 +511,7 @@ static int soft_vcpu_add(struct engine *en, struct vcpu *v, struct err *e)
 		return err_set(e, EINVAL, "the software engine has no place for processor %u", v->index);
 	if (s->vcpu_count && s->config.lockstep)
 		return err_set(e, ENOTSUP, "--translator lockstep compares one processor: use --cpus 1");
-	sv = zalloc(sizeof(*sv));
+	sv = pages_alloc(sizeof(*sv));
 	if (!sv)
 		return err_set(e, ENOMEM, "out of memory for processor %u", v->index);
 	sv->engine = s;

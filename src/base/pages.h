@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Large tables: zeroed memory that takes room as it is used, in huge pages where the host
+ * has them for the asking.  Tables of megabytes that are looked into at random cost a walk of
+ * the host's page tables each time else.
+ */
+#ifndef VIREO_BASE_PAGES_H
+#define VIREO_BASE_PAGES_H
+
+#include <stddef.h>
+
+/* At least @size bytes, the caller's to free; NULL: no room. */
+void *pages_alloc(size_t size);
+/* @p: of pages_alloc(@size), or NULL. */
+void pages_free(void *p, size_t size);
+
+#endif
