@@ -205,7 +205,8 @@ int char_socket_create(struct char_backend **out, struct loop *l, const char *pa
 	s->address.sun_family = AF_UNIX;
 	pthread_mutex_init(&s->lock, NULL);
 	if (strlen(path) >= sizeof(s->address.sun_path)) {
-		rc = err_set(e, ENAMETOOLONG, "the name of a socket has at most %zu bytes: %s",
+		rc = err_set(e, ENAMETOOLONG, "the name of a socket has at most %zu bytes (a relative one "
+			       "may do): %s",
 			     sizeof(s->address.sun_path) - 1, path);
 	} else {
 		strcpy(s->address.sun_path, path);

@@ -35,7 +35,8 @@ int unix_listen(const char *path, int backlog, struct err *e)
 	int fd, rc;
 
 	if (strlen(path) >= sizeof(address.sun_path))
-		return err_set(e, ENAMETOOLONG, "the name of a socket has at most %zu bytes: %s",
+		return err_set(e, ENAMETOOLONG, "the name of a socket has at most %zu bytes (a relative one "
+			       "may do): %s",
 			       sizeof(address.sun_path) - 1, path);
 	strcpy(address.sun_path, path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

@@ -36,7 +36,8 @@ int run_add_vsock(struct vm *vm, const struct run_options *o, struct err *e)
 	if (!o->vsock)
 		return 0;
 	if (strlen(o->vsock) >= sizeof(path))
-		return err_set(e, ENAMETOOLONG, "--vsock: a socket's name is shorter: %s", o->vsock);
+		return err_set(e, ENAMETOOLONG, "--vsock: the name of a socket has at most 96 bytes (a relative "
+			       "one may do): %s", o->vsock);
 	strcpy(path, o->vsock);
 	strsep(&rest, ",");
 	if (rest)

@@ -34,7 +34,8 @@ int socket_spec_parse(struct socket_spec *s, const char *option, const char *tex
 	if (strncmp(path, "unix:", 5) || !path[5])
 		return err_set(e, EINVAL, "%s: '%s' is no unix:PATH", option, text);
 	if (strlen(path + 5) >= sizeof(s->path))
-		return err_set(e, ENAMETOOLONG, "the name of a socket has at most %zu bytes: %s",
+		return err_set(e, ENAMETOOLONG, "the name of a socket has at most %zu bytes (a relative one "
+			       "may do): %s",
 			       sizeof(s->path) - 1, path + 5);
 	strcpy(s->path, path + 5);
 	while (!rc && (item = strsep(&rest, ",")))

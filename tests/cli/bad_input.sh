@@ -130,4 +130,14 @@ for p in /proc/[0-9]*/cmdline; do
 	tr '\0' ' ' 2>/dev/null <"$p" | grep "^$VIREO "
 done >left 2>/dev/null
 [ -s left ] && complain "processes were left: $(cat left)"
+# A path that no socket can have: what it is, and a way out.
+long=$(printf 'l%.0s' $(seq 120))
+for option in "--serial socket:$long" "--qmp unix:$long" "--monitor unix:$long" "--vsock $long" "--gdb unix:$long" \
+	"--console socket=$long"; do
+	# shellcheck disable=SC2086
+	expect 2 "name of a socket has at most [0-9]+ bytes .a relative one may do.: $long|vsock's socket" \
+		run --kernel good $option --log-level error
+done
+mkdir -m 700 "$long"
+XDG_RUNTIME_DIR=$WORK/$long expect 12 'too long for a socket: set XDG_RUNTIME_DIR' run --kernel good --name x --log-level error
 exit $bad
