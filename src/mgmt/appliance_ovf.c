@@ -5,8 +5,8 @@
  *
  * Of the hardware is taken: processors, memory, disks in the order of their controllers' items,
  * and whether there is a network, which becomes a user's.  Not taken: firmware, ports, consoles,
- * properties for the guest.  Its manifest (.mf) and certificate are not looked at; grains of the
- * disks are deflated, whose sums are checked.
+ * properties for the guest.  The sums of its manifest, if it has one, are checked
+ * (appliance_manifest.c).
  */
 #include "mgmt/appliance_priv.h"
 #include "mgmt/image_priv.h"
@@ -42,6 +42,7 @@ struct ovf {
 	unsigned int used_count;
 	unsigned long cpus, memory;	/* MiB */
 	bool network;
+	struct ovf_package package;
 	struct install install;
 };
 
@@ -231,7 +232,7 @@ static int empty_disk(struct ovf *o, const struct ovf_disk *d, const char *name,
 static int make_disk(struct ovf *o, unsigned int i, const char *folder, json_t *disks, struct err *e)
 {
 	const struct ovf_disk *d = find_disk(o, o->used[i]);
-	char name[32], path[PATH_MAX + APPLIANCE_NAME_MAX + 2];
+	char name[32], path[PATH_MAX + OVF_NAME_MAX + 2];
 	int rc;
 
 	if (!d)
@@ -240,7 +241,7 @@ static int make_disk(struct ovf *o, unsigned int i, const char *folder, json_t *
 	snprintf(name, sizeof(name), "disk%u.img", i);
 	if (!d->file_ref) {
 		rc = empty_disk(o, d, name, e);
-	} else if (!d->file || !appliance_name_ok(d->file)) {
+	} else if (!d->file || !ovf_name_ok(d->file)) {
 		rc = err_set(e, EINVAL, "'%.300s': the disk's file '%.100s' is no plain name", o->path,
 			     d->file ?: "");
 	} else {
@@ -257,7 +258,8 @@ static int make_disk(struct ovf *o, unsigned int i, const char *folder, json_t *
 /* --- OVA --- */
 
 /* Unpacks the plain files of a tar into @dir; *ovf gets the descriptor, the first of them. */
-static int unpack(struct ovf *o, int dir, char **ovf, struct err *e)
+static int unpack(struct ovf *o, int dir, char **ovf, char descriptor[OVF_NAME_MAX + 1],
+		  struct err *e)
 {
 	struct archive *a = archive_read_new();
 	uint64_t left = o->install.left;
@@ -271,10 +273,11 @@ static int unpack(struct ovf *o, int dir, char **ovf, struct err *e)
 		const char *name = archive_entry_pathname(t);
 
 		if (archive_entry_filetype(t) != AE_IFREG || archive_entry_hardlink(t) || !name ||
-		    !appliance_name_ok(name) || ++n > (int)APPLIANCE_FILES_MAX) {
+		    !ovf_name_ok(name) || ++n > (int)APPLIANCE_FILES_MAX) {
 			rc = err_set(e, EINVAL, "'%.300s' has something in it that is no plain file: '%.100s'",
 				     o->path, name ?: "");
 		} else if (n == 1) {
+			strcpy(descriptor, name);	/* ovf_name_ok() knows its length */
 			rc = appliance_take_text(a, name, ovf, e);
 		} else {
 			fd = openat(dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -323,11 +326,24 @@ static json_t *config_of(const struct ovf *o, json_t *disks)
 	return root;
 }
 
-static int make_machine(struct ovf *o, const char *text, const char *folder, json_t **root,
-			struct err *e)
+static int check_manifest(const struct ovf *o, struct err *e)
+{
+	const char *files[DISKS_MAX];
+	unsigned int count = 0;
+
+	for (unsigned int i = 0; i < o->disk_count; i++)
+		if (o->disk[i].file)
+			files[count++] = o->disk[i].file;
+	return ovf_manifest_check(&o->package, files, count, e);
+}
+
+static int make_machine(struct ovf *o, const char *folder, json_t **root, struct err *e)
 {
 	json_t *disks = json_array();
-	int rc = parse(o, text, e);
+	int rc = parse(o, o->package.text, e);
+
+	if (!rc)
+		rc = check_manifest(o, e);
 
 	/* Without items all disks are meant. */
 	if (!rc && !o->used_count)
@@ -355,16 +371,18 @@ static void ovf_free(struct ovf *o)
 /* The tar's disks go into a folder of their own, which is empty again at the end. */
 static int from_ova(struct ovf *o, json_t **root, struct err *e)
 {
-	char folder[PATH_MAX + 8], *text = NULL;
+	char folder[PATH_MAX + 8], name[OVF_NAME_MAX + 1] = "", *text = NULL;
 	int dir, rc;
 
 	snprintf(folder, sizeof(folder), "%s/ova", o->install.part);
 	if (mkdir(folder, 0700))
 		return err_errno(e, errno, "could not make the folder '%.300s'", folder);
 	dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	rc = dir < 0 ? err_errno(e, errno, "could not open '%.300s'", folder) : unpack(o, dir, &text, e);
+	rc = dir < 0 ? err_errno(e, errno, "could not open '%.300s'", folder) :
+	     unpack(o, dir, &text, name, e);
+	o->package = (struct ovf_package){ o->path, name, text, dir };
 	if (!rc)
-		rc = make_machine(o, text, folder, root, e);
+		rc = make_machine(o, folder, root, e);
 	if (dir >= 0)
 		close(dir);
 	free(text);
@@ -375,13 +393,19 @@ static int from_ova(struct ovf *o, json_t **root, struct err *e)
 static int from_ovf(struct ovf *o, json_t **root, struct err *e)
 {
 	char folder[PATH_MAX], *slash, *text = NULL;
-	int rc = read_descriptor(o->path, &text, e);
+	int rc = read_descriptor(o->path, &text, e), dir = -1;
 
 	snprintf(folder, sizeof(folder), "%s", o->path);
 	slash = strrchr(folder, '/');
 	strcpy(slash ? slash : folder, slash ? "" : ".");
+	if (!rc && (dir = open(folder[0] ? folder : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+		rc = err_errno(e, errno, "could not open the folder '%.300s'", folder);
+	slash = strrchr(o->path, '/');
+	o->package = (struct ovf_package){ o->path, slash ? slash + 1 : o->path, text, dir };
 	if (!rc)
-		rc = make_machine(o, text, folder, root, e);
+		rc = make_machine(o, folder, root, e);
+	if (dir >= 0)
+		close(dir);
 	free(text);
 	return rc;
 }

@@ -65,6 +65,27 @@ int appliance_each_file(const json_t *root, int (*fn)(void *arg, const char *nam
 /* Every file that it names is in the folder @dir, and no disk needs one elsewhere. */
 int appliance_check(const json_t *root, int dir, const char *path, struct err *e);
 
+/* --- appliance_manifest.c --- */
+
+#define OVF_NAME_MAX	128U
+/* What a file of a package may be called: no folders, nothing hidden. */
+bool ovf_name_ok(const char *name);
+
+/* An OVF package: a descriptor, and what lies beside it. */
+struct ovf_package {
+	const char *path;		/* as the user named it */
+	const char *descriptor;		/* its file's name */
+	const char *text;		/* what is in it */
+	int dir;			/* the folder of the other files */
+};
+
+/*
+ * If the package has a manifest: does it name each of the @count @files, and is every sum in it
+ * right?  -EINVAL: no.
+ */
+int ovf_manifest_check(const struct ovf_package *p, const char *const *files, unsigned int count,
+		       struct err *e);
+
 /* --- appliance_install.c --- */
 
 /* A machine that is being made: a folder beside its place. */

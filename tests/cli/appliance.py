@@ -199,6 +199,37 @@ def ova(path, members):
             t.addfile(info, io.BytesIO(data))
 
 
+def manifests(home, vmdk):
+    """Sums that are right, wrong, of no kind, of files that are not there, and left out; beside and in a tar."""
+    name = "my router (2)-disk1.vmdk"
+    descriptor = (OVF % name).encode()
+    sums = {h: (f"{h.upper()}(r.ovf)= {hashlib.new(h, descriptor).hexdigest()}\r\n"
+                f"{h.upper()} ({name}) = {hashlib.new(h, vmdk).hexdigest().upper()}\n\n").encode()
+            for h in ("sha1", "sha256", "sha512")}
+    other = sums["sha256"].replace(hashlib.sha256(vmdk).hexdigest().upper().encode(), b"0" * 64)
+    for n, (what, manifest, content, pattern) in enumerate((
+            ("sha1", sums["sha1"], vmdk, ""), ("sha256", sums["sha256"], vmdk, ""), ("sha512", sums["sha512"], vmdk, ""),
+            ("wrong", other, vmdk, "is not what the manifest says"),
+            ("damaged-disk", sums["sha256"], vmdk[:-1] + b"x", "is not what the manifest says"),
+            ("no-line", sums["sha256"].split(b"\n")[0], vmdk, "does not name its disk"),
+            ("unknown-sum", sums["sha256"].replace(b"SHA256", b"MD4"), vmdk, "a sum 'MD4'"),
+            ("no-manifest", b"hello\0\xff" + sums["sha256"], vmdk, "does not name|no NAME and sum"),
+            ("elsewhere", sums["sha256"] + b"SHA256(../../etc/passwd)= 00\n", vmdk, "no plain name"),
+            ("not-there", sums["sha256"] + b"SHA256(gone)= 00\n", vmdk, "has no file 'gone'"))):
+        ova("r.ova", [("r.ovf", descriptor), ("r.mf", manifest), (name, content)])
+        os.makedirs("package", exist_ok=True)
+        for path, data in (("r.ovf", descriptor), ("r.mf", manifest), (name, content)):
+            with open(os.path.join("package", path), "wb") as f:
+                f.write(data)
+        for kind, path in (("ova", "r.ova"), ("ovf", "package/r.ovf")):
+            vm = f"mf-{kind}-{n}"
+            r = vireo("appliance", "import", path, vm, status=None)
+            there = os.path.exists(os.path.join(home, vm))
+            check(re.search(pattern, r.stderr) and (r.returncode, there) == ((2, False) if pattern else (0, True)),
+                  f"manifest-{what}-{kind}", (r.returncode, r.stderr))
+            vireo("rm", vm, status=None)
+
+
 def other_products(home):
     """qemu-img makes the disk that is read, and compares it with what became of it."""
     with open("src.raw", "wb") as f:
@@ -223,6 +254,7 @@ def other_products(home):
               f"ovf-{name}-config", config)
         check(sorted(os.listdir(os.path.join(home, name))) == ["disk0.img", "disk1.img", "vm.json"],
               f"ovf-{name}-files", os.listdir(os.path.join(home, name)))
+    manifests(home, vmdk)
     before = sorted(os.listdir(home))
     dtd = b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]>' + descriptor[21:]
     for what, members, pattern in (
