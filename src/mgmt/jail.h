@@ -13,7 +13,11 @@
 #include "base/err.h"
 #include "base/types.h"
 
-#define JAIL_PATHS_MAX	64
+#include <sys/types.h>
+
+#define JAIL_PATHS_MAX		64
+#define JAIL_IO_DEVICES_MAX	16
+#define JAIL_SYS_BLOCK		"/sys/dev/block"
 
 /* --limit's; 0: none */
 struct jail_limits {
@@ -22,10 +26,18 @@ struct jail_limits {
 	uint64_t memory;		/* bytes */
 	unsigned int pids;
 	unsigned int io_weight;		/* 1 to 10000 */
+	uint64_t io_read, io_write;	/* bytes a second, on each of these */
+	dev_t io_device[JAIL_IO_DEVICES_MAX];
+	unsigned int io_device_count;
 };
 
 bool jail_limits_set(const struct jail_limits *l);
 int jail_limits_parse(struct jail_limits *l, const char *text, struct err *e);
+/*
+ * Adds the disk that the file or folder @path is on to those that io_read and io_write are for;
+ * @sys: JAIL_SYS_BLOCK.  -ENOTSUP: it is on none.
+ */
+int jail_io_add(struct jail_limits *l, const char *path, const char *sys, struct err *e);
 
 /*
  * Runs @run(@arg) in a child, within a control group where @l asks for one and within namespaces

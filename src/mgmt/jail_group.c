@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #define WAY_OUT	"systemd-run --user --scope -p Delegate=yes vireo run ... gives one"
@@ -163,6 +164,30 @@ static unsigned int settings_of(const struct jail_limits *l, struct setting s[6]
 	return ARRAY_SIZE(all);
 }
 
+static bool wants_rates(const struct jail_limits *l)
+{
+	return l->io_read || l->io_write;
+}
+
+/* A line of io.max: "8:0 rbps=N wbps=max". */
+static int write_rates(const struct jail_group *g, const struct jail_limits *l, dev_t dev,
+		       struct err *e)
+{
+	char text[128], in[32] = "max", out[32] = "max";
+	int rc;
+
+	if (l->io_read)
+		snprintf(in, sizeof(in), "%llu", (unsigned long long)l->io_read);
+	if (l->io_write)
+		snprintf(out, sizeof(out), "%llu", (unsigned long long)l->io_write);
+	snprintf(text, sizeof(text), "%u:%u rbps=%s wbps=%s", major(dev), minor(dev), in, out);
+	rc = write_file(g->path, "io.max", text);
+	if (rc == -ENOENT)
+		return err_set(e, ENOTSUP, "--limit io-read= and io-write= need a kernel with "
+			       "CONFIG_BLK_DEV_THROTTLING, which this is not");
+	return rc ? err_errno(e, -rc, "could not write '%s' to %s/io.max", text, g->path) : 0;
+}
+
 int jail_group_create(struct jail_group *g, const struct jail_limits *l, struct err *e)
 {
 	struct setting s[6];
@@ -179,6 +204,8 @@ int jail_group_create(struct jail_group *g, const struct jail_limits *l, struct 
 	for (unsigned int i = 0; i < count && !rc; i++)
 		if (s[i].wanted)
 			rc = enable(dir, s[i].controller, e);
+	if (!rc && wants_rates(l))
+		rc = enable(dir, "io", e);
 	if (rc)
 		return rc;
 	snprintf(g->path, sizeof(g->path), "%.*s/vireo-%d", PATH_MAX - 32, dir, (int)getpid());
@@ -195,6 +222,8 @@ int jail_group_create(struct jail_group *g, const struct jail_limits *l, struct 
 		if (rc)
 			err_errno(e, -rc, "could not write '%s' to %s/%s", s[i].text, g->path, s[i].file);
 	}
+	for (unsigned int i = 0; i < l->io_device_count && !rc && wants_rates(l); i++)
+		rc = write_rates(g, l, l->io_device[i], e);
 	if (rc)
 		jail_group_remove(g);
 	return rc;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* `vireo run --limit`: the text of a control group's limits. */
 #include "mgmt/jail.h"
+#include "backend/block.h"
 #include "mgmt/run_options.h"
 
 #include <errno.h>
@@ -9,11 +10,13 @@
 
 #define WEIGHT_MAX	10000UL
 #define CPU_MAX		100000UL
+#define RATE_MIN	4096UL
 #define PIDS_MAX	4194304UL
 
 bool jail_limits_set(const struct jail_limits *l)
 {
-	return l->cpu_weight || l->cpu || l->memory || l->pids || l->io_weight;
+	return l->cpu_weight || l->cpu || l->memory || l->pids || l->io_weight ||
+	       l->io_read || l->io_write;
 }
 
 static int parse_number(unsigned int *out, const char *key, const char *text, unsigned long max,
@@ -30,6 +33,17 @@ static int parse_number(unsigned int *out, const char *key, const char *text, un
 	return 0;
 }
 
+/* Bytes a second. */
+static int parse_rate(uint64_t *out, const char *key, const char *text, struct err *e)
+{
+	const char *end;
+
+	if (!block_parse_size(text, out, &end) || *end || *out < RATE_MIN)
+		return err_set(e, EINVAL, "--limit %s=%s: give bytes a second, at least %lu, as 10M or 500K", key,
+			       text, RATE_MIN);
+	return 0;
+}
+
 static int set_limit(struct jail_limits *l, const char *key, char *value, struct err *e)
 {
 	char *percent = strchr(value, '%');
@@ -38,6 +52,10 @@ static int set_limit(struct jail_limits *l, const char *key, char *value, struct
 		return parse_number(&l->cpu_weight, key, value, WEIGHT_MAX, e);
 	if (!strcmp(key, "io-weight"))
 		return parse_number(&l->io_weight, key, value, WEIGHT_MAX, e);
+	if (!strcmp(key, "io-read"))
+		return parse_rate(&l->io_read, key, value, e);
+	if (!strcmp(key, "io-write"))
+		return parse_rate(&l->io_write, key, value, e);
 	if (!strcmp(key, "pids"))
 		return parse_number(&l->pids, key, value, PIDS_MAX, e);
 	if (!strcmp(key, "memory"))
@@ -48,7 +66,7 @@ static int set_limit(struct jail_limits *l, const char *key, char *value, struct
 		return parse_number(&l->cpu, key, value, CPU_MAX, e);
 	}
 	return err_set(e, EINVAL, "--limit knows no '%s': it takes cpu-weight=N, cpu=PERCENT, "
-		       "memory=SIZE, pids=N, io-weight=N", key);
+		       "memory=SIZE, pids=N, io-weight=N, io-read=SIZE, io-write=SIZE", key);
 }
 
 int jail_limits_parse(struct jail_limits *l, const char *text, struct err *e)

@@ -387,17 +387,21 @@ static int run_here(void *arg)
 
 int run_vm(const struct run_options *o)
 {
+	struct jail_limits limits = o->jail_limits;
 	struct err e = { 0 };
 	int status;
 
 	if (!o->jail && !jail_limits_set(&o->jail_limits))
 		return run_here((void *)o);
-	status = jail_run(o->jail, &o->jail_limits, run_here, (void *)o, &e);
+	if (run_limit_devices(&limits, o, &e))
+		status = e.code;
+	else
+		status = jail_run(o->jail, &limits, run_here, (void *)o, &e);
 	if (status >= 0)
 		return status;
 	if (o->events)
 		o->events->fails(o->events->arg, &e);
-	return command_fail(&e, STATUS_HOST);
+	return command_fail(&e, e.code == -EINVAL ? STATUS_USAGE : STATUS_HOST);
 }
 
 /* `vireo run IMAGE -- COMMAND`, whose log is only for what goes wrong. */

@@ -554,7 +554,7 @@ static const struct option_def option_defs[] = {
 	{ "jail", NULL, "besides, put the VM's process into namespaces of its own, without a\n"
 	  "network or files", run_set_jail },
 	{ "limit", "LIST", "put it into a control group with these of cpu-weight=N, cpu=PERCENT,\n"
-	  "memory=SIZE, pids=N, io-weight=N", run_set_limit },
+	  "memory=SIZE, pids=N, io-weight=N, io-read=RATE, io-write=RATE", run_set_limit },
 	{ "debug-exit", NULL, "give the guest port 0xf4: writing N there ends vireo with status\n"
 	  "(N << 1) | 1, as QEMU's isa-debug-exit does", set_debug_exit },
 	{ "console-escape", "KEY", "the console's escape key: ^] (default), ^A ..., or none",

@@ -38,6 +38,8 @@ struct vm;
 int run_set_sandbox(void *dest, const char *value, struct err *e);
 int run_set_jail(void *dest, const char *value, struct err *e);
 int run_set_limit(void *dest, const char *value, struct err *e);
+/* Names the devices that --limit io-read= and io-write= are for. */
+int run_limit_devices(struct jail_limits *l, const struct run_options *o, struct err *e);
 int run_sandbox_check(const struct run_options *o, struct err *e);
 int run_sandbox_enter(struct vm *vm, const struct run_options *o, bool kvm, struct log *log,
 		      struct err *e);

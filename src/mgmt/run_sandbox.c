@@ -90,6 +90,33 @@ int run_set_limit(void *dest, const char *value, struct err *e)
 	return jail_limits_parse(&((struct run_options *)dest)->jail_limits, value, e);
 }
 
+int run_limit_devices(struct jail_limits *l, const struct run_options *o, struct err *e)
+{
+	struct block_options disk;
+	char path[PATH_MAX];
+	bool readonly;
+	int rc = 0;
+
+	if (!l->io_read && !l->io_write)
+		return 0;
+	if (o->root)
+		rc = jail_io_add(l, o->root, JAIL_SYS_BLOCK, e);
+	for (unsigned int i = 0; i < o->disk_count && !rc; i++) {
+		rc = block_options_parse(&disk, o->disk[i], e);
+		if (!rc)
+			rc = jail_io_add(l, disk.path, JAIL_SYS_BLOCK, e);
+	}
+	for (unsigned int i = 0; i < o->share_count && !rc; i++) {
+		rc = run_share_path(path, sizeof(path), &readonly, &o->share[i], e);
+		if (!rc)
+			rc = jail_io_add(l, path, JAIL_SYS_BLOCK, e);
+	}
+	if (!rc && !l->io_device_count)
+		rc = err_set(e, EINVAL, "--limit io-read= and io-write= are for disks and shared directories, "
+			     "and this VM has none");
+	return rc;
+}
+
 int run_sandbox_check(const struct run_options *o, struct err *e)
 {
 	if (!o->jail)

@@ -31,22 +31,26 @@ mount -t cgroup2 g /h/sys/fs/cgroup
 echo 0 >/proc/sys/kernel/printk
 G=/h/sys/fs/cgroup
 TMPDIR=/mnt XDG_RUNTIME_DIR=/mnt chroot /h "$build/vireo" run --engine soft --memory 16M --kernel "$work/tiny" \
-	--limit cpu-weight=50,cpu=30%,memory=700M,pids=64 </dev/null >/out 2>/err &
+	--disk /dev/vda,format=raw,readonly=on \
+	--limit cpu-weight=50,cpu=30%,memory=700M,pids=64,io-read=1M,io-write=64K </dev/null >/out 2>/err &
 # (It interprets itself: slow.)
 for i in \$(seq 300); do grep -q ! /out && break; sleep 0.2; done
 cd \$G/vireo-* || { cat /err; echo "no group"; exit; }
-for f in cpu.weight cpu.max memory.max pids.max; do echo "\$f \$(cat \$f)."; done
+for f in cpu.weight cpu.max memory.max pids.max io.max; do echo "\$f \$(cat \$f)."; done
 [ "\$(wc -l <cgroup.procs)" -ge 1 ] && echo inhabited
 cd /
 kill \$!
 wait \$!
 echo "status \$?"
+TMPDIR=/mnt XDG_RUNTIME_DIR=/mnt chroot /h "$build/vireo" run --engine soft --memory 16M --kernel "$work/tiny" \
+	--share /,tag=t --limit io-read=1M </dev/null 2>&1
 ls -d \$G/vireo-* 2>/dev/null || echo gone
 END
 echo "file /session $work/session 755" >"$work/list"
 tools/modules.sh "$kernel" >>"$work/list"
 tools/initramfs.sh "$work/cpio" "$work/list" || { echo "no initramfs"; exit 77; }
-timeout 300 "$build/vireo" run --engine "${ENGINE:-soft}" --kernel "$kernel" --initrd "$work/cpio" \
+truncate -s 16M "$work/disk"
+timeout 300 "$build/vireo" run --disk "$work/disk,format=raw" --engine "${ENGINE:-soft}" --kernel "$kernel" --initrd "$work/cpio" \
 	--memory 1G --share /,tag=root,readonly,security=none --no-reboot \
 	--cmdline 'console=ttyS0 panic=-1 quiet run="sh /session"' </dev/null >"$work/log" 2>"$work/err"
 tr -d '\r' <"$work/log" >"$work/text"
@@ -61,7 +65,12 @@ line weight "cpu.weight 50."
 line cpu "cpu.max 30000 100000."
 line memory "memory.max 734003200."
 line pids "pids.max 64."
+line io "io.max 254:0 rbps=1048576 wbps=65536 riops=max wiops=max."
 line inhabited inhabited
+if grep -q "cannot be had for '/'.*no block device" "$work/text"; then echo "ok limit/no-device"; else
+	echo "not ok limit/no-device: $(tail -n 12 "$work/text")"
+	bad=1
+fi
 line status "status 10"
 line gone gone
 exit $bad
