@@ -270,11 +270,23 @@ static bool wait_or_leave(double seconds, int keys, int signals)
 	return read(keys, &key, 1) <= 0 || strchr("qQ\003\033", key);
 }
 
+/* Does each that was named run? */
+static int check_names(const struct top_options *o, json_t *running, struct err *e)
+{
+	for (unsigned int i = 0; i < o->name_count; i++)
+		if (!json_object_get(running, o->names[i]))
+			return err_set(e, ENOENT, "no VM with the name '%.100s' runs here: 'vireo ls' lists those "
+				       "that there are", o->names[i]);
+	return 0;
+}
+
 static int watch(const struct top_options *o, bool live, int signals, struct err *e)
 {
 	const int keys = live ? STDIN_FILENO : -1;
 	json_t *before = look(o, e), *now, *list;
 
+	if (!e->code)
+		check_names(o, before, e);
 	for (unsigned long n = 0; !e->code && (!o->count || n < o->count); n++) {
 		/* The first look of a live view is soon followed by another. */
 		if (wait_or_leave(live && !n ? MIN(o->interval, 0.3) : o->interval, keys, signals))
@@ -368,7 +380,8 @@ static int top_main(const struct command *c, int argc, char **argv)
 		return STATUS_OK;
 	if (rc)
 		return command_fail(&e, STATUS_USAGE);
-	return run_top(&o, &e) ? command_fail(&e, STATUS_HOST) : STATUS_OK;
+	rc = run_top(&o, &e);
+	return rc ? command_fail(&e, rc == -ENOENT ? STATUS_USAGE : STATUS_HOST) : STATUS_OK;
 }
 
 static const struct option_def option_defs[] = {

@@ -39,6 +39,7 @@ for line in lines:
 END
 run_vireo top --count 1 --interval 0.2 idle
 grep -q '^busy' out && complain "not only the one that was named"
+expect 2 "no VM with the name 'nobody' runs" top busy nobody
 expect 2 'no value for --interval' top --interval 0
 expect 2 'no value for --format' top --format xml
 
