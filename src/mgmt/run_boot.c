@@ -102,6 +102,8 @@ int run_boot_beside(struct run_options *o, struct err *e)
 		path = next;
 	}
 	free(path);
+	if (!found && access(disk.path, F_OK))
+		return err_errno(e, errno, "could not open disk '%.300s'", disk.path);
 	if (!found)
 		return err_set(e, EINVAL, "no kernel is named, and '%.400s.kernel' is not there: "
 			       "vireo run --kernel FILE", disk.path);

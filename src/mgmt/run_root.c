@@ -91,7 +91,8 @@ static int find_kernel(struct run_root *r, struct run_options *o, const char *di
 	if (o->kernel)
 		return 0;
 	return err_set(e, ENOENT, "there is no kernel in '%.200s', none of this host's that can be read, "
-		       "and none in the cache: name one with --kernel FILE", o->root);
+		       "and none in the cache: name one with --kernel FILE, or get Debian's (tools/kernel.sh "
+		       "standard in vireo's source)", o->root);
 }
 
 /* --- the root --- */

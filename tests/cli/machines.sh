@@ -50,6 +50,7 @@ expect 2 "there is a VM 'web' already" create web --kernel busy
 expect 2 "no VM's name" create .web --kernel busy
 expect 2 'needs a NAME' create --kernel busy
 expect 2 "could not open '.*/nothing'" create x --kernel nothing
+expect 2 "could not open disk 'nodisk.img': No such file" create x --disk nodisk.img
 expect 2 "no option '--memroy'; did you mean" create x --memroy 1
 expect 2 "for machines that are not kept" create x --name y
 expect 2 "no value for --disks" create x --disks some
