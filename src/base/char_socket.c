@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A character backend on a listening unix socket; see char_socket.h.
+ * A character backend on a stream socket; see char_socket.h.
  *
  * Each client is served by a char_fd of its own, which is made when it connects and destroyed
  * when it hangs up.  Output while nobody is there is dropped, as on a serial line.
@@ -13,17 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 /* (o) under lock; the rest belongs to the loop's thread */
 struct char_socket {
 	struct char_backend backend;
 	struct loop *loop;
-	struct sockaddr_un address;
-	int listener, spare;		/* spare: see unix_accept() */
+	char *path;			/* removed at the end, or NULL */
+	int listener, spare;		/* spare: see unix_accept(); -1: none */
 	bool watched;			/* the listener is */
 	pthread_mutex_t lock;
 	struct char_backend *client;	/* (o) NULL: nobody */
@@ -83,7 +80,7 @@ static void accept_ready(void *arg, uint32_t events);
 
 static void listen_again(struct char_socket *s)
 {
-	if (!s->watched)
+	if (s->listener >= 0 && !s->watched)
 		s->watched = !loop_watch(s->loop, s->listener, EPOLLIN, accept_ready, s, NULL);
 }
 
@@ -100,25 +97,34 @@ static void hang_up(void *arg)
 	listen_again(s);
 }
 
+/* Serves who is at @fd; -errno. */
+static int take_on(struct char_socket *s, int fd, struct err *e)
+{
+	struct char_fd_config c = { .in = fd, .out = fd, .closed = client_closed, .arg = s };
+	struct char_backend *client;
+	const int rc = char_fd_create(&client, s->loop, &c, e);
+
+	if (rc)
+		return rc;
+	char_attach(client, &client_front, s);
+	pthread_mutex_lock(&s->lock);
+	s->client = client;
+	pthread_mutex_unlock(&s->lock);
+	return 0;
+}
+
 static void accept_ready(void *arg, uint32_t events)
 {
 	struct char_socket *s = arg;
-	struct char_fd_config c = { .closed = client_closed, .arg = s };
-	struct char_backend *client;
 	int fd;
 
 	(void)events;
 	fd = unix_accept(s->listener, &s->spare);
 	if (fd < 0)
 		return;
-	c.in = c.out = fd;
-	if (!char_fd_create(&client, s->loop, &c, NULL)) {
-		char_attach(client, &client_front, s);
+	if (!take_on(s, fd, NULL)) {
 		loop_unwatch(s->loop, s->listener);
 		s->watched = false;
-		pthread_mutex_lock(&s->lock);
-		s->client = client;
-		pthread_mutex_unlock(&s->lock);
 		tell_connected(s, true);
 	}
 	close(fd);	/* the char_fd has duplicates */
@@ -149,11 +155,12 @@ static void socket_input_wanted(struct char_backend *b)
 
 static void socket_free(struct char_socket *s)
 {
-	if (s->listener >= 0) {
+	if (s->listener >= 0)
 		close(s->listener);
+	if (s->spare >= 0)
 		close(s->spare);
-	}
 	pthread_mutex_destroy(&s->lock);
+	free(s->path);
 	free(s);
 }
 
@@ -167,7 +174,8 @@ static void socket_destroy(struct char_backend *b)
 	loop_unpost(s->loop, &s->hang_up_work);
 	if (s->watched)
 		loop_unwatch(s->loop, s->listener);
-	unlink(s->address.sun_path);
+	if (s->path)
+		unlink(s->path);
 	socket_free(s);
 }
 
@@ -179,41 +187,63 @@ static const struct char_backend_ops socket_ops = {
 
 /* --- making --- */
 
-static int open_listener(struct char_socket *s, struct err *e)
+static struct char_socket *socket_new(struct loop *l, struct err *e)
 {
-	s->listener = unix_listen(s->address.sun_path, 1, e);
-	if (s->listener < 0)
-		return s->listener;
-	s->spare = unix_spare(s->listener);
-	s->watched = !loop_watch(s->loop, s->listener, EPOLLIN, accept_ready, s, e);
-	return s->watched ? 0 : -EIO;
+	struct char_socket *s = calloc(1, sizeof(*s));
+
+	if (!s) {
+		err_set(e, ENOMEM, "out of memory for a socket");
+		return NULL;
+	}
+	s->backend.ops = &socket_ops;
+	s->loop = l;
+	s->listener = s->spare = -1;
+	s->hang_up_work = (struct loop_work){ .run = hang_up, .arg = s };
+	pthread_mutex_init(&s->lock, NULL);
+	return s;
+}
+
+int char_socket_serve(struct char_backend **out, struct loop *l, int listener, const char *path,
+		      struct err *e)
+{
+	struct char_socket *s = socket_new(l, e);
+	int rc;
+
+	if (!s) {
+		close(listener);
+		return -ENOMEM;
+	}
+	s->backend.nobody = true;
+	s->listener = listener;
+	s->spare = unix_spare(listener);
+	s->path = path ? strdup(path) : NULL;
+	rc = loop_watch(l, listener, EPOLLIN, accept_ready, s, e);
+	if (rc) {
+		socket_free(s);
+		return rc;
+	}
+	s->watched = true;
+	*out = &s->backend;
+	return 0;
 }
 
 int char_socket_create(struct char_backend **out, struct loop *l, const char *path,
 		       struct err *e)
 {
-	struct char_socket *s = calloc(1, sizeof(*s));
-	int rc;
+	const int listener = unix_listen(path, 1, e);
 
-	if (!s)
-		return err_set(e, ENOMEM, "out of memory for a socket");
-	s->backend.ops = &socket_ops;
-	s->backend.nobody = true;
-	s->loop = l;
-	s->listener = -1;
-	s->hang_up_work = (struct loop_work){ .run = hang_up, .arg = s };
-	s->address.sun_family = AF_UNIX;
-	pthread_mutex_init(&s->lock, NULL);
-	if (strlen(path) >= sizeof(s->address.sun_path)) {
-		rc = err_set(e, ENAMETOOLONG, "the name of a socket has at most %zu bytes (a relative one "
-			       "may do): %s",
-			     sizeof(s->address.sun_path) - 1, path);
-	} else {
-		strcpy(s->address.sun_path, path);
-		rc = open_listener(s, e);
-	}
+	return listener < 0 ? listener : char_socket_serve(out, l, listener, path, e);
+}
+
+int char_socket_connected(struct char_backend **out, struct loop *l, int fd, struct err *e)
+{
+	struct char_socket *s = socket_new(l, e);
+	int rc = s ? take_on(s, fd, e) : -ENOMEM;
+
+	close(fd);
 	if (rc) {
-		socket_free(s);
+		if (s)
+			socket_free(s);
 		return rc;
 	}
 	*out = &s->backend;

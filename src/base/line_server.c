@@ -18,7 +18,10 @@
 struct line_client {
 	struct line_server *server;
 	struct line_client *next, **link;
-	int fd;
+	int fd;			/* -1: @backend */
+	struct char_backend *backend;
+	bool stalled;		/* @backend's input was refused */
+	bool after_cr;		/* a newline belongs to what came before it */
 	bool gone;		/* nothing comes of it any more */
 	bool ending;		/* it goes when all is sent */
 	char *out;
@@ -47,8 +50,12 @@ static void client_free(struct line_client *c)
 {
 	struct line_server *s = c->server;
 
-	loop_unwatch(s->loop, c->fd);
-	close(c->fd);
+	if (c->backend) {
+		c->backend->ops->destroy(c->backend);
+	} else {
+		loop_unwatch(s->loop, c->fd);
+		close(c->fd);
+	}
 	*c->link = c->next;
 	if (c->next)
 		c->next->link = c->link;
@@ -57,11 +64,19 @@ static void client_free(struct line_client *c)
 	free(c);
 }
 
+static void client_sent(struct line_client *c, size_t n)
+{
+	c->out_len -= n;
+	memmove(c->out, c->out + n, c->out_len);
+}
+
 static void client_flush(struct line_client *c)
 {
 	ssize_t n;
 
-	while (c->out_len) {
+	if (c->backend && c->out_len)
+		client_sent(c, c->backend->ops->write(c->backend, (uint8_t *)c->out, c->out_len));
+	while (c->out_len && !c->backend) {
 		n = send(c->fd, c->out, c->out_len, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -69,8 +84,7 @@ static void client_flush(struct line_client *c)
 			c->gone |= errno != EAGAIN;
 			break;
 		}
-		c->out_len -= n;
-		memmove(c->out, c->out + n, c->out_len);
+		client_sent(c, n);
 	}
 	if (!c->out_len && c->ending)
 		c->gone = true;
@@ -171,17 +185,59 @@ static void client_lines(struct line_client *c)
 	c->ending = true;
 }
 
+/* What is typed: false, it is part of no line. */
+static bool typed(struct line_client *c, char ch)
+{
+	const bool again = ch == '\n' && c->after_cr;
+	const char echo[2] = { ch, '\0' };
+
+	c->after_cr = ch == '\r';
+	if (again)
+		return false;
+	if (ch == '\r' || ch == '\n') {
+		line_send_part(c, "\r\n");
+		return true;
+	}
+	if ((ch == '\b' || ch == '\x7f') && c->in_len) {
+		c->in_len--;
+		line_send_part(c, "\b \b");
+	}
+	if ((unsigned char)ch < ' ' || ch == '\x7f')
+		return false;
+	line_send_part(c, echo);
+	return true;
+}
+
+/* As client_lines(), of @n bytes that were not put into c->in. */
+static void client_typed(struct line_client *c, const char *text, size_t n)
+{
+	for (size_t i = 0; i < n && !c->gone && !c->ending; i++) {
+		if (!typed(c, text[i]))
+			continue;
+		c->in[c->in_len++] = text[i] == '\r' ? '\n' : text[i];
+		if (c->in[c->in_len - 1] == '\n' || c->in_len == LINE_LENGTH_MAX + 1)
+			client_lines(c);
+	}
+}
+
 static void client_read(struct line_client *c)
 {
+	char text[512];
+
 	for (int k = 0; k < READS_AT_ONCE && !c->gone && !c->ending; k++) {
-		ssize_t n = recv(c->fd, c->in + c->in_len, LINE_LENGTH_MAX + 1 - c->in_len,
-				 MSG_DONTWAIT);
+		const bool echo = c->server->ops.echo;
+		ssize_t n = recv(c->fd, echo ? text : c->in + c->in_len,
+				 echo ? sizeof(text) : LINE_LENGTH_MAX + 1 - c->in_len, MSG_DONTWAIT);
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
 		if (n <= 0) {
 			c->gone = true;
 			return;
+		}
+		if (echo) {
+			client_typed(c, text, n);
+			continue;
 		}
 		c->in_len += n;
 		client_lines(c);
@@ -196,11 +252,38 @@ static uint32_t wanted_events(const struct line_client *c)
 	return c->ending ? 0 : EPOLLIN;
 }
 
+/* As if it were another client now. */
+static void client_forget(struct line_client *c)
+{
+	c->gone = c->ending = c->after_cr = false;
+	c->out_len = c->in_len = c->scanned = c->mark = 0;
+	c->scan = (struct json_scan){ 0 };
+}
+
+/* Who speaks through a back end stays: only what he said, and was to be told, goes. */
+static void backend_settle(struct line_client *c)
+{
+	const unsigned int mark = c->mark;
+
+	if (c->gone || c->ending) {
+		client_forget(c);
+		c->mark = mark;
+	}
+	if (c->stalled && !c->out_len) {
+		c->stalled = false;
+		c->backend->ops->input_wanted(c->backend);
+	}
+}
+
 static void client_settle(struct line_client *c)
 {
 	struct line_server *s = c->server;
 
 	client_flush(c);
+	if (c->backend) {
+		backend_settle(c);
+		return;
+	}
 	if (!c->gone && !loop_rewatch(s->loop, c->fd, wanted_events(c)))
 		return;
 	client_free(c);
@@ -220,6 +303,28 @@ static void client_ready(void *arg, uint32_t events)
 	client_settle(c);
 }
 
+static void client_link(struct line_server *s, struct line_client *c)
+{
+	c->server = s;
+	c->next = s->clients;
+	c->link = &s->clients;
+	if (c->next)
+		c->next->link = &c->next;
+	s->clients = c;
+	s->count++;
+}
+
+static void client_greet(struct line_client *c)
+{
+	struct line_server *s = c->server;
+
+	c->busy = true;
+	if (s->ops.opened)
+		s->ops.opened(s->arg, c);
+	c->busy = false;
+	client_settle(c);
+}
+
 static void client_new(struct line_server *s, int fd)
 {
 	struct line_client *c = calloc(1, sizeof(*c));
@@ -229,20 +334,77 @@ static void client_new(struct line_server *s, int fd)
 		close(fd);
 		return;
 	}
-	c->server = s;
 	c->fd = fd;
-	c->next = s->clients;
-	c->link = &s->clients;
-	if (c->next)
-		c->next->link = &c->next;
-	s->clients = c;
-	s->count++;
+	client_link(s, c);
+	client_greet(c);
+}
+
+/* --- a client behind a character backend --- */
+
+static size_t backend_receive(void *arg, const uint8_t *buf, size_t len)
+{
+	struct line_client *c = arg;
+	size_t n = 0;
+
 	c->busy = true;
-	if (s->ops.opened)
-		s->ops.opened(s->arg, c);
+	while (n < len && !c->out_len && !c->ending) {
+		if (c->server->ops.echo) {
+			client_typed(c, (const char *)buf + n, 1);
+			n++;
+		} else {
+			const size_t part = MIN(len - n, LINE_LENGTH_MAX + 1 - c->in_len);
+
+			memcpy(c->in + c->in_len, buf + n, part);
+			c->in_len += part;
+			n += part;
+			client_lines(c);
+		}
+		client_flush(c);
+	}
+	c->stalled = n < len;
 	c->busy = false;
 	client_settle(c);
+	return n;
 }
+
+static void backend_writable(void *arg)
+{
+	struct line_client *c = arg;
+
+	client_settle(c);
+}
+
+static void backend_connected(void *arg, bool yes)
+{
+	struct line_client *c = arg;
+
+	client_forget(c);
+	if (yes)
+		client_greet(c);
+}
+
+int line_server_attach(struct line_server *s, struct char_backend *b, struct err *e)
+{
+	static const struct char_front_ops front = {
+		.receive = backend_receive, .writable = backend_writable,
+		.connected = backend_connected,
+	};
+	struct line_client *c = calloc(1, sizeof(*c));
+
+	if (!c) {
+		b->ops->destroy(b);
+		return err_set(e, ENOMEM, "out of memory for a client");
+	}
+	c->fd = -1;
+	c->backend = b;
+	client_link(s, c);
+	char_attach(b, &front, c);
+	if (!b->nobody)
+		client_greet(c);
+	return 0;
+}
+
+/* --- all of them --- */
 
 void line_tell(struct line_server *s, unsigned int mark, const char *text)
 {
@@ -274,7 +436,7 @@ static void accept_ready(void *arg, uint32_t events)
 
 static void listen_again(struct line_server *s)
 {
-	if (!s->listening && s->count < CLIENTS_MAX)
+	if (s->listener >= 0 && !s->listening && s->count < CLIENTS_MAX)
 		s->listening = !loop_watch(s->loop, s->listener, EPOLLIN, accept_ready, s, NULL);
 }
 
@@ -282,18 +444,20 @@ int line_server_create(struct line_server **out, struct loop *l, int listener,
 		       const struct line_server_ops *ops, void *arg, struct err *e)
 {
 	struct line_server *s = calloc(1, sizeof(*s));
-	int rc;
+	int rc = 0;
 
 	if (!s)
 		return err_set(e, ENOMEM, "out of memory for a control socket");
 	*s = (struct line_server){ .loop = l, .listener = listener, .spare = -1, .ops = *ops, .arg = arg };
-	rc = loop_watch(l, listener, EPOLLIN, accept_ready, s, e);
+	if (listener >= 0)
+		rc = loop_watch(l, listener, EPOLLIN, accept_ready, s, e);
 	if (rc) {
 		free(s);
 		return rc;
 	}
-	s->spare = unix_spare(listener);
-	s->listening = true;
+	if (listener >= 0)
+		s->spare = unix_spare(listener);
+	s->listening = listener >= 0;
 	*out = s;
 	return 0;
 }
@@ -308,6 +472,7 @@ void line_server_destroy(struct line_server *s)
 	}
 	if (s->listening)
 		loop_unwatch(s->loop, s->listener);
-	close(s->spare);
+	if (s->spare >= 0)
+		close(s->spare);
 	free(s);
 }

@@ -11,6 +11,7 @@
 #ifndef VIREO_BASE_LINE_SERVER_H
 #define VIREO_BASE_LINE_SERVER_H
 
+#include "base/char_backend.h"
 #include "base/err.h"
 #include "base/loop.h"
 #include "base/types.h"
@@ -28,11 +29,18 @@ struct line_server_ops {
 	/* May be NULL.  The line has become too long; the client goes after what is sent here. */
 	void (*too_long)(void *arg, struct line_client *c);
 	bool json;
+	/* Clients type: what they send is echoed, a backspace takes back, a CR ends a line too. */
+	bool echo;
 };
 
-/* On @listener, a nonblocking stream socket that stays the caller's. */
+/* On @listener, a nonblocking stream socket that stays the caller's; -1: there is none. */
 int line_server_create(struct line_server **out, struct loop *l, int listener,
 		       const struct line_server_ops *ops, void *arg, struct err *e);
+/*
+ * One more client, at the other end of @b, which is the server's from now on and lives on its
+ * loop; it is greeted whenever somebody comes there, and never cut off.
+ */
+int line_server_attach(struct line_server *s, struct char_backend *b, struct err *e);
 void line_server_destroy(struct line_server *s);
 
 /* Sends @text and a newline, soon.  Only from the ops, as the next two. */

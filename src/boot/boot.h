@@ -58,5 +58,7 @@ const char *boot_plan_format(const struct boot_plan *p);
  * entry state.  RAM contents that the plan does not cover are left alone.
  */
 int boot_enter(const struct boot_plan *p, struct gpa_space *s, struct vcpu *v, struct err *e);
+/* There is nothing to boot: the processor halts in real mode, with interrupts off. */
+int boot_nothing(struct gpa_space *s, struct vcpu *v, struct err *e);
 
 #endif

@@ -11,6 +11,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#define NOTHING_AT	0x7c00	/* where a boot sector would be */
+
 static bool clear_range(struct gpa_space *s, gpa_t base, uint64_t size)
 {
 	static const uint8_t zero[64 * 1024];
@@ -109,5 +111,17 @@ int boot_enter(const struct boot_plan *p, struct gpa_space *s, struct vcpu *v, s
 	tlb_flush_all(v);
 	tlb_switch_space(v, false);
 	vcpu_update_mode(v);
+	return 0;
+}
+
+int boot_nothing(struct gpa_space *s, struct vcpu *v, struct err *e)
+{
+	static const uint8_t code[] = { 0xf4, 0xeb, 0xfd };	/* hlt; jmp to it */
+
+	if (gpa_write(s, NOTHING_AT, code, sizeof(code)) != MEM_OK)
+		return err_set(e, EIO, "guest memory at 0x%x could not be written", NOTHING_AT);
+	v->seg[SEG_CS].sel = 0;
+	v->seg[SEG_CS].base = 0;
+	v->rip = NOTHING_AT;
 	return 0;
 }

@@ -72,7 +72,7 @@ static int open_terminal(struct console_client *c, uint8_t key, struct err *e)
 		return 0;
 	}
 	c->escape = (struct escape){ .key = key, .act = escape_act, .arg = c };
-	rc = terminal_open(&c->terminal, STDIN_FILENO, e);
+	rc = terminal_open(&c->terminal, STDIN_FILENO, false, e);
 	if (rc || key == ESCAPE_NONE)
 		return rc;
 	escape_key_name(key, name);

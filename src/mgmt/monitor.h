@@ -11,9 +11,8 @@
 struct monitor_server;
 struct vm_access;
 
-/* At @where, a socket_spec.h's text, on the VM's loop. */
-int monitor_create(struct monitor_server **out, const struct vm_access *at, const char *where,
-		   struct err *e);
+/* At the places of its options, on the VM's loop. */
+int monitor_create(struct monitor_server **out, const struct vm_access *at, struct err *e);
 void monitor_destroy(struct monitor_server *s);
 
 #endif

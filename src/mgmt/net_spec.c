@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Networks as text; see net_spec.h. */
 #include "mgmt/net_spec.h"
+#include "backend/net_socket.h"
 #include "backend/net_tap.h"
 #include "backend/net_user.h"
 #include "backend/switch_socket.h"
@@ -67,7 +68,7 @@ static int parse_kind(struct net_spec *s, const char **text, struct err *e)
 {
 	static const struct { const char *name; enum net_kind kind; } kinds[] = {
 		{ "none", NET_NONE }, { "user", NET_USER }, { "tap", NET_TAP },
-		{ "switch", NET_SWITCH },
+		{ "switch", NET_SWITCH }, { "socket", NET_SOCKET },
 	};
 	const size_t n = strcspn(*text, ",=");
 
@@ -82,11 +83,12 @@ static int parse_kind(struct net_spec *s, const char **text, struct err *e)
 		return 0;
 	}
 	return err_set(e, EINVAL, "'%s' is no network: write user, user,hostfwd=2222:22, "
-		       "tap,ifname=tap0, switch=NAME or none", *text);
+		       "tap,ifname=tap0, switch=NAME, socket,listen=HOST:PORT or none", *text);
 }
 
 int net_spec_parse(struct net_spec *s, const char *text, struct err *e)
 {
+	struct net_socket_config socket;
 	struct user_config user;
 	struct tap_config tap;
 	int rc;
@@ -108,6 +110,8 @@ int net_spec_parse(struct net_spec *s, const char *text, struct err *e)
 		return tap_config_parse(&tap, s->text, e);
 	case NET_SWITCH:
 		return switch_name_check(s->text, e);
+	case NET_SOCKET:
+		return net_socket_config_parse(&socket, s->text, e);
 	}
 	return 0;
 }
@@ -115,10 +119,14 @@ int net_spec_parse(struct net_spec *s, const char *text, struct err *e)
 int net_spec_open(struct net_backend **out, const struct net_spec *s, struct log *log,
 		  struct err *e)
 {
+	struct net_socket_config socket;
 	struct tap_config tap;
 	int rc;
 
 	switch (s->kind) {
+	case NET_SOCKET:
+		rc = net_socket_config_parse(&socket, s->text, e);
+		return rc ? rc : net_socket_create(out, &socket, log, e);
 	case NET_USER:
 		return net_user_create(out, NULL, s->text, log, e);
 	case NET_TAP:

@@ -9,7 +9,7 @@
 
 #define NET_SPEC_MAX	4096U
 
-enum net_kind { NET_NONE, NET_USER, NET_TAP, NET_SWITCH };
+enum net_kind { NET_NONE, NET_USER, NET_TAP, NET_SWITCH, NET_SOCKET };
 
 struct net_spec {
 	enum net_kind kind;

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The QEMU personality's parts: qemu.c (options), qemu_device.c (what they name). */
+/*
+ * The QEMU personality's parts: qemu.c (what is run), qemu_options.c (the table of options),
+ * qemu_cpu.c, qemu_char.c, qemu_drive.c, qemu_net.c, qemu_device.c (what the options name),
+ * qemu_text.c (texts), qemu_keys.def (what makes no difference).
+ */
 #ifndef VIREO_MGMT_QEMU_PRIV_H
 #define VIREO_MGMT_QEMU_PRIV_H
 
@@ -21,13 +25,22 @@ struct qemu {
 	char *word[QEMU_WORDS_MAX];	/* ours, malloc'ed */
 	unsigned int words;
 	struct qemu_items chardevs, drives, netdevs, fsdevs, devices, serials;
-	bool no_defaults, nographic, net_given, snapshot, microvm;
+	struct qemu_items monitors, qmps, mons;
+	uint64_t chardevs_used, chardevs_shared;	/* bits of them */
+	bool no_defaults, nographic, net_given, snapshot, microvm, scsi_adapter;
 	bool kvm, tcg;			/* accelerators that were asked for */
 	bool stopped, daemonize, print;
 	bool no_shutdown;
-	const char *cpu, *monitor, *qmp, *gdb, *name, *uuid, *pidfile, *watchdog_action;
-	bool watchdog, kernel;
+	bool panic_fails;		/* a guest's panic is a failure's status */
+	bool stdio;			/* somebody has it */
+	bool signals;			/* Ctrl-C on a terminal is not the guest's */
+	unsigned int muxes, scsi_disks, plain_drives;
+	const char *cpu, *gdb, *name, *uuid, *pidfile, *watchdog_action, *nic_mac;
+	bool watchdog, kernel, initrd, bios;
+	char name_text[256];
 };
+
+/* --- qemu_text.c --- */
 
 /* Adds "@option" and, if @fmt is not NULL, a value. */
 int qemu_push(struct qemu *q, struct err *e, const char *option, const char *fmt, ...)
@@ -38,10 +51,41 @@ int qemu_keep(struct qemu_items *items, const char *what, const char *text, stru
  * "on"; key "" is the first word, which has no '='.  False: it is not there, or too long.
  */
 bool qemu_value(const char *text, const char *key, char *out, size_t size);
-/* -EINVAL: @text has a key that is none of the space-separated @keys. */
+bool qemu_on(const char *text, const char *key, bool otherwise);
+/*
+ * -EINVAL: @text has a key that is none of the space-separated @keys, nor one of qemu_keys.def
+ * with a value that it has.  @option: without its '-'.
+ */
 int qemu_check_keys(const char *option, const char *text, const char *keys, struct err *e);
+int qemu_check_harmless(const char *option, const char *key, const char *value, struct err *e);
+void qemu_print_harmless(void);
+/* The one of @items whose id is @id, or NULL. */
+const char *qemu_with_id(const struct qemu_items *items, const char *id);
+/* What @key of @device names among @items. */
+int qemu_named(const char **text, const struct qemu_items *items, const char *device,
+	       const char *key, struct err *e);
 
+/* --- the others --- */
+
+/* qemu_options.c */
+int qemu_parse(struct qemu *q, int argc, char **argv, struct err *e);
+void qemu_print_options(void);
+/* qemu_cpu.c: the processor's model and the engine; "help" of -cpu. */
+int qemu_choose_cpu(struct qemu *q, struct err *e);
+int qemu_choose_engine(struct qemu *q, struct err *e);
+void qemu_print_cpus(void);
+/* qemu_char.c: serial ports, monitors; for -device a place as --console at= has it. */
+int qemu_add_chars(struct qemu *q, struct err *e);
+int qemu_chardev_place(struct qemu *q, const char *option, const char *id, char *out, size_t size,
+		       struct err *e);
+/* qemu_drive.c: -drive if=virtio; a device's drive. */
+int qemu_add_drives(struct qemu *q, struct err *e);
+int qemu_add_disk(struct qemu *q, const char *drive, const char *device, bool scsi, struct err *e);
+/* qemu_net.c: -nic, -net; a device's network. */
+int qemu_add_cards(struct qemu *q, struct err *e);
+int qemu_add_net(struct qemu *q, const char *device, struct err *e);
 /* qemu_device.c: options that wait for others; in the order in which devices get their names. */
 int qemu_add_devices(struct qemu *q, struct err *e);
+void qemu_print_devices(void);
 
 #endif

@@ -76,35 +76,106 @@ bool qemu_value(const char *text, const char *key, char *out, size_t size)
 	return false;
 }
 
-static bool is_word(const char *list, const char *word)
+bool qemu_on(const char *text, const char *key, bool otherwise)
 {
+	char value[16];
+
+	if (!qemu_value(text, key, value, sizeof(value)))
+		return otherwise;
+	return !strcmp(value, "on") || !strcmp(value, "true") || !strcmp(value, "yes");
+}
+
+/* Is @word one of @list, which @between separates? */
+static bool is_word(const char *list, const char *word, char between)
+{
+	const char stop[] = { between, '\0' };
 	const size_t n = strlen(word);
 
 	while (*list) {
-		const size_t w = strcspn(list, " ");
+		const size_t w = strcspn(list, stop);
 
 		if (w == n && !strncmp(list, word, n))
 			return true;
-		list += w + (list[w] == ' ');
+		list += w + (list[w] == between);
 	}
 	return false;
 }
 
+/* --- what makes no difference --- */
+
+static const struct harmless {
+	const char *option, *key, *values, *why;
+} harmless[] = {
+#define HARMLESS(option, key, values, why) { option, key, values, why },
+#include "mgmt/qemu_keys.def"
+#undef HARMLESS
+};
+
+void qemu_print_harmless(void)
+{
+	for (unsigned int i = 0; i < ARRAY_SIZE(harmless); i++) {
+		const struct harmless *h = &harmless[i];
+		char text[96];
+
+		snprintf(text, sizeof(text), "-%s %s%s%s", h->option, h->key, h->values[0] ? "=" : "", h->values);
+		printf("  %-44s %s\n", text, h->why);
+	}
+}
+
+int qemu_check_harmless(const char *option, const char *key, const char *value, struct err *e)
+{
+	for (unsigned int i = 0; i < ARRAY_SIZE(harmless); i++) {
+		const struct harmless *h = &harmless[i];
+
+		if (strcmp(h->option, option) || strcmp(h->key, key))
+			continue;
+		if (!h->values[0] || is_word(h->values, value, '|'))
+			return 0;
+		return err_set(e, EINVAL, "-%s: Parameter '%.100s' expects %s here, not '%.100s'", option, key,
+			       h->values, value);
+	}
+	return err_set(e, EINVAL, "-%s: Invalid parameter '%.100s'", option, key);
+}
+
 int qemu_check_keys(const char *option, const char *text, const char *keys, struct err *e)
 {
-	char item[QEMU_TEXT_MAX];
+	char item[QEMU_TEXT_MAX], *value;
 	bool first = true, whole;
+	int rc = 0;
 
-	while (*text) {
+	while (*text && !rc) {
 		text = next_item(text, item, sizeof(item), &whole);
-		if (first && !strchr(item, '=')) {
-			first = false;
-			continue;
-		}
+		value = strchr(item, '=');
+		if (value)
+			*value++ = '\0';
+		if (!whole)
+			return err_set(e, ENAMETOOLONG, "-%s: a parameter is too long", option);
+		if (!(first && !value) && !is_word(keys, item, ' '))
+			rc = qemu_check_harmless(option, item, value ? value : "on", e);
 		first = false;
-		item[strcspn(item, "=")] = '\0';
-		if (!is_word(keys, item))
-			return err_set(e, EINVAL, "%s: Invalid parameter '%.100s'", option, item);
 	}
-	return 0;
+	return rc;
+}
+
+const char *qemu_with_id(const struct qemu_items *items, const char *id)
+{
+	char found[256];
+
+	for (unsigned int i = 0; i < items->count; i++)
+		if ((qemu_value(items->text[i], "id", found, sizeof(found)) ||
+		     qemu_value(items->text[i], "node-name", found, sizeof(found))) &&
+		    !strcmp(found, id))
+			return items->text[i];
+	return NULL;
+}
+
+int qemu_named(const char **text, const struct qemu_items *items, const char *device,
+	       const char *key, struct err *e)
+{
+	char id[256];
+
+	if (!qemu_value(device, key, id, sizeof(id)))
+		return err_set(e, EINVAL, "-device %s: %s= is missing", device, key);
+	*text = qemu_with_id(items, id);
+	return *text ? 0 : err_set(e, EINVAL, "-device %s: there is no %s '%s'", device, key, id);
 }

@@ -4,14 +4,12 @@
 #include "machine/vm.h"
 #include "mgmt/qmp_priv.h"
 #include "mgmt/run_devices.h"
-#include "mgmt/socket_spec.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
-#include <unistd.h>
 
 /* A client's mark: has it said qmp_capabilities?  Only then it hears of events. */
 enum { GREETED, READY };
@@ -32,8 +30,8 @@ void qmp_event(struct qmp *q, const char *name, json_t *data)
 		json_object_set(event, "data", data);
 	json_decref(data);
 	text = event ? json_dumps(event, JSON_COMPACT) : NULL;
-	if (text)
-		line_tell(q->server, READY, text);
+	for (unsigned int i = 0; text && i < q->places; i++)
+		line_tell(q->place[i].server, READY, text);
 	free(text);
 	json_decref(event);
 }
@@ -180,57 +178,49 @@ static void too_long(void *arg, struct line_client *client)
 
 /* --- making --- */
 
-static int serve(struct qmp *q, const struct socket_spec *s, struct err *e)
+static int serve(struct qmp *q, const char *where, struct err *e)
 {
 	static const struct line_server_ops ops = {
 		.opened = opened, .line = request, .too_long = too_long, .json = true,
 	};
+	int rc;
 
-	q->listener = socket_spec_listen(s, e);
-	if (q->listener < 0)
-		return q->listener;
-	q->path = strdup(s->path);
-	return line_server_create(&q->server, vm_loop(q->at.vm), q->listener, &ops, q, e);
+	rc = line_place_open(&q->place[q->places], q->at.chars, "--qmp", where, &ops, q, e);
+	if (rc)
+		line_place_close(&q->place[q->places]);
+	else
+		q->places++;
+	return rc;
 }
 
-int qmp_create(struct qmp **out, const struct vm_access *at, const char *where, struct err *e)
+int qmp_create(struct qmp **out, const struct vm_access *at, struct err *e)
 {
 	struct qmp *q = calloc(1, sizeof(*q));
-	struct socket_spec s;
-	int rc;
+	int rc = 0;
 
 	if (!q)
 		return err_set(e, ENOMEM, "out of memory for --qmp");
 	q->at = *at;
-	q->listener = -1;
 	json_object_seed(0);	/* which opens a file, now and not later */
-	rc = socket_spec_parse(&s, "--qmp", where, e);
-	if (!rc)
-		rc = serve(q, &s, e);
-	if (rc) {
-		qmp_destroy(q);
-		return rc;
-	}
 	q->watcher = (struct vm_watcher){ .told = told, .arg = q };
 	vm_watch(at->vm, &q->watcher);
 	run_disks_watch(at->disks, disk_gone, q);
-	*out = q;
-	return 0;
+	for (unsigned int i = 0; i < at->options->qmp_count && !rc; i++)
+		rc = serve(q, at->options->qmp[i], e);
+	if (rc)
+		qmp_destroy(q);
+	else
+		*out = q;
+	return rc;
 }
 
 void qmp_destroy(struct qmp *q)
 {
 	if (!q)
 		return;
-	if (q->server) {
-		run_disks_watch(q->at.disks, NULL, NULL);
-		vm_unwatch(q->at.vm, &q->watcher);
-		line_server_destroy(q->server);
-	}
-	if (q->listener >= 0) {
-		close(q->listener);
-		unlink(q->path);
-	}
-	free(q->path);
+	run_disks_watch(q->at.disks, NULL, NULL);
+	vm_unwatch(q->at.vm, &q->watcher);
+	while (q->places)
+		line_place_close(&q->place[--q->places]);
 	free(q);
 }

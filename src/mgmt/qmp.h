@@ -15,8 +15,8 @@
 struct qmp;
 struct vm_access;
 
-/* At @where, a socket_spec.h's text, on the VM's loop. */
-int qmp_create(struct qmp **out, const struct vm_access *at, const char *where, struct err *e);
+/* At the places of its options, on the VM's loop. */
+int qmp_create(struct qmp **out, const struct vm_access *at, struct err *e);
 /* After vm_run(), before vm_destroy(); NULL is none. */
 void qmp_destroy(struct qmp *q);
 

@@ -4,13 +4,13 @@
 #define VIREO_MGMT_QMP_PRIV_H
 
 #include "machine/vm.h"
+#include "mgmt/run_char.h"
 #include "mgmt/vm_commands.h"
 
 struct qmp {
 	struct vm_access at;		/* first: see there */
-	char *path;
-	int listener;
-	struct line_server *server;
+	struct line_place place[RUN_MONITORS_MAX];
+	unsigned int places;
 	struct vm_watcher watcher;
 };
 

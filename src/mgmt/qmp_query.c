@@ -128,7 +128,10 @@ static json_t *query_chardev(void *arg, const json_t *arguments)
 		add_chardev(list, "serial", i, o->serial[i]);
 	for (unsigned int i = 0; i < o->console_count; i++)
 		add_chardev(list, "console", i, o->console[i]);
-	add_chardev(list, "compat_monitor", 0, q->path);
+	for (unsigned int i = 0; i < o->monitor_count; i++)
+		add_chardev(list, "compat_monitor", i, o->monitor[i]);
+	for (unsigned int i = 0; i < o->qmp_count; i++)
+		add_chardev(list, "qmp", i, o->qmp[i]);
 	return list;
 }
 

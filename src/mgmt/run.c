@@ -14,6 +14,7 @@
 #include "mgmt/monitor.h"
 #include "mgmt/qmp.h"
 #include "engine/config.h"
+#include "mgmt/run_char.h"
 #include "mgmt/run_devices.h"
 #include "mgmt/run_options.h"
 #include "mgmt/run_command.h"
@@ -41,6 +42,7 @@ struct run {
 	struct vm *vm;
 	struct boot_plan *plan;
 	struct run_disks *disks;
+	struct run_chars *chars;
 	struct terminal *terminal;	/* NULL: stdin is none */
 	struct control *control;	/* NULL: it has no name */
 	struct gdb *gdb;		/* NULL: no --gdb */
@@ -59,6 +61,8 @@ static int load(void *arg, struct vm *vm, struct err *e)
 {
 	struct run *r = arg;
 
+	if (r->options.nothing_to_boot)
+		return boot_nothing(vm_space(vm), vm_vcpu(vm, 0), e);
 	return boot_enter(r->plan, vm_space(vm), vm_vcpu(vm, 0), e);
 }
 
@@ -66,6 +70,8 @@ static int read_images(struct run *r, struct err *e)
 {
 	int rc;
 
+	if (r->options.nothing_to_boot)
+		return 0;
 	rc = boot_file_read(&r->kernel, r->options.kernel, "kernel", e);
 	if (!rc && r->options.initrd)
 		rc = boot_file_read(&r->initrd, r->options.initrd, "initrd", e);
@@ -79,7 +85,7 @@ static int plan_boot(struct run *r, struct err *e)
 		.rsdp = vm_rsdp(r->vm), .map = vm_memory_map(r->vm),
 	};
 
-	return boot_prepare(&r->plan, &rq, e);
+	return r->options.nothing_to_boot ? 0 : boot_prepare(&r->plan, &rq, e);
 }
 
 static int make_vm(struct run *r, struct err *e)
@@ -163,6 +169,15 @@ static bool is_open(int fd)
 	return fcntl(fd, F_GETFD) >= 0;
 }
 
+static int take_terminal(struct run *r, struct err *e)
+{
+	const int rc = terminal_open(&r->terminal, STDIN_FILENO, r->options.terminal_signals, e);
+
+	if (!rc)
+		r->log.out = terminal_stderr(r->terminal);
+	return rc;
+}
+
 /*
  * A terminal is made raw; a pipe or file is fed to the guest as it is; a terminal that
  * belongs to another job is left alone.
@@ -190,12 +205,22 @@ static int open_console(struct run *r, struct err *e)
 	if (rc)
 		return rc;
 	vm_attach_serial(r->vm, 0, r->console);
-	if (!c.filter)
-		return 0;
-	rc = terminal_open(&r->terminal, STDIN_FILENO, e);
-	if (!rc)
-		r->log.out = terminal_stderr(r->terminal);
-	return rc;
+	return c.filter ? take_terminal(r, e) : 0;
+}
+
+/* Somebody else than COM1, who is not only for programs, may have the terminal. */
+static bool wants_terminal(const struct run_options *o)
+{
+	for (unsigned int i = 0; i < o->serial_count; i++)
+		if (run_char_is_stdio(o, o->serial[i]))
+			return true;
+	for (unsigned int i = 0; i < o->monitor_count; i++)
+		if (run_char_is_stdio(o, o->monitor[i]))
+			return true;
+	for (unsigned int i = 0; i < o->console_count; i++)
+		if (!strncmp(o->console[i], "at=", 3) && run_char_is_stdio(o, o->console[i] + 3))
+			return true;
+	return false;
 }
 
 static void say_how_it_starts(struct run *r)
@@ -205,8 +230,8 @@ static void say_how_it_starts(struct run *r)
 	log_info(&r->log, "%s", r->why_engine);
 	log_info(&r->log, "%llu MiB, %u processor%s %s; %s: %s",
 		 (unsigned long long)r->options.memory >> 20, r->options.cpus,
-		 r->options.cpus == 1 ? "" : "s", r->model.name, r->options.kernel,
-		 boot_plan_format(r->plan));
+		 r->options.cpus == 1 ? "" : "s", r->model.name,
+		 r->plan ? r->options.kernel : "no kernel", r->plan ? boot_plan_format(r->plan) : "it stands still");
 	if (isatty(STDIN_FILENO) && r->options.escape_key != ESCAPE_NONE) {
 		escape_key_name(r->options.escape_key, key);
 		log_info(&r->log, "%s then . ends the VM, %s then ? shows the other keys", key, key);
@@ -270,13 +295,13 @@ static int prepare(struct run *r, struct err *e)
 static int open_servers(struct run *r, struct err *e)
 {
 	const struct run_options *o = &r->options;
-	const struct vm_access at = { .vm = r->vm, .disks = r->disks, .options = o };
+	const struct vm_access at = { .vm = r->vm, .disks = r->disks, .chars = r->chars, .options = o };
 
 	if (o->name && control_create(&r->control, r->vm, r->disks, o, e))
 		return STATUS_HOST;
 	if ((o->gdb && gdb_create(&r->gdb, r->vm, o->gdb, o->gdb_wait, e)) ||
-	    (o->monitor && monitor_create(&r->monitor, &at, o->monitor, e)) ||
-	    (o->qmp && qmp_create(&r->qmp, &at, o->qmp, e)))
+	    (o->monitor_count && monitor_create(&r->monitor, &at, e)) ||
+	    (o->qmp_count && qmp_create(&r->qmp, &at, e)))
 		return STATUS_USAGE;
 	if (o->paused)
 		vm_pause(r->vm);
@@ -294,12 +319,13 @@ static int start(struct run *r, struct err *e)
 		return STATUS_USAGE;
 	if (run_add_nets(r->vm, &r->options, e))
 		return STATUS_HOST;
-	if (run_add_consoles(r->vm, &r->options, e) ||
+	if (run_chars_create(&r->chars, r->vm, &r->options, e) ||
+	    run_add_consoles(r->vm, r->chars, &r->options, e) ||
 	    run_add_shares(r->vm, &r->options, e) ||
 	    run_add_balloon(r->vm, &r->options, e) ||
 	    run_add_vsock(r->vm, &r->options, e) ||
 	    run_add_printer(r->vm, &r->options, e) ||
-	    run_add_serials(r->vm, &r->options, &r->stdio, e) ||
+	    run_add_serials(r->vm, r->chars, &r->options, &r->stdio, e) ||
 	    (r->options.watchdog && vm_add_watchdog(r->vm, r->options.watchdog_action, e)) || plan_boot(r, e))
 		return STATUS_USAGE;
 	rc = open_servers(r, e);
@@ -311,6 +337,9 @@ static int start(struct run *r, struct err *e)
 	signal(SIGPIPE, SIG_IGN);
 	if (loop_watch_signals(vm_loop(r->vm), signals, ARRAY_SIZE(signals), caught, r, e) ||
 	    (r->stdio && open_console(r, e)))
+		return STATUS_HOST;
+	if (!r->stdio && wants_terminal(&r->options) && terminal_usable(STDIN_FILENO) &&
+	    take_terminal(r, e))
 		return STATUS_HOST;
 	return 0;
 }
@@ -335,6 +364,7 @@ static void take_stats(struct run *r)
 /* Also after a failure anywhere: whatever exists goes. */
 static void finish(struct run *r)
 {
+	run_chars_free(r->chars);
 	gdb_destroy(r->gdb);
 	qmp_destroy(r->qmp);
 	monitor_destroy(r->monitor);

@@ -2,11 +2,13 @@
 /* `vireo run --console`: consoles and named ports on files, pipes, sockets, descriptors. */
 #include "base/char_fd.h"
 #include "base/char_socket.h"
+#include "mgmt/run_char.h"
 #include "mgmt/run_devices.h"
 #include "virtio/console.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,6 +17,7 @@
 struct console_spec {
 	char text[4096];		/* the option's, cut at the commas */
 	const char *in, *out, *socket, *name;
+	char at[1024];			/* "": none */
 	int fd;				/* -1: none */
 };
 
@@ -28,6 +31,11 @@ static int set_key(struct console_spec *s, const char *key, const char *value, s
 		s->out = value;
 	} else if (!strcmp(key, "socket")) {
 		s->socket = value;
+	} else if (!strcmp(key, "at")) {
+		snprintf(s->at, sizeof(s->at), "%s", value);
+	} else if (s->at[0] && (!strcmp(key, "server") || !strcmp(key, "wait") ||
+				!strcmp(key, "truncate"))) {
+		snprintf(s->at + strlen(s->at), sizeof(s->at) - strlen(s->at), ",%s=%s", key, value);
 	} else if (!strcmp(key, "name")) {
 		s->name = value;
 	} else if (!strcmp(key, "fd")) {
@@ -36,22 +44,23 @@ static int set_key(struct console_spec *s, const char *key, const char *value, s
 			return err_set(e, EBADF, "--console: '%s' is no open descriptor", value);
 	} else {
 		return err_set(e, EINVAL, "--console knows no '%s': it takes out=FILE, in=FILE, "
-			       "socket=PATH, fd=N, name=NAME", key);
+			       "socket=PATH, fd=N, at=WHERE, name=NAME", key);
 	}
 	return 0;
 }
 
 static int check(const struct console_spec *s, const char *text, struct err *e)
 {
-	const unsigned int places = (s->in || s->out) + !!s->socket + (s->fd >= 0);
+	const unsigned int places = (s->in || s->out) + !!s->socket + (s->fd >= 0) + !!s->at[0];
+	struct char_place p;
 
 	if (places != 1)
 		return err_set(e, EINVAL, "--console %s: give one place: out=FILE and in=FILE, or "
-			       "socket=PATH, or fd=N", text);
+			       "socket=PATH, or fd=N, or at=WHERE", text);
 	if (s->name && (!s->name[0] || strlen(s->name) >= CONSOLE_NAME_MAX))
 		return err_set(e, EINVAL, "--console: a port's name has 1 to %u characters",
 			       CONSOLE_NAME_MAX - 1);
-	return 0;
+	return s->at[0] ? char_place_parse(&p, "--console at=", s->at, e) : 0;
 }
 
 static int parse(struct console_spec *s, const char *text, struct err *e)
@@ -84,8 +93,8 @@ int run_console_check(const char *text, struct err *e)
 }
 
 /*
- * Files are made and cut, but not what is open already (/dev/fd/1 may be a log); a named pipe is opened both ways, so that neither end waits for the
- * other.
+ * Files are made and cut, but not what is open already (/dev/fd/1 may be a log); a named pipe is
+ * opened both ways, so that neither end waits for the other.
  */
 static int open_file(const char *path, bool write, struct err *e)
 {
@@ -119,8 +128,8 @@ static int open_files(struct char_backend **out, struct loop *l, const struct co
 	return rc;
 }
 
-static int open_port(struct virtio_console_port *p, struct vm *vm, const char *text,
-		     struct err *e)
+static int open_port(struct virtio_console_port *p, struct vm *vm, struct run_chars *chars,
+		     const char *text, struct err *e)
 {
 	struct console_spec s;
 	int rc;
@@ -131,12 +140,16 @@ static int open_port(struct virtio_console_port *p, struct vm *vm, const char *t
 	*p = (struct virtio_console_port){ 0 };
 	if (s.name)
 		strcpy(p->name, s.name);
+	if (s.at[0])
+		return run_char_open(chars, &p->backend, "--console at=", s.name ? s.name : "a console",
+				     s.at, false, e);
 	if (s.socket)
 		return char_socket_create(&p->backend, vm_loop(vm), s.socket, e);
 	return open_files(&p->backend, vm_loop(vm), &s, e);
 }
 
-int run_add_consoles(struct vm *vm, const struct run_options *o, struct err *e)
+int run_add_consoles(struct vm *vm, struct run_chars *chars, const struct run_options *o,
+		     struct err *e)
 {
 	struct virtio_console_port port[RUN_CONSOLES_MAX];
 	struct virtio_device *d;
@@ -146,7 +159,7 @@ int run_add_consoles(struct vm *vm, const struct run_options *o, struct err *e)
 	if (!o->console_count)
 		return 0;
 	while (count < o->console_count && !rc) {
-		rc = open_port(&port[count], vm, o->console[count], e);
+		rc = open_port(&port[count], vm, chars, o->console[count], e);
 		count += !rc;
 	}
 	if (rc) {

@@ -7,6 +7,7 @@
 #include "mgmt/run_options.h"
 
 struct block_info;
+struct run_chars;
 struct run_disks;
 
 /*
@@ -44,7 +45,8 @@ void run_disks_list(struct run_disks *disks,
  * --console: WHERE[,name=NAME].  Makes one virtio-console with a port for each.  What is wrong
  * with the text, or with the files it names, is one sentence.
  */
-int run_add_consoles(struct vm *vm, const struct run_options *o, struct err *e);
+int run_add_consoles(struct vm *vm, struct run_chars *chars, const struct run_options *o,
+		     struct err *e);
 
 /* --net and --publish: reads the texts without doing anything. */
 int run_net_check(const struct run_options *o, struct err *e);
@@ -71,7 +73,8 @@ int run_add_balloon(struct vm *vm, const struct run_options *o, struct err *e);
 int run_add_vsock(struct vm *vm, const struct run_options *o, struct err *e);
 
 /* --serial; *stdio: COM1 is to be this terminal. */
-int run_add_serials(struct vm *vm, const struct run_options *o, bool *stdio, struct err *e);
+int run_add_serials(struct vm *vm, struct run_chars *chars, const struct run_options *o, bool *stdio,
+		    struct err *e);
 
 /* --printer: QUEUE[,out=DIR][,lp=NAME][,name=VM][,idle=SECONDS][,form-feed]. */
 int run_add_printer(struct vm *vm, const struct run_options *o, struct err *e);

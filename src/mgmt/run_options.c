@@ -7,8 +7,8 @@
 #include "mgmt/host.h"
 #include "mgmt/run_devices.h"
 #include "mgmt/machine.h"
+#include "mgmt/run_char.h"
 #include "mgmt/run_priv.h"
-#include "mgmt/socket_spec.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -418,20 +418,39 @@ static int set_gdb_wait(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static int add_monitor(const char **list, unsigned int *count, const char *option, const char *value,
+		       struct err *e)
+{
+	struct char_place p;
+
+	if (*count == RUN_MONITORS_MAX)
+		return err_set(e, E2BIG, "%s can be given %d times", option, RUN_MONITORS_MAX);
+	list[(*count)++] = value;
+	return char_place_parse(&p, option, value, e);
+}
+
 static int set_qmp(void *dest, const char *value, struct err *e)
 {
-	struct socket_spec s;
+	struct run_options *o = dest;
 
-	((struct run_options *)dest)->qmp = value;
-	return socket_spec_parse(&s, "--qmp", value, e);
+	return add_monitor(o->qmp, &o->qmp_count, "--qmp", value, e);
 }
 
 static int set_monitor(void *dest, const char *value, struct err *e)
 {
-	struct socket_spec s;
+	struct run_options *o = dest;
 
-	((struct run_options *)dest)->monitor = value;
-	return socket_spec_parse(&s, "--monitor", value, e);
+	return add_monitor(o->monitor, &o->monitor_count, "--monitor", value, e);
+}
+
+static int set_mux(void *dest, const char *value, struct err *e)
+{
+	struct run_options *o = dest;
+
+	if (o->mux_count == RUN_MUXES_MAX)
+		return err_set(e, E2BIG, "--mux can be given %d times", RUN_MUXES_MAX);
+	o->mux[o->mux_count++] = value;
+	return run_mux_check(value, e);
 }
 
 static int set_paused(void *dest, const char *value, struct err *e)
@@ -487,9 +506,11 @@ static const struct option_def option_defs[] = {
 	{ "disk", "FILE", "a disk image, raw or qcow2, as /dev/vda and so on; after the name may\n"
 	  "follow ,readonly=on ,snapshot=on ,serial=TEXT ,format=raw: see vireo(1)", set_disk },
 	{ "console", "WHERE", "a virtio console, or with name=NAME a port of that name, on out=FILE,\n"
-	  "in=FILE (or both), socket=PATH or fd=N; may be given several times", set_console },
+	  "in=FILE (or both), socket=PATH, fd=N or at=WHERE (as --serial has it); may be\n"
+	  "given several times", set_console },
 	{ "net", "NETWORK", "a network card on user[,hostfwd=2222:22,...], tap,ifname=NAME,\n"
-	  "switch=NAME or none; with ,mac= and ,mtu= of the card; may be given\n"
+	  "switch=NAME, socket,listen=HOST:PORT (or connect=, mcast=, udp=, fd=: QEMU's\n"
+	  "-netdev socket) or none; with ,mac= and ,mtu= of the card; may be given\n"
 	  "several times", set_net },
 	{ "publish", "PORTS", "2222:22: this host's port 2222 (on loopback) leads to the guest's 22;\n"
 	  "53:53/udp; may be given several times; makes a user network if none\n"
@@ -501,7 +522,8 @@ static const struct option_def option_defs[] = {
 	{ "vsock", "PATH[,cid=N]", "AF_VSOCK in the guest, a unix socket here: say \"CONNECT port\" to PATH;\n"
 	  "what the guest connects to is PATH_port", set_vsock },
 	{ "serial", "WHERE", "COM1, and given again COM2: /dev/NAME (a serial device of the host, ours\n"
-	  "alone), pty, file:PATH, socket:PATH, fd:N, stdio or none", set_serial },
+	  "alone), pty, file:PATH, socket:PATH, tcp:HOST:PORT, pipe:PATH, fd:N, stdio,\n"
+	  "mux:NAME or none", set_serial },
 	{ "printer", "QUEUE", "a parallel port with a printer that spools into QUEUE of 'vireo spool';\n"
 	  ",out=DIR or ,lp=NAME say where its jobs go; ,idle=SECONDS ends one", set_printer },
 	{ "watchdog", "ACTION", "a watchdog timer (i6300esb), and what happens when the guest does not\n"
@@ -540,10 +562,12 @@ static const struct option_def option_defs[] = {
 	{ "gdb", "WHERE", "let gdb debug the guest (target remote) at PORT (of loopback),\n"
 	  "[tcp:]ADDRESS:PORT or unix:PATH", set_gdb },
 	{ "gdb-wait", NULL, "with --gdb: wait for gdb before the first instruction", set_gdb_wait },
-	{ "qmp", "WHERE", "serve QEMU's machine protocol (JSON) at unix:PATH; ,wait=on waits for a\n"
-	  "client before the guest begins", set_qmp },
-	{ "monitor", "WHERE", "serve commands for people, as QEMU's monitor has them, at unix:PATH",
-	  set_monitor },
+	{ "qmp", "WHERE", "serve QEMU's machine protocol (JSON) at unix:PATH, tcp:HOST:PORT, stdio,\n"
+	  "pipe:PATH ...; ,wait=on waits for a client before the guest begins, ,server=off\n"
+	  "connects; may be given several times", set_qmp },
+	{ "monitor", "WHERE", "the same of commands for people, as QEMU's monitor has them", set_monitor },
+	{ "mux", "NAME=WHERE", "what several of --serial, --console at=, --monitor and --qmp share, each as\n"
+	  "mux:NAME; Ctrl-A c goes from one to the next", set_mux },
 	{ "paused", NULL, "do not begin before somebody says cont at a socket (--qmp, --monitor,\n"
 	  "--name)",
 	  set_paused },
@@ -612,14 +636,38 @@ static int check_vcpus(const struct run_options *o, struct err *e)
 	return 0;
 }
 
+/* Standard input and output have one user, which may be a --mux. */
+static int check_stdio(const struct run_options *o, struct err *e)
+{
+	unsigned int users = !o->serial_count && !o->kept && !o->trace;
+
+	for (unsigned int i = 0; i < o->serial_count; i++)
+		users += !strcmp(o->serial[i], "stdio");
+	for (unsigned int i = 0; i < o->console_count; i++)
+		users += !strncmp(o->console[i], "at=stdio", 8);
+	for (unsigned int i = 0; i < o->qmp_count; i++)
+		users += !strcmp(o->qmp[i], "stdio");
+	for (unsigned int i = 0; i < o->monitor_count; i++)
+		users += !strcmp(o->monitor[i], "stdio");
+	for (unsigned int i = 0; i < o->mux_count; i++)
+		users += strlen(o->mux[i]) > 6 && !strcmp(strchrnul(o->mux[i], '='), "=stdio");
+	if (users > 1)
+		return err_set(e, EINVAL, "stdio is used twice%s: --mux m=stdio lets several use it, as mux:m",
+			       o->serial_count ? "" : " (COM1 is there without --serial)");
+	return 0;
+}
+
 int run_options_check(const struct run_options *o, struct err *e)
 {
 	struct host_memory host;
 	int rc = check_name(o, e);
 
+	if (!rc)
+		rc = check_stdio(o, e);
+
 	if (rc)
 		return rc;
-	if (!o->kernel)
+	if (!o->kernel && !o->nothing_to_boot)
 		return err_set(e, EINVAL, "no kernel is named: vireo run --kernel FILE "
 			       "('vireo run --help' shows an example)");
 	if (o->max_cpus && o->max_cpus < o->cpus)
@@ -631,7 +679,7 @@ int run_options_check(const struct run_options *o, struct err *e)
 		return err_set(e, EINVAL, "--perf-map names translated code: use it without --translator off");
 	if (o->gdb && o->engine == ENGINE_KVM)
 		return err_set(e, EINVAL, "--gdb debugs what --engine soft runs, not kvm");
-	if (o->paused && !o->qmp && !o->monitor && !o->name && !o->gdb)
+	if (o->paused && !o->qmp_count && !o->monitor_count && !o->name && !o->gdb)
 		return err_set(e, EINVAL, "--paused waits for a cont: say where with --qmp, --monitor or --name");
 	if (o->gdb_wait && !o->gdb)
 		return err_set(e, EINVAL, "--gdb-wait says when to begin: --gdb WHERE says where gdb comes");

@@ -16,6 +16,8 @@
 #define RUN_NETS_MAX		8
 #define RUN_PUBLISH_MAX		64
 #define RUN_SERIALS_MAX		2
+#define RUN_MUXES_MAX		8
+#define RUN_MONITORS_MAX	4
 #define RUN_SHARES_MAX		16
 #define RUN_SANDBOX_DIRS_MAX	16
 
@@ -66,6 +68,7 @@ struct run_options {
 	bool debug_exit;
 	bool virtio_mmio;
 	bool no_reboot;
+	bool nothing_to_boot;		/* it stands still, as without a kernel it would */
 	bool stay_off;			/* vm_config's; and its triple_fault */
 	unsigned int triple_fault;
 	const char *disk[RUN_DISKS_MAX];	/* --disk's texts */
@@ -84,7 +87,11 @@ struct run_options {
 	const char *vsock;		/* --vsock's text, or NULL */
 	const char *gdb;		/* --gdb's text, or NULL */
 	bool gdb_wait;
-	const char *qmp, *monitor;	/* their texts, or NULL */
+	const char *mux[RUN_MUXES_MAX];	/* --mux's texts */
+	unsigned int mux_count;
+	const char *qmp[RUN_MONITORS_MAX], *monitor[RUN_MONITORS_MAX];	/* their texts */
+	unsigned int qmp_count, monitor_count;
+	bool terminal_signals;		/* Ctrl-C and its kin on the terminal are not the guest's */
 	bool paused;			/* it waits for a cont of theirs, or of the control socket */
 	const char *label, *uuid;	/* what they tell of it; NULL: name, none */
 	const char *balloon;		/* --balloon's text, or NULL */

@@ -10,6 +10,7 @@
 #include "backend/block.h"
 #include "backend/spool_queue.h"
 #include "machine/cpu_share.h"
+#include "mgmt/char_place.h"
 #include "mgmt/run_devices.h"
 #include "mgmt/run_priv.h"
 #include "mgmt/sandbox_priv.h"
@@ -163,31 +164,47 @@ static void will_remove(struct plan *p, const char *path, char end)
 	free(copy);
 }
 
+/* @text as char_place.h has it. */
+static void place_of(struct plan *p, const char *text)
+{
+	struct char_place place;
+
+	if (!char_place_parse(&place, "", text, NULL) && char_place_leaves(&place))
+		will_remove(p, place.path, '\0');
+}
+
 static void sockets_of(struct plan *p, const struct run_options *o)
 {
 	const char *at;
 
 	for (unsigned int i = 0; i < o->serial_count; i++)
-		if (!strncmp(o->serial[i], "socket:", 7))
-			will_remove(p, o->serial[i] + 7, '\0');
+		place_of(p, o->serial[i]);
+	for (unsigned int i = 0; i < o->mux_count; i++)
+		place_of(p, strchrnul(o->mux[i], '=') + 1);
 	for (unsigned int i = 0; i < o->console_count; i++) {
 		at = strstr(o->console[i], "socket=");
 		if (at)
 			will_remove(p, at + 7, ',');
+		else if (!strncmp(o->console[i], "at=unix:", 8) && !strstr(o->console[i], "server=off"))
+			will_remove(p, o->console[i] + 8, ',');
 	}
 	if (o->gdb && !strncmp(o->gdb, "unix:", 5))
 		will_remove(p, o->gdb + 5, '\0');
-	if (o->qmp)
-		will_remove(p, o->qmp + strlen("unix:"), ',');
-	if (o->monitor)
-		will_remove(p, o->monitor + strlen("unix:"), ',');
+	for (unsigned int i = 0; i < o->qmp_count; i++)
+		place_of(p, o->qmp[i]);
+	for (unsigned int i = 0; i < o->monitor_count; i++)
+		place_of(p, o->monitor[i]);
 	if (o->vsock) {
 		will_remove(p, o->vsock, ',');
 		p->needs.sockets = true;
 	}
-	for (unsigned int i = 0; i < o->net_count; i++)
+	for (unsigned int i = 0; i < o->net_count; i++) {
+		at = strstr(o->net[i], "listen=unix:");
+		if (at)
+			will_remove(p, at + 12, ',');
 		if (!strncmp(o->net[i], "switch=", 7))
 			p->needs.sockets = true;
+	}
 }
 
 /* The control socket may add disks: beside those that are there, and where --sandbox says. */
@@ -198,7 +215,7 @@ static void disks_of(struct plan *p, const struct run_options *o)
 
 	for (unsigned int i = 0; i < o->sandbox_dir_count; i++)
 		need_path(p, o->sandbox_dir[i], CONFINE_WRITE);
-	p->needs.names |= o->sandbox_dir_count > 0 || o->qmp;
+	p->needs.names |= o->sandbox_dir_count > 0 || o->qmp_count;
 	if (!o->name)
 		return;
 	p->needs.names = true;

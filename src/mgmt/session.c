@@ -319,7 +319,7 @@ int session_run(const struct session *s, int port, int wait_ms, struct err *e)
 	signal(SIGPIPE, SIG_IGN);
 	r->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (r->tty)
-		rc = terminal_open(&terminal, s->in, e);
+		rc = terminal_open(&terminal, s->in, false, e);
 	queue(r, SESSION_GREET, NULL, 0);
 	if (!rc)
 		rc = carry(r, wait_ms);

@@ -120,7 +120,7 @@ static ssize_t write_crlf(void *cookie, const char *buf, size_t size)
 	return fflush(stderr) ? 0 : (ssize_t)size;
 }
 
-int terminal_open(struct terminal **out, int fd, struct err *e)
+int terminal_open(struct terminal **out, int fd, bool signals, struct err *e)
 {
 	const cookie_io_functions_t io = { .write = write_crlf };
 	struct terminal *t;
@@ -136,6 +136,8 @@ int terminal_open(struct terminal **out, int fd, struct err *e)
 	}
 	t->raw = t->cooked;
 	cfmakeraw(&t->raw);
+	if (signals)
+		t->raw.c_lflag |= ISIG;
 	rc = start_guard(t, e);
 	if (rc)
 		goto fail;

@@ -20,8 +20,8 @@ struct terminal;
 /* Is @fd a terminal that this process may use now (not in the background)? */
 bool terminal_usable(int fd);
 
-/* Makes the terminal at @fd raw; starts the guard. */
-int terminal_open(struct terminal **out, int fd, struct err *e);
+/* Makes the terminal at @fd raw, but for the keys of signals if @signals; starts the guard. */
+int terminal_open(struct terminal **out, int fd, bool signals, struct err *e);
 /* Restores the terminal, ends the guard.  NULL is fine. */
 void terminal_close(struct terminal *t);
 

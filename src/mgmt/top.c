@@ -327,7 +327,7 @@ static int run_top(struct top_options *o, struct err *e)
 	if (!live && !o->count)
 		o->count = 1;
 	if (live)
-		rc = terminal_open(&terminal, STDIN_FILENO, e);
+		rc = terminal_open(&terminal, STDIN_FILENO, false, e);
 	if (!rc)
 		rc = watch(o, live, signals, e);
 	terminal_close(terminal);

@@ -5,6 +5,7 @@
 
 #include "mgmt/json_command.h"
 
+struct run_chars;
 struct run_disks;
 struct run_options;
 struct vm;
@@ -13,6 +14,7 @@ struct vm;
 struct vm_access {
 	struct vm *vm;
 	struct run_disks *disks;
+	struct run_chars *chars;
 	const struct run_options *options;
 };
 

@@ -68,12 +68,13 @@ static const struct trait {
 	  .check = run_console_check },
 	{ .name = "net", .many = true, .check = check_net },
 	{ .name = "publish", .many = true },
-	{ .name = "serial", .many = true, .paths = { "file:", "socket:" } },
+	{ .name = "serial", .many = true, .paths = { "file:", "socket:", "unix:" } },
 	{ .name = "printer", .paths = { "out=" } },
 	{ .name = "vsock", .paths = { "" } },
 	{ .name = "gdb", .paths = { "unix:" } },
-	{ .name = "qmp", .paths = { "unix:" } },
-	{ .name = "monitor", .paths = { "unix:" } },
+	{ .name = "qmp", .many = true, .paths = { "unix:" } },
+	{ .name = "monitor", .many = true, .paths = { "unix:" } },
+	{ .name = "mux", .no_key = true },
 };
 
 static const struct trait *trait_of(const char *name)

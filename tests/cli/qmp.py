@@ -154,7 +154,7 @@ def protocol():
         check(error(c.ask("no-such"), "CommandNotFound"), "no such command")
         check(error(c.ask("stop", force=True)), "unexpected argument")
         check(error(c.ask("human-monitor-command")), "missing argument")
-        check(error(c.ask("device_del", id="cd0")), "only disks go")
+        check(error(c.ask("device_del", id="cd0"), "DeviceNotFound"), "no such device")
 
         c.ask("stop")
         e = c.event("STOP")

@@ -31,26 +31,50 @@ refused() {
 becomes '--kernel k --serial none' -nodefaults -kernel k
 becomes '--serial none --net user'
 becomes '--memory 1G --cpus 2 --serial stdio' -nodefaults -m size=1G,slots=2 -smp cpus=2,sockets=1 -serial stdio
+becomes '--cpus 4 --max-cpus 8 --serial none' -nodefaults -smp cores=2,threads=2,maxcpus=8
+becomes '--sandbox off --serial none' -nodefaults -sandbox off
 becomes '--transport mmio --serial none' -nodefaults -M microvm,acpi=off
-becomes '--serial none --disk a,,b,format=raw,readonly=on,serial=s' -nodefaults \
+becomes '--serial none --disk a,,b,format=raw,readonly=on,serial=s,node=d' -nodefaults \
 	-drive if=none,id=d,file=a,,b,format=raw,read-only=on -device virtio-blk-pci,drive=d,serial=s
 becomes '--serial none --disk a,format=qcow2,snapshot=on' -nodefaults -snapshot -drive file=a,if=virtio,format=qcow2
-becomes '--serial none --disk a,format=qcow2' -nodefaults -blockdev driver=file,node-name=f,filename=a \
+becomes '--serial none --disk a,format=qcow2,bus=scsi,id=s,node=hd0 --disk b,format=raw,snapshot=on,bus=scsi,node=x' \
+	-nodefaults -device virtio-scsi-pci,id=scsi -drive file.file.filename=a,file.driver=qcow2,cache=unsafe,id=hd0,if=none \
+	-device scsi-hd,drive=hd0,id=s -drive file=b,snapshot=on,id=x,if=none,format=raw,file.backing.file.locking=off -device scsi-hd,drive=x
+becomes '--serial none --disk a,format=qcow2,node=n' -nodefaults -blockdev driver=file,node-name=f,filename=a \
 	-blockdev driver=qcow2,node-name=n,file=f -device virtio-blk-pci,drive=n
 becomes '--serial none --net user,hostfwd=tcp::1-:2,mac=52:54:00:00:00:01' -nodefaults \
 	-netdev user,id=n,hostfwd=tcp::1-:2 -device virtio-net-pci,netdev=n,mac=52:54:00:00:00:01
 becomes '--serial none --net user' -net nic,model=virtio -net user
+becomes '--serial none --net user,mac=52:54:00:00:00:09,mtu=9000' -nodefaults -netdev user,id=n \
+	-device virtio-net-pci,netdev=n,mac=52:54:00:00:00:09,host_mtu=9000
+becomes '--serial none --net socket,listen=:1234' -nodefaults -nic socket,listen=:1234,model=virtio
+becomes '--serial none --net socket,connect=unix:/p' -nodefaults -netdev stream,id=n,server=off,addr.type=unix,addr.path=/p \
+	-device virtio-net-pci,netdev=n
+becomes '--serial none --net socket,udp=10.0.0.1:5,localaddr=:6' -nodefaults -netdev dgram,id=n,local.type=inet,local.port=6,remote.type=inet,remote.host=10.0.0.1,remote.port=5 \
+	-device virtio-net-pci,netdev=n
 becomes '--serial none' -net none
 becomes '--serial none --share /d,tag=t,security=none' -nodefaults -virtfs local,path=/d,mount_tag=t,security_model=none
 becomes '--serial none --share /d,tag=t,security=mapped-xattr,readonly' -nodefaults \
 	-fsdev local,id=f,path=/d,security_model=mapped,readonly=on -device virtio-9p-pci,fsdev=f,mount_tag=t
-becomes '--serial socket:/s --console out=/l --console socket=/p,name=org.x' -nodefaults -device virtio-serial \
+becomes '--serial unix:/s --console at=file:/l,truncate=on --console at=unix:/p,name=org.x' -nodefaults -device virtio-serial \
 	-chardev file,id=l,path=/l -device virtconsole,chardev=l -chardev socket,id=p,path=/p,server=on,wait=off \
 	-device virtserialport,chardev=p,name=org.x -serial unix:/s,server=on,wait=off
-becomes '--serial none --console in=/dev/fd/0,out=/dev/fd/1' -nodefaults -chardev null,id=a -serial chardev:a \
+becomes '--serial none --console at=stdio' -nodefaults -chardev null,id=a -serial chardev:a \
 	-chardev stdio,id=for-hvc0,signal=off -device virtconsole,chardev=for-hvc0
+becomes '--serial unix:/s,wait=on --serial tcp::5,server=off' -nodefaults -serial unix:/s,server -serial tcp::5
+becomes '--serial pty --console at=unix:/p,server=off,name=n --console at=pipe:/q' -nodefaults -serial pty \
+	-chardev socket,id=p,path=/p -device virtserialport,chardev=p,name=n -chardev pipe,id=q,path=/q -device virtconsole,chardev=q
+becomes '--mux mon0=stdio --serial mux:mon0 --monitor mux:mon0' -nodefaults -serial mon:stdio
+becomes '--mux mon0=stdio --serial mux:mon0 --monitor mux:mon0 --net user' -nographic
+becomes '--serial stdio --net user' -nographic -monitor none
+becomes '--mux c=tcp:10.0.0.1:5,wait=on --serial mux:c --monitor mux:c' -nodefaults -chardev \
+	socket,id=c,host=10.0.0.1,port=5,server=on,mux=on -serial chardev:c -mon c,mode=readline
+becomes '--serial file:/l,truncate=on --monitor stdio --qmp unix:/q --qmp tcp:[::1]:7' -nodefaults -serial file:/l -monitor stdio \
+	-qmp unix:/q,server=on,wait=off -chardev socket,id=m,host=::1,port=7,server=on,wait=off -mon chardev=m,mode=control
+becomes '--serial file:/a --serial none' -nodefaults -chardev file,id=f,path=/a,append=on -serial chardev:f -serial null
+becomes '--serial none --vsock /v,cid=7' -nodefaults -device vhost-vsock-pci,guest-cid=7,x-socket=/v
 becomes '--gdb 1234 --gdb-wait --serial none' -nodefaults -s -S
-becomes '--qmp unix:/q,wait=off --monitor unix:/m,wait=on --serial none' -nodefaults \
+becomes '--serial none --monitor unix:/m,wait=on --qmp unix:/q' -nodefaults \
 	-qmp unix:/q,server,nowait -monitor unix:/m,server=on
 becomes '--serial none --debug-exit --balloon 0 --watchdog none' -nodefaults -watchdog-action none \
 	-device isa-debug-exit,iobase=0xf4 -device virtio-balloon-pci -device i6300esb -device pvpanic
@@ -70,7 +94,34 @@ refused 'only if=virtio' -drive file=a,if=ide
 refused 'there is no IDE disk' disk.img
 refused 'there is no display' -display gtk
 refused 'iobase=0xf4' -device isa-debug-exit
-refused 'unix:PATH' -qmp stdio
+refused "'udp::1' is not there" -qmp udp::1
+refused "there is no chardev 'x'" -serial chardev:x
+refused "the chardev 'c' is in use" -chardev stdio,id=c -serial chardev:c -mon c
+refused 'cannot use stdio by multiple character devices' -nodefaults -serial stdio -monitor stdio
+refused "Invalid parameter 'telnet'|'telnet' expects off" -serial tcp::1,server,telnet
+refused "'reconnect' expects 0 here, not '5'" -chardev socket,id=c,path=/p,reconnect=5 -serial chardev:c
+refused "Invalid parameter 'logfile'" -chardev stdio,id=c,logfile=/l -serial chardev:c
+refused "-cpu: the model vireo-v1 lacks 'avx2'" -cpu qemu64,+avx2
+refused "Invalid parameter 'frob'" -cpu qemu64,frob=on
+refused "'la57' expects off" -cpu max,la57=on
+refused "Unknown driver 'vmdk'" -drive if=virtio,file=a,format=vmdk
+refused "'cache' expects none.writeback.unsafe here, not 'writethrough'" -drive if=virtio,file=a,cache=writethrough
+refused "'media' expects disk" -drive if=virtio,file=a,media=cdrom
+refused "Invalid parameter 'throttling.iops-total'" -drive if=virtio,file=a,throttling.iops-total=5
+refused 'is a file or a device of the host' -drive if=virtio,file=nbd://host
+refused 'werror=ignore' -drive if=virtio,file=a,werror=ignore
+refused 'order in which' -drive if=virtio,file=a,index=3
+refused "No 'SCSI' bus" -drive if=none,file=a,id=d -device scsi-hd,drive=d
+refused 'target 0' -device virtio-scsi-pci -drive if=none,file=a,id=d -device scsi-hd,drive=d,scsi-id=4
+refused "Invalid parameter 'e1000.mac'" -global e1000.mac=1
+refused "'base' expects utc" -rtc base=localtime
+refused "'usb' expects off" -machine pc,usb=on
+refused "Invalid parameter 'dmode'" -virtfs local,path=/,mount_tag=t,security_model=none,dmode=0700
+refused "there is virtio-net-pci" -nic user,model=e1000
+refused "'mem-lock' expects off" -overcommit mem-lock=on
+refused 'panic=pause' -action panic=pause
+refused "'filename' expects" -object rng-random,id=r,filename=/etc/passwd
+refused "invalid option" -hda a
 "$VIREO" doctor 2>/dev/null | grep -qi 'engine kvm: chosen' || refused 'failed to initialize kvm' -enable-kvm -nodefaults
 
 # Statuses, and a VM behind: mov al, 0x10; out 0xf4, al.  S5.  An endless loop.
