@@ -6,9 +6,12 @@
 #include "virtio/net.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <nettle/sha2.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 /* Adds the ports of --publish to the first network, which must be a user's. */
 static int publish(struct net_spec *s, const struct run_options *o, struct err *e)
@@ -55,17 +58,42 @@ int run_net_check(const struct run_options *o, struct err *e)
 	return rc;
 }
 
+/* The end of a kept machine's address: its own on this host, in each run, and not its copy's. */
+static bool kept_mac(uint8_t end[3], unsigned int i)
+{
+	uint8_t digest[SHA256_DIGEST_SIZE];
+	char host[64] = "", folder[PATH_MAX];
+	struct sha256_ctx h;
+	FILE *f = fopen("/etc/machine-id", "re");
+
+	if (f && !fgets(host, sizeof(host), f))
+		host[0] = '\0';
+	if (f)
+		fclose(f);
+	if (!getcwd(folder, sizeof(folder)))
+		return false;
+	sha256_init(&h);
+	sha256_update(&h, sizeof(host), (const uint8_t *)host);
+	sha256_update(&h, strlen(folder), (const uint8_t *)folder);
+	sha256_update(&h, sizeof(i), (const uint8_t *)&i);
+	sha256_digest(&h, sizeof(digest), digest);
+	memcpy(end, digest, 3);
+	return true;
+}
+
 /*
  * Alone on a user's network the same address serves every VM, and is the same in each run;
  * where cards meet, it must differ.
  */
-static void choose_mac(struct net_spec *s, unsigned int i)
+static void choose_mac(struct net_spec *s, unsigned int i, bool kept)
 {
 	static const uint8_t first[NET_MAC_LEN] = { 0x52, 0x54, 0x00, 0x12, 0x34, 0x56 };
 
 	if (s->mac_given)
 		return;
 	memcpy(s->mac, first, NET_MAC_LEN);
+	if (s->kind != NET_USER && kept && kept_mac(s->mac + 3, i))
+		return;
 	if (s->kind == NET_USER || getrandom(s->mac + 3, 3, 0) != 3)
 		s->mac[5] += i;
 }
@@ -94,7 +122,7 @@ int run_add_nets(struct vm *vm, const struct run_options *o, struct err *e)
 		rc = get_spec(&s, o, i, e);
 		if (rc || s.kind == NET_NONE)
 			continue;
-		choose_mac(&s, i);
+		choose_mac(&s, i, o->kept);
 		rc = add_card(vm, &s, e);
 	}
 	return rc;
