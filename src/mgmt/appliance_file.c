@@ -93,21 +93,25 @@ static int take_piece(struct taking *t, int fd, const char *buf, size_t len, int
 	return copy_interrupted() ? err_set(e, EINTR, "interrupted") : 0;
 }
 
-int appliance_take_data(struct archive *a, int fd, uint64_t size, uint64_t *size_left,
+int appliance_take_data(struct archive *a, const char *name, int fd, uint64_t size, uint64_t *size_left,
 			char digest[DIGEST_TEXT], struct err *e)
 {
+	struct progress progress;
 	struct taking t = { .limit = size_left ? *size_left : size, .hashed = digest };
 	const void *buf;
 	la_int64_t offset;
 	size_t len;
 	int rc;
 
+	progress_begin(&progress, name);
 	sha256_init(&t.hash);
 	while ((rc = archive_read_data_block(a, &buf, &len, &offset)) == ARCHIVE_OK) {
 		rc = len ? take_piece(&t, fd, buf, len, offset, e) : 0;
 		if (rc)
 			return rc;
+		progress_at(&progress, t.at, size);
 	}
+	progress_end(&progress);
 	if (rc != ARCHIVE_EOF)
 		return appliance_broken(a, "the archive", e);
 	if (size_left) {

@@ -110,7 +110,7 @@ static int take_entry(struct import *m, struct archive_entry *t, struct err *e)
 	fd = install_file(&m->install, name, e);
 	if (fd < 0)
 		return fd;
-	rc = appliance_take_data(m->archive, fd, f->size, NULL, digest, e);
+	rc = appliance_take_data(m->archive, f->name, fd, f->size, NULL, digest, e);
 	close(fd);
 	if (!rc && strcasecmp(digest, f->digest))
 		rc = err_set(e, EBADMSG, "'%.300s' is damaged: the checksum of '%s' is not the manifest's",

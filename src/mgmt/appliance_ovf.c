@@ -282,7 +282,8 @@ static int unpack(struct ovf *o, int dir, char **ovf, char descriptor[OVF_NAME_M
 		} else {
 			fd = openat(dir, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 			rc = fd < 0 ? err_errno(e, errno, "could not unpack '%s'", name) :
-			     appliance_take_data(a, fd, 0, &left, NULL, e);
+			     appliance_take_data(a, name, fd, MAX(archive_entry_size(t), 0), &left, NULL,
+						 e);
 			if (fd >= 0)
 				close(fd);
 		}

@@ -43,9 +43,10 @@ void digest_text(struct sha256_ctx *h, char text[DIGEST_TEXT]);
 
 /*
  * The data of the archive's present entry goes into @fd, holes stay holes; exactly @size
- * bytes, or at most, if @size_left is given, which is lowered by them.  @digest may be NULL.
+ * bytes, or at most what @size_left has, if that is given, which is lowered by them.  @digest may
+ * be NULL.  @name is for those who wait.
  */
-int appliance_take_data(struct archive *a, int fd, uint64_t size, uint64_t *size_left,
+int appliance_take_data(struct archive *a, const char *name, int fd, uint64_t size, uint64_t *size_left,
 			char digest[DIGEST_TEXT], struct err *e);
 /* The archive's present entry, which is small, as a string; to be freed. */
 int appliance_take_text(struct archive *a, const char *name, char **text, struct err *e);

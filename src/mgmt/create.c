@@ -253,6 +253,18 @@ static int remove_entry(const char *path, const struct stat *st, int kind, struc
 	return remove(path) ? -1 : 0;
 }
 
+static int there_is(const struct machine *m, struct err *e)
+{
+	struct machine other;
+
+	if (machine_open(&other, m->path, NULL))
+		return err_set(e, EEXIST, "'%.300s' is there already and is no VM: choose another name, or "
+			       "remove it", m->path);
+	machine_close(&other);
+	return err_set(e, EEXIST, "there is a VM '%s' already ('%.300s'): choose another name, or vireo rm %s",
+		       m->name, m->path, m->name);
+}
+
 static int make_directory(struct machine *m, const char *name, struct err *e)
 {
 	char home[PATH_MAX];
@@ -263,9 +275,7 @@ static int make_directory(struct machine *m, const char *name, struct err *e)
 	if (rc)
 		return rc;
 	if (mkdir(m->path, 0700))
-		return errno == EEXIST ?
-		       err_set(e, EEXIST, "there is a VM '%s' already ('%.300s'): choose another name, or "
-			       "vireo rm %s", m->name, m->path, m->name) :
+		return errno == EEXIST ? there_is(m, e) :
 		       err_errno(e, errno, "could not make the VM's directory '%.300s'", m->path);
 	m->dir = open(m->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	return m->dir < 0 ? err_errno(e, errno, "could not open '%.300s'", m->path) : 0;

@@ -15,6 +15,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -155,6 +156,7 @@ static int machine_main(const struct command *c, int argc, char **argv)
 
 	if (options_parse(c, argc, argv, NULL, &dir, &e) || machine_open(&m, dir, &e))
 		return command_fail(&e, STATUS_USAGE);
+	prctl(PR_SET_NAME, "vireo");	/* started by another name, that of its file in /proc */
 	fcntl(SPAWN_FD, F_SETFD, FD_CLOEXEC);
 	ready = fdopen(SPAWN_FD, "w");
 	if (!ready) {

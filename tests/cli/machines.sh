@@ -47,6 +47,9 @@ assert json.load(open(sys.argv[1])) == {"version": 1, "kernel": "kernel", "memor
     "description": "a test"}' "$home/web/vm.json" || complain "vm.json: $(cat "$home/web/vm.json")"
 is web stopped
 expect 2 "there is a VM 'web' already" create web --kernel busy
+mkdir "$home/folder"
+expect 2 "is there already and is no VM" create folder --kernel busy
+rmdir "$home/folder"
 expect 2 "no VM's name" create .web --kernel busy
 expect 2 'needs a NAME' create --kernel busy
 expect 2 "could not open '.*/nothing'" create x --kernel nothing
@@ -64,6 +67,7 @@ expect 2 "there is no VM 'nobody'" rm nobody
 # --- its life ---
 ok start web
 is web running
+[ "$(cat "/proc/$(cat "$home/web/lock")/comm")" = vireo ] || complain "its process is called otherwise"
 ok ls
 grep -qE '^web +running +1 +16M +[0-9]+ ' out || complain "ls: $(cat out)"
 ok ps
