@@ -178,16 +178,21 @@ static void info(struct monitor *m, const char *what)
 
 /* --- the others --- */
 
-/* Those of QMP that need no arguments. */
-static void same_in_qmp(struct monitor *m, const char *name)
+static void tell_refusal(struct monitor *m, json_t *reply)
 {
-	json_t *request = json_pack("{s:s}", "execute", name);
-	json_t *reply = json_command_answer(&vm_commands, m->at, request);
 	const char *desc = json_string_value(json_object_get(json_object_get(reply, "error"), "desc"));
 
 	if (desc)
 		fprintf(m->out, "Error: %s" LINE_END, desc);
 	json_decref(reply);
+}
+
+/* Those of QMP that need no arguments. */
+static void same_in_qmp(struct monitor *m, const char *name)
+{
+	json_t *request = json_pack("{s:s}", "execute", name);
+
+	tell_refusal(m, json_command_answer(&vm_commands, m->at, request));
 	json_decref(request);
 }
 
@@ -196,6 +201,56 @@ static void no_snapshots(struct monitor *m, const char *unused)
 	(void)unused;
 	fprintf(m->out, "Error: snapshots of a running VM are not there: its devices' state cannot be "
 		"saved; a disk's can: 'vireo run --disk FILE,snapshot=on'" LINE_END);
+}
+
+/* The value of "key=" among the items of @text into @out; false: it is not there. */
+static bool value_of(const char *text, const char *key, char *out, size_t size)
+{
+	const size_t n = strlen(key);
+
+	for (const char *at = text; *at; at += strcspn(at, ","), at += *at == ',')
+		if (!strncmp(at, key, n) && at[n] == '=')
+			return snprintf(out, size, "%.*s", (int)strcspn(at + n + 1, ","), at + n + 1) < (int)size;
+	return false;
+}
+
+/* drive_add 0 if=none,file=PATH,id=NAME[,format=raw|qcow2][,readonly=on] */
+static void drive_add(struct monitor *m, const char *rest)
+{
+	char file[1024], id[64], format[16] = "", only[8] = "off", text[1200];
+	const char *options = strchr(rest, ' ');
+	struct err e = { 0 };
+
+	if (!options || !value_of(options + 1, "file", file, sizeof(file)) ||
+	    !value_of(options + 1, "id", id, sizeof(id))) {
+		fprintf(m->out, "usage: drive_add 0 if=none,file=PATH,id=NAME,format=raw" LINE_END);
+		return;
+	}
+	value_of(options + 1, "format", format, sizeof(format));
+	value_of(options + 1, "readonly", only, sizeof(only));
+	snprintf(text, sizeof(text), "%s%s%s%s", file, strcmp(only, "on") ? "" : ",readonly=on",
+		 format[0] ? ",format=" : "", format);
+	if (run_node_add(m->at->disks, id, text, &e))
+		fprintf(m->out, "Error: %s" LINE_END, e.text);
+	else
+		fprintf(m->out, "OK" LINE_END);
+}
+
+/* device_add virtio-blk-pci,drive=NAME[,id=ID][,serial=TEXT] */
+static void device_add(struct monitor *m, const char *rest)
+{
+	char driver[64], drive[64] = "", id[64] = "", serial[32];
+	const bool has = value_of(rest, "serial", serial, sizeof(serial));
+
+	snprintf(driver, sizeof(driver), "%.*s", (int)strcspn(rest, ","), rest);
+	value_of(rest, "drive", drive, sizeof(drive));
+	value_of(rest, "id", id, sizeof(id));
+	tell_refusal(m, vm_device_add(m->at, driver, drive, id, has ? serial : NULL));
+}
+
+static void device_del(struct monitor *m, const char *rest)
+{
+	tell_refusal(m, vm_device_del(m->at, rest));
 }
 
 static void help(struct monitor *m, const char *unused);
@@ -207,6 +262,9 @@ static const struct monitor_row {
 } rows[] = {
 	{ "cont", "c", "let a stopped VM go on", same_in_qmp, "cont" },
 	{ "delvm", NULL, "not here: says why", no_snapshots, NULL },
+	{ "device_add", NULL, "virtio-blk-pci,drive=NAME,id=ID: a disk of what drive_add named", device_add, NULL },
+	{ "device_del", NULL, "ID: ask the guest to let go of a disk", device_del, NULL },
+	{ "drive_add", NULL, "0 if=none,file=PATH,id=NAME: name a file for device_add", drive_add, NULL },
 	{ "help", "?", "this list", help, NULL },
 	{ "info", NULL, "show something of the VM; alone: what there is", info, NULL },
 	{ "loadvm", NULL, "not here: says why", no_snapshots, NULL },

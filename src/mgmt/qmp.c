@@ -16,6 +16,11 @@ enum { GREETED, READY };
 
 /* --- events --- */
 
+const char *const qmp_event_names[] = {
+	"STOP", "RESUME", "RESET", "POWERDOWN", "SHUTDOWN", "GUEST_PANICKED", "WATCHDOG",
+	"DEVICE_DELETED", NULL,
+};
+
 void qmp_event(struct qmp *q, const char *name, json_t *data)
 {
 	struct timeval now;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* QMP's parts: qmp.c (connections, events), qmp_query.c (commands), dump.c, monitor_command.c. */
+/*
+ * QMP's parts: qmp.c (connections, events), qmp_query.c, qmp_machine.c, qmp_device.c (commands),
+ * dump.c, monitor_command.c.
+ */
 #ifndef VIREO_MGMT_QMP_PRIV_H
 #define VIREO_MGMT_QMP_PRIV_H
 
@@ -19,8 +22,12 @@ struct qmp {
 #define QMP_MINOR	2
 #define QMP_MICRO	0
 
-/* qmp_query.c: all commands but qmp_capabilities; given struct qmp. */
-extern const struct json_commands qmp_commands;
+/* All commands but qmp_capabilities; given struct qmp.  One table leads to the next. */
+extern const struct json_commands qmp_commands;		/* qmp_query.c */
+extern const struct json_commands qmp_machine_commands;	/* qmp_machine.c */
+extern const struct json_commands qmp_device_commands;	/* qmp_device.c */
+/* qmp.c: ends with NULL. */
+extern const char *const qmp_event_names[];
 json_t *qmp_version(void);
 
 /* qmp.c: tells all clients; @data is given away, NULL: the event has none. */

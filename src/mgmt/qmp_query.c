@@ -201,22 +201,7 @@ static json_t *dump(void *arg, const json_t *arguments)
 	return json_object();
 }
 
-static json_t *device_del(void *arg, const json_t *arguments)
-{
-	const char *id = json_string_value(json_object_get(arguments, "id"));
-	struct err e = { 0 };
-
-	if (!id)
-		return json_refuse("GenericError", "Parameter 'id' is a string");
-	if (run_disks_remove_id(((struct qmp *)arg)->at.disks, id, &e) == -ENOENT)
-		return json_refuse("DeviceNotFound", e.text);
-	if (e.text[0])
-		return json_refuse("GenericError", e.text);
-	return json_object();
-}
-
 static const struct json_command rows[] = {
-	{ "device_del", "id!", device_del },
 	{ "dump-guest-memory", "paging! protocol! detach format", dump },
 	{ "human-monitor-command", "command-line! cpu-index", human_monitor_command },
 	{ "query-block", "", query_block },
@@ -231,5 +216,5 @@ static const struct json_command rows[] = {
 };
 
 const struct json_commands qmp_commands = {
-	.rows = rows, .count = ARRAY_SIZE(rows), .more = &vm_commands,
+	.rows = rows, .count = ARRAY_SIZE(rows), .more = &qmp_machine_commands,
 };

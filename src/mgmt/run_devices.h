@@ -42,6 +42,16 @@ void run_disks_list(struct run_disks *disks,
 		    void *arg);
 
 /*
+ * Files that are known by a name and not yet a disk (QMP's blockdev-add); @text is --disk's.
+ * -EEXIST; -ENOENT; -EBUSY: a disk is of it.
+ */
+int run_node_add(struct run_disks *disks, const char *name, const char *text, struct err *e);
+int run_node_remove(struct run_disks *disks, const char *name, struct err *e);
+const char *run_node_text(const struct run_disks *disks, const char *name);	/* NULL: there is none */
+void run_nodes_list(const struct run_disks *disks,
+		    void (*tell)(void *arg, const char *name, const char *text), void *arg);
+
+/*
  * --console: WHERE[,name=NAME].  Makes one virtio-console with a port for each.  What is wrong
  * with the text, or with the files it names, is one sentence.
  */

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define RETRY_SECONDS	1
+#define RUN_NODES_MAX	32
 
 struct run_disks;
 
@@ -32,6 +33,11 @@ struct run_disk {
 	char why[512];
 };
 
+struct run_node {
+	char name[64];			/* "": this entry is free */
+	char *text;
+};
+
 struct run_disks {
 	struct vm *vm;
 	unsigned int cpus;
@@ -40,6 +46,7 @@ struct run_disks {
 	void *gone_arg;
 	bool paused;			/* ... for which the VM was paused here */
 	struct run_disk disk[RUN_DISKS_MAX];
+	struct run_node node[RUN_NODES_MAX];
 };
 
 /* --- the host is full --- */
@@ -308,5 +315,68 @@ int run_add_disks(struct run_disks **out, struct vm *vm, const struct run_option
 
 void run_disks_free(struct run_disks *all)
 {
+	for (unsigned int i = 0; all && i < RUN_NODES_MAX; i++)
+		free(all->node[i].text);
 	free(all);
+}
+
+/* --- files with names --- */
+
+static struct run_node *find_node(const struct run_disks *all, const char *name)
+{
+	for (unsigned int i = 0; i < RUN_NODES_MAX; i++)
+		if (!strcmp(all->node[i].name, name))
+			return (struct run_node *)&all->node[i];
+	return NULL;
+}
+
+int run_node_add(struct run_disks *all, const char *name, const char *text, struct err *e)
+{
+	struct run_node *n = find_node(all, "");
+	struct block_options o;
+	int rc;
+
+	if (!name[0] || strlen(name) >= sizeof(n->name) || strchr(name, ','))
+		return err_set(e, EINVAL, "Invalid node-name: '%.100s'", name);
+	if (find_node(all, name))
+		return err_set(e, EEXIST, "Duplicate nodes with node-name='%s'", name);
+	if (!n)
+		return err_set(e, E2BIG, "at most %d nodes can be there", RUN_NODES_MAX);
+	rc = block_options_parse(&o, text, e);
+	if (rc)
+		return rc;
+	n->text = strdup(text);
+	if (!n->text)
+		return err_set(e, ENOMEM, "out of memory for a node");
+	strcpy(n->name, name);
+	return 0;
+}
+
+int run_node_remove(struct run_disks *all, const char *name, struct err *e)
+{
+	struct run_node *n = name[0] ? find_node(all, name) : NULL;
+
+	if (!n)
+		return err_set(e, ENOENT, "Failed to find node with node-name='%.100s'", name);
+	for (unsigned int i = 0; i < RUN_DISKS_MAX; i++)
+		if (all->disk[i].used && !strcmp(all->disk[i].node, name))
+			return err_set(e, EBUSY, "Node %s is in use", name);
+	free(n->text);
+	*n = (struct run_node){ 0 };
+	return 0;
+}
+
+const char *run_node_text(const struct run_disks *all, const char *name)
+{
+	const struct run_node *n = name[0] ? find_node(all, name) : NULL;
+
+	return n ? n->text : NULL;
+}
+
+void run_nodes_list(const struct run_disks *all,
+		    void (*tell)(void *arg, const char *name, const char *text), void *arg)
+{
+	for (unsigned int i = 0; i < RUN_NODES_MAX; i++)
+		if (all->node[i].name[0])
+			tell(arg, all->node[i].name, all->node[i].text);
 }

@@ -207,7 +207,10 @@ static void sockets_of(struct plan *p, const struct run_options *o)
 	}
 }
 
-/* The control socket may add disks: beside those that are there, and where --sandbox says. */
+/*
+ * The control socket, QMP and monitors may add disks: beside those that are there, unless these are
+ * devices, and where --sandbox says.
+ */
 static void disks_of(struct plan *p, const struct run_options *o)
 {
 	struct block_options disk;
@@ -215,9 +218,10 @@ static void disks_of(struct plan *p, const struct run_options *o)
 
 	for (unsigned int i = 0; i < o->sandbox_dir_count; i++)
 		need_path(p, o->sandbox_dir[i], CONFINE_WRITE);
-	p->needs.names |= o->sandbox_dir_count > 0 || o->qmp_count;
-	if (!o->name)
+	if (!o->name && !o->qmp_count && !o->monitor_count) {
+		p->needs.names |= o->sandbox_dir_count > 0;
 		return;
+	}
 	p->needs.names = true;
 	/*
 	 * A kept machine's directory has its vm.json, which nothing in here may change; its sockets
@@ -225,10 +229,10 @@ static void disks_of(struct plan *p, const struct run_options *o)
 	 */
 	if (o->kept)
 		return;
-	if (!named_socket_address(&a, "", o->name, ".sock", NULL))
+	if (o->name && !named_socket_address(&a, "", o->name, ".sock", NULL))
 		will_remove(p, a.sun_path, '\0');
 	for (unsigned int i = 0; i < o->disk_count; i++)
-		if (!block_options_parse(&disk, o->disk[i], NULL))
+		if (!block_options_parse(&disk, o->disk[i], NULL) && strncmp(disk.path, "/dev/", 5))
 			need_path(p, dirname(disk.path), CONFINE_WRITE);
 }
 

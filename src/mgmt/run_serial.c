@@ -31,7 +31,7 @@ int run_add_serials(struct vm *vm, struct run_chars *chars, const struct run_opt
 	for (unsigned int i = 0; i < o->serial_count && !rc; i++) {
 		const bool here = !strcmp(o->serial[i], "stdio");
 		struct char_backend *b;
-		char com[8];
+		char com[16];
 
 		if (i == 0)
 			*stdio = here;

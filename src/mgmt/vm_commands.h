@@ -18,6 +18,11 @@ struct vm_access {
 	const struct run_options *options;
 };
 
+/* qmp_device.c: a virtio-blk on a file that is known by a name, for QMP and monitors. */
+json_t *vm_device_add(struct vm_access *at, const char *driver, const char *drive, const char *id,
+		      const char *serial);
+json_t *vm_device_del(struct vm_access *at, const char *id);
+
 /* stop, cont, quit, system_reset, system_powerdown. */
 extern const struct json_commands vm_commands;
 
