@@ -13,8 +13,6 @@ import sys
 import tempfile
 import time
 
-# The sanitizers' search for leaks does not come to its end in a sandbox that may open files.
-os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
 VIREO = os.path.join(os.path.realpath(os.environ.get("BUILD", "build")), "vireo")
 failed = 0
 
