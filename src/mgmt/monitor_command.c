@@ -217,7 +217,7 @@ static bool value_of(const char *text, const char *key, char *out, size_t size)
 /* drive_add 0 if=none,file=PATH,id=NAME[,format=raw|qcow2][,readonly=on] */
 static void drive_add(struct monitor *m, const char *rest)
 {
-	char file[1024], id[64], format[16] = "", only[8] = "off", text[1200];
+	char file[1024], id[64], format[16] = "", only[8] = "off", serial[24] = "", text[1300];
 	const char *options = strchr(rest, ' ');
 	struct err e = { 0 };
 
@@ -228,8 +228,9 @@ static void drive_add(struct monitor *m, const char *rest)
 	}
 	value_of(options + 1, "format", format, sizeof(format));
 	value_of(options + 1, "readonly", only, sizeof(only));
-	snprintf(text, sizeof(text), "%s%s%s%s", file, strcmp(only, "on") ? "" : ",readonly=on",
-		 format[0] ? ",format=" : "", format);
+	value_of(options + 1, "serial", serial, sizeof(serial));
+	snprintf(text, sizeof(text), "%s%s%s%s%s%s", file, strcmp(only, "on") ? "" : ",readonly=on",
+		 format[0] ? ",format=" : "", format, serial[0] ? ",serial=" : "", serial);
 	if (run_node_add(m->at->disks, id, text, &e))
 		fprintf(m->out, "Error: %s" LINE_END, e.text);
 	else
