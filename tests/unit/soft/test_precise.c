@@ -253,7 +253,8 @@ static void test_interrupts(void **state)
 	assert_int_equal(rig_run(r, RIG_CODE), -1);
 	__atomic_store_n(&s.stop, true, __ATOMIC_SEQ_CST);
 	pthread_join(thread, NULL);
-	assert_int_equal(log_count(r), 200);
+	/* One more may come between the loop and HLT. */
+	assert_in_range(log_count(r), 200, 201);
 	for (unsigned int n = 0; n < 200; n++) {
 		assert_int_not_equal(logged(r, n), RIG_CODE + 9);
 		assert_in_range(logged(r, n), RIG_CODE, RIG_CODE + 36);
