@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Sensitive instructions that are frequent in kernels and simple enough to be done in
- * line: CLI, STI, PUSHF, SWAPGS, RDTSC, STAC, CLAC, reading segment and control
+ * line: CLI, STI, PUSHF, SWAPGS, RDTSC(P), STAC, CLAC, reading segment and control
  * registers.  What they mean stands in cpu/; here only the cases that need no check are
  * done, for the mode that the block was translated in.  Flags are kept: bits are cleared
  * by PEXT and PDEP, set by LEA after that.
@@ -94,15 +94,34 @@ static void emit_ac(struct emit *e, bool set)
 	emit_load_tables(e);
 }
 
-/* The value in rcx into the instruction's first operand, a 32- or 64-bit register. */
-static void emit_result(struct tr *t, const struct insn *i)
+/* The value in rcx into guest register @reg. */
+static void emit_to(struct tr *t, unsigned int reg)
 {
-	unsigned int h = host_reg[i->op[0].reg];
+	unsigned int h = host_reg[reg];
 
 	if (h == IN_MEMORY)
-		e_store(&t->e, GS_GPR(i->op[0].reg), H_TMP);
+		e_store(&t->e, GS_GPR(reg), H_TMP);
 	else
 		e_mov_rr(&t->e, h, H_TMP);
+}
+
+/* ... into the instruction's first operand, a 32- or 64-bit register. */
+static void emit_result(struct tr *t, const struct insn *i)
+{
+	emit_to(t, i->op[0].reg);
+}
+
+/* LFENCE waits for the loads before it, as RDTSCP does; the host's own would give the host's TSC_AUX. */
+static void emit_rdtscp(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	e8(e, 0x0f);			/* lfence */
+	e8(e, 0xae);
+	e8(e, 0xe8);
+	emit_rdtsc(e);
+	e_load32(e, H_TMP, GS(tsc_aux));
+	emit_to(t, REG_RCX);
 }
 
 static bool emit_read_segment(struct tr *t, const struct insn *i)
@@ -181,6 +200,11 @@ bool emit_system(struct tr *t, const struct insn *i)
 		if (t->b->mode & MODE_TSD)
 			return false;
 		emit_rdtsc(&t->e);
+		return true;
+	case INSN_ID_RDTSCP:
+		if (t->b->mode & MODE_TSD)
+			return false;
+		emit_rdtscp(t);
 		return true;
 	case INSN_ID_PUSHFQ:
 		emit_pushf(t);

@@ -331,6 +331,26 @@ static void test_exits_from_step(void **state)
 	}
 }
 
+/* RDTSCP in line: the guest's counter and its own TSC_AUX, which is not the host's. */
+static void test_rdtscp(void **state)
+{
+	struct rig *r = *state;
+	uint64_t last = 0, now;
+
+	r->v->tsc_aux = 0x87654321;
+	/* rdtscp; hlt */
+	PUT(r, RIG_CODE, 0x0f, 0x01, 0xf9, HLT);
+	for (int i = 0; i < 20; i++) {
+		r->v->gpr[REG_RAX] = r->v->gpr[REG_RDX] = r->v->gpr[REG_RCX] = UINT64_MAX;
+		assert_int_equal(rig_run(r, RIG_CODE), -1);
+		assert_int_equal(r->v->gpr[REG_RCX], 0x87654321);
+		assert_true(r->v->gpr[REG_RAX] <= UINT32_MAX && r->v->gpr[REG_RDX] <= UINT32_MAX);
+		now = r->v->gpr[REG_RDX] << 32 | r->v->gpr[REG_RAX];
+		assert_true(now > last && now <= __builtin_ia32_rdtsc() + r->v->tsc_offset);
+		last = now;
+	}
+}
+
 /* TF set by POPF within a block: one trap, with the flags of the one instruction. */
 static void test_single_step(void **state)
 {
@@ -359,7 +379,7 @@ int main(void)
 		T(test_return_elsewhere), T(test_full_cache), T(test_precise_fault),
 		T(test_two_spaces), T(test_two_spaces_pcid), T(test_invlpg),
 		T(test_stop_jump_to_self), T(test_stop_jcc_loop), T(test_stop_indirect_loop),
-		T(test_stop_push_ret_loop), T(test_stop_call_ring), T(test_exits_from_step),
+		T(test_stop_push_ret_loop), T(test_stop_call_ring), T(test_exits_from_step), T(test_rdtscp),
 		T(test_single_step),
 	};
 

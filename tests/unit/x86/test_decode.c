@@ -199,6 +199,8 @@ static void test_implicit_registers(void **state)
 	i = DECODE(MODE_64, 0x0f, 0xc7, 0x08);		/* cmpxchg8b */
 	assert_int_equal(i.gpr_read, BIT(REG_RAX) | BIT(REG_RCX) | BIT(REG_RDX) | BIT(REG_RBX));
 	assert_int_equal(i.gpr_written, BIT(REG_RAX) | BIT(REG_RDX));
+	i = DECODE(MODE_64, 0x0f, 0x01, 0xf9);		/* rdtscp */
+	assert_int_equal(i.gpr_written, BIT(REG_RAX) | BIT(REG_RCX) | BIT(REG_RDX));
 	i = DECODE(MODE_64, 0x66, 0x0f, 0x3a, 0x61, 0xc1, 1); /* pcmpestri: six operands */
 	assert_int_equal(i.gpr_read, BIT(REG_RAX) | BIT(REG_RDX));
 	assert_int_equal(i.gpr_written, BIT(REG_RCX));
