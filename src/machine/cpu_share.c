@@ -205,12 +205,14 @@ static bool overlap(const struct share_entry *a, const struct share_entry *b)
 }
 
 /* Those that want to run on processors of ours, ourselves first. */
-static unsigned int list_rivals(struct vm *vm, uint64_t now, struct rival *r)
+static unsigned int list_rivals(struct vm *vm, uint64_t now, bool has_run, struct rival *r)
 {
 	struct share_entry *me = vm->share.entry;
 	unsigned int n = 1;
 
-	r[0] = (struct rival){ .weight = vm->share.limits.weight, .most = atomic_load(&me->active) };
+	/* Whoever ran pays for it, though he may be asleep at the moment of the tick. */
+	r[0] = (struct rival){ .weight = vm->share.limits.weight,
+			       .most = MAX(atomic_load(&me->active), (uint32_t)has_run) };
 	for (unsigned int i = 0; i < ENTRIES; i++) {
 		struct share_entry *s = &vm->share.file->entry[i];
 		uint32_t active = atomic_load(&s->active), weight = atomic_load(&s->weight);
@@ -269,7 +271,7 @@ static bool is_ahead(struct vm *vm, uint64_t now, uint64_t ran, bool was_idle)
 	struct share_entry *me = vm->share.entry;
 	uint64_t behind = UINT64_MAX, mine = atomic_load(&me->vtime);
 	struct rival r[ENTRIES];
-	unsigned int n = list_rivals(vm, now, r);
+	unsigned int n = list_rivals(vm, now, ran != 0, r);
 	double wanted = 0;
 
 	for (unsigned int i = 0; i < n; i++) {
