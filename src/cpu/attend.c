@@ -133,6 +133,11 @@ enum exec_status vcpu_attend(struct vcpu *v, bool stepped, enum vcpu_exit *why)
 		park_all(v, bits);
 		goto out;
 	}
+	if (bits & ATTN_KICK) {
+		take(v, ATTN_KICK);
+		v->kicked = !v->halted;
+		v->halted = false;
+	}
 	rc = attend_traps(v, stepped, bits);
 	if (rc == EXEC_OK && !(peek(v) & ATTN_SHADOW)) {
 		if (bits & ATTN_NMI)

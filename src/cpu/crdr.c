@@ -324,7 +324,11 @@ enum exec_status sys_hlt(struct vcpu *v)
 
 	if (rc != EXEC_OK)
 		return rc;
-	v->halted = true;
 	v->stats.halts++;
+	if (v->kicked) {
+		v->kicked = false;
+		return EXEC_OK;
+	}
+	v->halted = true;
 	return EXEC_EXIT;
 }

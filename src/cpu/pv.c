@@ -6,13 +6,15 @@
  * once: time is a fixed function of the TSC.  It is zero when the first vCPU's TSC was, at
  * power-on.
  *
- * Source: Linux's Documentation/virt/kvm/x86/msr.rst, cpuid.rst.
- * Not offered, and so not modelled: asynchronous page faults, paravirtual EOI, hypercalls
- * (kicks, IPIs, TLB flushes), the 'preempted' byte.
+ * Source: Linux's Documentation/virt/kvm/x86/msr.rst, cpuid.rst,
+ * hypercalls.rst.
+ * Not offered, and so not modelled: asynchronous page faults, paravirtual EOI, IPIs by hypercall.
  */
 #include "cpu/pv.h"
 
+#include "cpu/cpuid.h"
 #include "cpu/fpu.h"
+#include "cpu/mmu.h"
 
 #include <stdatomic.h>
 #include <time.h>
@@ -21,6 +23,10 @@
 #define NS		1000000000ULL
 #define TSC_STABLE	1	/* in clock_record.flags */
 #define UPDATES_A_SECOND 1000
+#define PREEMPTED	BIT(0)	/* in steal_record.preempted */
+#define FLUSH		BIT(1)	/* ... with it: before it runs again */
+#define NO_SUCH_CALL	(-1000ULL)
+#define NOT_ALLOWED	(-1ULL)
 
 struct clock_record {
 	uint32_t version, pad;
@@ -178,6 +184,73 @@ static bool write_steal(struct vcpu *v, uint64_t value)
 	v->pv_accounted = 0;
 	pv_account(v);
 	return true;
+}
+
+/* --- those that do not run --- */
+
+static struct steal_record *steal_record(const struct vcpu *v)
+{
+	return v->pv_steal & ENABLED ? record_at(v, v->pv_steal & ~ENABLED, sizeof(struct steal_record)) :
+				       NULL;
+}
+
+void pv_leaves(struct vcpu *v)
+{
+	struct steal_record *r = steal_record(v);
+
+	if (!r)
+		return;
+	/* Release: what the guest did comes before who flushes for it. */
+	__atomic_store_n(&r->preempted, PREEMPTED, __ATOMIC_RELEASE);
+	gpa_written(v->space, v->pv_steal & ~ENABLED, sizeof(*r));
+}
+
+void pv_returns(struct vcpu *v)
+{
+	struct steal_record *r = steal_record(v);
+
+	/* Acquire: the tables that somebody changed before he asked are read as they are now. */
+	if (r && __atomic_exchange_n(&r->preempted, 0, __ATOMIC_ACQUIRE) & FLUSH)
+		tlb_flush_all(v);
+}
+
+void pv_moved(struct vcpu *v)
+{
+	struct steal_record *r = steal_record(v);
+
+	if (r && __atomic_exchange_n(&r->preempted, 0, __ATOMIC_ACQUIRE) & FLUSH)
+		vcpu_attention(v, ATTN_FLUSH);
+	if (pv_may_wait(v))
+		vcpu_attention(v, ATTN_KICK);
+}
+
+bool pv_may_wait(const struct vcpu *v)
+{
+	return v->pv_steal & ENABLED && v->model->cpus > 1;
+}
+
+void pv_hypercall(struct vcpu *v)
+{
+	uint64_t *rax = &v->gpr[REG_RAX];
+	const bool whole = v->code_size == CODE_64;
+	const uint64_t call = whole ? *rax : (uint32_t)*rax;
+
+	if (v->cpl) {
+		*rax = NOT_ALLOWED;
+	} else if (call == PV_KICK_CPU) {
+		fpu_put(v);
+		if (v->kick)
+			v->kick(v->wake_arg, v->gpr[REG_RCX]);
+		*rax = 0;
+	} else if (call == PV_SCHED_YIELD) {
+		fpu_put(v);
+		vcpu_yield(v);
+		*rax = 0;
+	} else {
+		*rax = NO_SUCH_CALL;
+	}
+	if (!whole)
+		*rax = (uint32_t)*rax;
 }
 
 /* --- registers --- */

@@ -63,7 +63,7 @@ static void reset_registers(struct vcpu *v, bool init)
 	v->nmi_blocked = v->nmi_parked = v->shadow_mov_ss = v->step_void = false;
 	/* INIT leaves the controllers alone: look at them when IF is set again. */
 	v->intr_parked = true;
-	v->halted = v->shutdown = false;
+	v->halted = v->kicked = v->shutdown = false;
 	v->db_pending = 0;
 }
 
@@ -137,7 +137,12 @@ void vcpu_pause(struct vcpu *v)
 	if (--v->pauses)
 		return;
 	v->pauses = PAUSES;
-	if (v->model->cpus > 1)
+	vcpu_yield(v);
+}
+
+void vcpu_yield(struct vcpu *v)
+{
+	if (v->awaited && v->awaited(v->wake_arg))
 		sched_yield();
 }
 

@@ -125,6 +125,7 @@ struct vcpu_intc_ops {
 #define ATTN_FLUSH	BIT(6)	/* (a) flush the whole TLB (another vCPU or the VMM asks) */
 #define ATTN_STEP	BIT(7)	/* RFLAGS.TF is set, or a debugger single-steps */
 #define ATTN_ENGINE	BIT(9)	/* (a) the engine's own: other vCPUs want something of it */
+#define ATTN_KICK	BIT(10)	/* (a) another vCPU ends this one's HLT: pv.h */
 #define ATTN_SHADOW	BIT(8)	/* the last instruction was STI, MOV SS or POP SS */
 
 /* Why vcpu_run came back. */
@@ -206,6 +207,7 @@ struct vcpu {
 	bool step_void;		/* the instruction cleared TF on the way to its handler: no trap */
 	bool shadow_mov_ss;	/* ATTN_SHADOW is of MOV SS or POP SS: holds traps off as well */
 	bool halted;
+	bool kicked;		/* the next HLT ends at once: see ATTN_KICK */
 	bool shutdown;
 	bool wait_sipi;
 	uint8_t sipi_vector;	/* (a) */
@@ -231,6 +233,10 @@ struct vcpu {
 	uint8_t engine_area[ENGINE_AREA] __attribute__((aligned(64))); /* and what it wants nearby */
 	void (*wake)(void *arg);	/* called after attention got a bit: ends a halt */
 	void *wake_arg;
+	/* Sets ATTN_KICK at another vCPU; NULL: there is none.  @arg: wake_arg */
+	void (*kick)(void *arg, uint32_t apic_id);
+	/* Is there another that wants to run?  Only then is the host's core given away. */
+	bool (*awaited)(void *arg);
 	/* Nanoseconds for which it wanted to run and could not; NULL: not known.  @arg: wake_arg */
 	uint64_t (*stolen)(void *arg);
 	uint64_t pv_accounted;		/* TSC of the steal record's last update */
@@ -259,6 +265,8 @@ void vcpu_attention(struct vcpu *v, uint32_t bits);
 
 /* PAUSE: who spins for long may be waiting for a vCPU that waits for this core. */
 void vcpu_pause(struct vcpu *v);
+/* Gives the host's core away: another vCPU is waited for. */
+void vcpu_yield(struct vcpu *v);
 
 /*
  * To be called when RFLAGS.IF became 1 or a shadow ended: makes the engine look at

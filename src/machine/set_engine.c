@@ -8,6 +8,8 @@
  */
 #include "machine/vm_priv.h"
 
+#include "cpu/pv.h"
+
 #include <errno.h>
 
 static void leave(struct vm *vm, struct engine *en, const struct engine_ops *ops,
@@ -76,6 +78,8 @@ int vm_set_engine(struct vm *vm, const struct engine_ops *ops, const struct engi
 	pthread_rwlock_wrlock(&vm->engine_lock);
 	rc = exchange_locked(vm, en, ops, e);
 	pthread_rwlock_unlock(&vm->engine_lock);
+	for (unsigned int i = 0; i < vm->vcpu_count; i++)
+		pv_moved(vm->vcpus[i].vcpu);
 	if (runs)
 		vcpus_resume(vm);
 	return rc;

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define WAKE_AP		(ATTN_STOP | ATTN_INIT | ATTN_SIPI | ATTN_FLUSH)
-#define WAKE_HALTED	(WAKE_AP | ATTN_INTR | ATTN_NMI | ATTN_SMI)
+#define WAKE_HALTED	(WAKE_AP | ATTN_INTR | ATTN_NMI | ATTN_SMI | ATTN_KICK)
 
 /* --- sleep --- */
 
@@ -51,6 +51,28 @@ static void vcpu_wake(void *arg)
 	pthread_mutex_lock(&c->sleep_lock);
 	pthread_cond_signal(&c->woken);
 	pthread_mutex_unlock(&c->sleep_lock);
+}
+
+static void vcpu_kick_other(void *arg, uint32_t apic_id)
+{
+	struct vm *vm = ((struct vm_vcpu *)arg)->vm;
+
+	if (apic_id < vm->vcpu_count)
+		vcpu_attention(vm->vcpus[apic_id].vcpu, ATTN_KICK);
+}
+
+/* Whom a vCPU that spins may be waiting for. */
+static bool vcpu_awaited(void *arg)
+{
+	struct vm_vcpu *me = arg;
+
+	for (unsigned int i = 0; i < me->vm->vcpu_count; i++) {
+		struct vm_vcpu *c = &me->vm->vcpus[i];
+
+		if (c != me && atomic_load(&c->present) && !atomic_load(&c->sleeping))
+			return true;
+	}
+	return false;
 }
 
 static uint64_t clock_ns(clockid_t id)
@@ -311,6 +333,8 @@ static int vcpu_create(struct vm *vm, struct vm_vcpu *c, unsigned int index, str
 	c->ready = true;
 	v->wake_arg = c;
 	v->wake = vcpu_wake;
+	v->kick = vcpu_kick_other;
+	v->awaited = vcpu_awaited;
 	v->stolen = vcpu_stolen;
 	return 0;
 }

@@ -7,8 +7,9 @@ when it wakes, while others burn the processor; what it had to wait for is in it
 stolen; its time of day is right after the whole process was stopped, and goes on right; its
 clocks agree on all processors and are read without a system call.
 
-LONG=1 measures longer.  Latencies on a machine that is busy with something else are not ours:
-what is judged is the median and, on a quiet machine, the 95th percentile.
+LONG=1 measures longer.  Latencies on a machine that is busy with something else are not ours: beside
+the guest a process of the host sleeps in the same manner on the same processor, and how late the
+host wakes that is allowed twice, since the VM's timer and its processor are two threads.
 """
 import glob
 import os
@@ -33,13 +34,19 @@ def judge(ok, name, detail):
     bad |= not ok
 
 
-def quiet():
-    """Nobody else wants the processors: what waits for one, by the kernel's own measure."""
-    try:
-        with open("/proc/pressure/cpu") as f:
-            return float(re.search(r"avg10=([0-9.]+)", f.read()).group(1)) < 2
-    except (OSError, AttributeError):
-        return os.getloadavg()[0] < 0.5
+# What "sched_guest wake" does, in a process of the host: how late it wakes, us: median, 95 %.
+CONTROL = """
+import os, sys, time
+os.sched_setaffinity(0, {int(sys.argv[1])})
+late = []
+while os.getppid() == int(sys.argv[2]) and not os.path.exists(sys.argv[3]):
+    wait = 0.011 + len(late) % 7 * 0.001
+    begun = time.monotonic()
+    time.sleep(wait)
+    late.append(time.monotonic() - begun - wait)
+late.sort()
+print(*(int(1e6 * late[len(late) * p // 100]) for p in (50, 95)))
+"""
 
 
 def spinner(path):
@@ -79,6 +86,11 @@ class Vm:
                     break
                 self.said += text.decode(errors="replace").replace("\r", "")
         raise TimeoutError("the guest did not say %r: %s" % (pattern, self.said[-600:]))
+
+    def rest(self):
+        """What it says until it ends."""
+        self.said += self.p.stdout.read().decode(errors="replace").replace("\r", "")
+        return self.said
 
     def write(self, text):
         os.write(self.p.stdin.fileno(), text)
@@ -132,7 +144,7 @@ def test_yield(b):
     x, y, took = vm.ran() - x, honest.ran() - y, time.monotonic() - begun
     b.clear()
     text = "%.3f of what both got, %.2f s beside %.2f s" % (x / (x + y), x, y)
-    if x + y > 0.97 * took:
+    if x + y > 0.3 * took:
         judge(x / (x + y) < 0.53, "yield-before-the-tick", text)
     else:
         print("ok sched-linux/yield-before-the-tick # skip others use the processor: " + text)
@@ -146,16 +158,19 @@ def test_wake(b):
     for _ in range(3):
         b.spin(*one)
     time.sleep(2)
+    end = os.path.join(b.work, "end")
+    control = subprocess.Popen([sys.executable, "-c", CONTROL, CPU, str(os.getpid()), end],
+                               stdout=subprocess.PIPE, text=True)
     vm.write(b"go\n")
     late = [int(x) for x in vm.read_until(r"late (\d+) (\d+) (\d+) (\d+)").groups()]
+    open(end, "w").close()
+    host = [int(x) for x in control.communicate(timeout=60)[0].split()]
     b.clear()
-    text = "median %.2f ms, 95 %% %.2f, 99 %% %.2f, worst %.2f beside three that burn; alone %.2f" % (
-        tuple(x / 1000 for x in late) + (alone[0] / 1000,))
-    judge(late[0] < 5000, "woken-within-5-ms-median", text)
-    if quiet():
-        judge(late[1] < 5000, "woken-within-5-ms-95", text)
-    else:
-        print("ok sched-linux/woken-within-5-ms-95 # skip the machine is busy with others: " + text)
+    text = "median %.2f ms, 95 %% %.2f, 99 %% %.2f, worst %.2f beside three that burn; alone %.2f; " \
+        "a process of the host %.2f, 95 %% %.2f" % (
+            tuple(x / 1000 for x in late) + (alone[0] / 1000, host[0] / 1000, host[1] / 1000))
+    judge(late[0] < 5000 + 2 * host[0], "woken-within-5-ms-median", text)
+    judge(late[1] < 5000 + 2 * host[1], "woken-within-5-ms-95", text)
 
 
 def test_steal(b):
@@ -179,6 +194,20 @@ def test_steal(b):
     lost = (t1 - t0) - (r1 - r0)
     judge(abs((s1 - s0) - lost) < 0.15 * (t1 - t0) and lost > 0.3 * (t1 - t0), "steal-in-proc-stat",
           "%.2f s stolen in the guest's view, %.2f s not run of %.2f s" % (s1 - s0, lost, t1 - t0))
+
+
+def test_paravirtual(b):
+    """What Linux is offered for processors that do not run, used by locks on too many of them."""
+    vm = b.linux("dmesg | grep kvm-guest; sched_guest locks; dmesg", "--cpus", "4", "--cpu-pin", CPU)
+    took = vm.read_until(r"locks (\d+) user (\d+) kernel", 180)
+    said = took.string
+    for what in ("PV spinlocks enabled", "pv remote TLB flush", "PV sched yield"):
+        judge(what in said, what.replace(" ", "-"), "the guest says so")
+    judge(int(took.group(1)) > 10000 and int(took.group(2)) > 1000, "locks-are-taken", took.group(0))
+    said = vm.read_until(r"status 0").string
+    complaint = re.search(r"lockup|stall|BUG:", said)
+    judge(not complaint, "no-complaint-of-locks", complaint and complaint.group(0) or "none")
+    b.clear()
 
 
 def offset(vm):
@@ -223,14 +252,20 @@ def test_stopped(b):
 
 
 def test_clocks(b):
-    for cpus in ("1", "4"):
-        vm = b.linux("sched_guest vdso; sched_guest stable; dmesg | grep -c unstable", "--cpus", cpus)
+    for cpus in ("1", "4", "8"):
+        vm = b.linux("sched_guest vdso; sched_guest stable; dmesg | grep -c unstable", "--cpus", cpus,
+                     "--stats")
         wrong, of, ns = vm.read_until(r"vdso (\d+) of (\d+) wrong, (\d+) ns").groups()
         judge(wrong == "0" and of == cpus, "no-system-call-" + cpus,
               "%s of %s processors wrong; %s ns a call" % (wrong, of, ns))
         back, tsc, enough = vm.read_until(r"stable (\d+) (\d+) back, enough reads: (\d)").groups()
         judge(back == tsc == "0" and enough == "1", "clocks-agree-" + cpus,
               "%s reads of the clock and %s of the TSC went back" % (back, tsc))
+        # Each of them reads the TSC some hundred thousand times.
+        left = re.findall(r"(\d+)  translator: steps of (rdtscp?)\n",
+                          vm.read_until(r"translator: entries.*\n").string + vm.rest())
+        judge(all(int(n) < 1000 for n, _ in left), "read-in-translated-code-" + cpus,
+              ", ".join("%s times not: %s" % x for x in left) or "always")
         b.clear()
 
 
@@ -243,7 +278,7 @@ def main():
     os.chdir(TOP)
     with tempfile.TemporaryDirectory() as work:
         b = Bench(work, kernel.stdout.strip())
-        for test in (test_clocks, test_yield, test_wake, test_steal, test_stopped):
+        for test in (test_clocks, test_yield, test_wake, test_steal, test_paravirtual, test_stopped):
             if len(sys.argv) > 1 and test.__name__ not in sys.argv[1:]:
                 continue
             try:

@@ -18,8 +18,10 @@
 
 #include <errno.h>
 #include <stdatomic.h>
+#include <time.h>
 
 /* What KVM_RUN is left for.  ATTN_STEP and ATTN_SHADOW are in KVM's state meanwhile. */
+#define KICKED_WITHIN	200000	/* ns */
 #define ATTN_LOOK	(ATTN_SMI | ATTN_INIT | ATTN_SIPI | ATTN_STOP)
 /* Exits without end in the middle of one instruction would be KVM's fault. */
 #define COMPLETIONS	64
@@ -124,6 +126,23 @@ static enum kvm_next run_in_kvm(struct kvm_cpu *c)
 	return next;
 }
 
+/*
+ * HLT that came to us, which it does where the local APICs are ours.  KVM keeps kicks (pv.h) for its
+ * own, so who may be waiting for one sleeps only for a moment: a waiter looks again.
+ */
+static void halt(struct vcpu *v)
+{
+	const struct timespec moment = { .tv_nsec = KICKED_WITHIN };
+
+	v->stats.halts++;
+	v->halted = !v->kicked;
+	v->kicked = false;
+	if (v->rflags & RFLAGS_IF || !pv_may_wait(v))
+		return;
+	nanosleep(&moment, NULL);	/* cut short by a kick's signal */
+	v->halted = false;
+}
+
 /* Brings the state to struct vcpu and does what @next asks for; false: leave with *why. */
 static bool after(struct kvm_cpu *c, enum kvm_next next, enum vcpu_exit *why)
 {
@@ -134,8 +153,7 @@ static bool after(struct kvm_cpu *c, enum kvm_next next, enum vcpu_exit *why)
 		return false;
 	switch (next) {
 	case NEXT_HALT:
-		v->halted = true;
-		v->stats.halts++;
+		halt(v);
 		break;
 	case NEXT_SHUTDOWN:
 		v->shutdown = true;

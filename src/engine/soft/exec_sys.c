@@ -8,6 +8,7 @@
  * Not modelled: MONITOR and MWAIT (#UD; no CPU model has them), hypervisor calls (#UD),
  * caches (their flushes check the address only).
  */
+#include "cpu/pv.h"
 #include "engine/soft/exec_priv.h"
 
 /* --- control and debug registers; 64 bits wide in 64-bit mode, else 32 --- */
@@ -272,6 +273,12 @@ static int exec_hlt(struct vcpu *v, const struct insn *i)
 	return status;
 }
 
+static int exec_vmcall(struct vcpu *v, const struct insn *i)
+{
+	pv_hypercall(v);
+	return exec_next(v, i);
+}
+
 /* --- caches --- */
 
 static int exec_wbinvd(struct vcpu *v, const struct insn *i)
@@ -321,6 +328,7 @@ exec_fn exec_sys_select(const struct insn *i)
 	case INSN_ID_CLI: return exec_cli;
 	case INSN_ID_STI: return exec_sti;
 	case INSN_ID_HLT: return exec_hlt;
+	case INSN_ID_VMCALL: return exec_vmcall;
 	case INSN_ID_INVD:
 	case INSN_ID_WBINVD: return exec_wbinvd;
 	case INSN_ID_CLFLUSH:

@@ -13,6 +13,7 @@
 #include "cpu/debugger.h"
 #include "cpu/fpu.h"
 #include "cpu/mmu.h"
+#include "cpu/pv.h"
 #include "cpu/system.h"
 #include "engine/soft/soft_priv.h"
 
@@ -363,6 +364,7 @@ static enum vcpu_exit soft_run(struct engine *en, struct vcpu *v)
 	(void)en;
 	trap_enter(sv->dbt ? dbt_trap_region(sv->dbt) : &sv->region, sv->trap_stack);
 	code_enter(sv);
+	pv_returns(v);
 	for (;;) {
 		if (unlikely(v->attention || stepped || look)) {
 			if (v->attention & ATTN_ENGINE)
@@ -384,6 +386,7 @@ static enum vcpu_exit soft_run(struct engine *en, struct vcpu *v)
 		}
 	}
 	fpu_put(v);
+	pv_leaves(v);
 	code_leave(sv);
 	trap_leave(sv->trap_stack);
 	return why;
@@ -419,10 +422,12 @@ static void soft_vcpu_step(struct engine *en, struct vcpu *v)
 	(void)en;
 	trap_enter(&sv->region, sv->trap_stack);
 	code_enter(sv);
+	pv_returns(v);
 	sv->stepping = true;
 	step_one(sv);
 	sv->stepping = false;
 	fpu_put(v);
+	pv_leaves(v);
 	code_leave(sv);
 	trap_leave(sv->trap_stack);
 }

@@ -111,7 +111,7 @@ static void test_hypervisor_leaves(void **state)
 	assert_int_equal(out[A], 0x40000001);
 	assert_memory_equal(&out[B], "KVMKVMKVM\0\0", 12);
 	cpu_model_cpuid(m, 0x40000001, 0, 0, 0, 1, out);
-	assert_int_equal(out[A], 1 << 3 | 1 << 5 | 1 << 24);
+	assert_int_equal(out[A], 1 << 3 | 1 << 5 | 1 << 7 | 1 << 9 | 1 << 13 | 1 << 24);
 	assert_int_equal(out[B] | out[C] | out[D], 0);
 	cpu_model_cpuid(m, 0x40000100, 0, 0, 0, 1, out);
 	assert_int_equal(out[A] | out[B] | out[C] | out[D], 0);

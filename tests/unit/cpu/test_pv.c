@@ -148,6 +148,91 @@ static void test_steal(void **state)
 	assert_int_equal(r[0], 78);
 }
 
+/* While it does not run its record says so, and others may ask for a flush there. */
+static void test_away(void **state)
+{
+	struct guest *g = *state;
+	uint8_t *preempted = (uint8_t *)gpa_to_hva(&g->space, AT, 64) + 16;
+	uint64_t flushes;
+
+	pv_leaves(g->v);	/* nothing was asked for yet */
+	assert_int_equal(sys_wrmsr(g->v, MSR_PV_STEAL_TIME, AT | 1), EXEC_OK);
+	assert_int_equal(*preempted, 0);
+	flushes = g->v->stats.tlb_flushes;
+	pv_leaves(g->v);
+	assert_int_equal(*preempted, 1);
+	pv_returns(g->v);
+	assert_int_equal(*preempted, 0);
+	assert_int_equal(g->v->stats.tlb_flushes, flushes);
+	pv_leaves(g->v);
+	*preempted |= 2;
+	pv_returns(g->v);
+	assert_int_equal(*preempted, 0);
+	assert_true(g->v->stats.tlb_flushes > flushes);
+	/* Another engine may know nothing of this. */
+	pv_leaves(g->v);
+	*preempted |= 2;
+	pv_moved(g->v);
+	assert_int_equal(*preempted, 0);
+	assert_true(g->v->attention & ATTN_FLUSH);
+}
+
+static uint32_t kicked;
+
+static void note_kick(void *arg, uint32_t apic_id)
+{
+	(void)arg;
+	kicked = apic_id;
+}
+
+static uint64_t call(struct vcpu *v, uint64_t number, uint64_t a0, uint64_t a1)
+{
+	v->gpr[REG_RAX] = number;
+	v->gpr[REG_RBX] = a0;
+	v->gpr[REG_RCX] = a1;
+	pv_hypercall(v);
+	return v->gpr[REG_RAX];
+}
+
+static void test_hypercalls(void **state)
+{
+	struct guest *g = *state;
+
+	kicked = 0;
+	assert_int_equal(call(g->v, PV_KICK_CPU, 0, 3), 0);	/* there is nobody */
+	g->v->kick = note_kick;
+	assert_int_equal(call(g->v, PV_KICK_CPU, 0, 3), 0);
+	assert_int_equal(kicked, 3);
+	assert_int_equal(call(g->v, PV_SCHED_YIELD, 3, 0), 0);
+	/* There is no such call; with half the register outside of 64-bit code. */
+	assert_int_equal((uint32_t)call(g->v, 12345, 0, 0), (uint32_t)-1000);
+	vcpu_set_cpl(g->v, 3);
+	assert_int_equal((uint32_t)call(g->v, PV_KICK_CPU, 0, 5), (uint32_t)-1);
+	assert_int_equal(kicked, 3);
+}
+
+/* A kick ends a HLT, or the next one if it comes before. */
+static void test_kicked(void **state)
+{
+	struct vcpu *v = ((struct guest *)*state)->v;
+	enum vcpu_exit why;
+
+	assert_int_equal(sys_hlt(v), EXEC_EXIT);
+	assert_int_equal(vcpu_attend(v, false, &why), EXEC_EXIT);
+	assert_int_equal(why, VCPU_EXIT_HALT);
+	vcpu_attention(v, ATTN_KICK);
+	assert_int_equal(vcpu_attend(v, false, &why), EXEC_OK);
+	assert_false(v->halted);
+	assert_int_equal(sys_hlt(v), EXEC_EXIT);
+	v->halted = false;
+	vcpu_attention(v, ATTN_KICK);
+	vcpu_attention(v, ATTN_KICK);
+	assert_int_equal(vcpu_attend(v, false, &why), EXEC_OK);
+	assert_int_equal(sys_hlt(v), EXEC_OK);
+	assert_false(v->halted);
+	assert_int_equal(sys_hlt(v), EXEC_EXIT);
+}
+
 static void test_refused(void **state)
 {
 	struct guest *g = *state;
@@ -170,7 +255,8 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_clock), T(test_written_tsc), T(test_wall), T(test_steal), T(test_refused),
+		T(test_clock), T(test_written_tsc), T(test_wall), T(test_steal), T(test_away),
+		T(test_hypercalls), T(test_kicked), T(test_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
