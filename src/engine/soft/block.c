@@ -16,6 +16,7 @@
 #define ARENA_MIN	(1ULL << 20)
 #define DROPS_MAX	64	/* hits before a page is run without blocks ... */
 #define UNCACHED_RUNS	50000	/* ... for so many instructions */
+#define RETIRED_MAX	8	/* in a page's list before their room is reclaimed */
 #define CHUNK		64	/* bytes a bit of code_page.chunks stands for */
 
 int blocks_init(struct soft_vcpu *sv, uint64_t bytes, struct err *e)
@@ -62,12 +63,19 @@ static bool arena_has_room(const struct soft_vcpu *sv, uint64_t size)
 	return size <= sv->arena_size - sv->arena_used - sv->arena_pages;
 }
 
-/* For blocks, from the bottom. */
+/* For blocks: a retired one's room, or from the bottom. */
 static void *arena_alloc(struct soft_vcpu *sv, uint64_t size)
 {
 	void *p = sv->arena + sv->arena_used;
+	struct block **room = &sv->room[size / ROOM_UNIT];
 
-	size = ALIGN_UP(size, 64);
+	_Static_assert(sizeof(struct insn) % ROOM_UNIT == 0 && sizeof(struct block) % ROOM_UNIT == 0,
+		       "a block's size is a multiple of the unit");
+	if (*room) {
+		p = *room;
+		*room = (*room)->hash_next;
+		return p;
+	}
 	if (!arena_has_room(sv, size))
 		return NULL;
 	sv->arena_used += size;
@@ -91,6 +99,8 @@ static void forget_blocks_locked(struct soft_vcpu *sv)
 		sv->hash[i] = NULL;
 	for (unsigned int i = 0; i < ARRAY_SIZE(sv->lookup); i++)
 		sv->lookup[i].key = 0;
+	for (unsigned int i = 0; i < ARRAY_SIZE(sv->room); i++)
+		sv->room[i] = NULL;
 	sv->arena_used = 0;
 }
 
@@ -223,6 +233,7 @@ static void page_add(struct code_page *p, struct block *b, unsigned int which)
 	part_in_page(b, p->base, &first, &last);
 	page_cover(p, first, last);
 	b->page_next[which] = p->blocks;
+	b->lists++;
 	p->blocks = b;
 }
 
@@ -232,6 +243,7 @@ static void page_sweep(struct soft_vcpu *sv, struct code_page *p)
 	struct block *b = p->blocks, *next;
 
 	p->blocks = NULL;
+	p->retired = 0;
 	p->chunks = 0;
 	for (unsigned int n = 0; n < ARRAY_SIZE(p->bytes); n++)
 		p->bytes[n] = 0;
@@ -239,7 +251,8 @@ static void page_sweep(struct soft_vcpu *sv, struct code_page *p)
 		unsigned int which = ALIGN_DOWN(b->gpa, GUEST_PAGE_SIZE) != p->base;
 
 		next = b->page_next[which];
-		if (!b->dead)
+		b->lists--;
+		if (b->serial)
 			page_add(p, b, which);
 	}
 	if (sv->dbt)
@@ -286,11 +299,16 @@ static void make_room_locked(struct soft_vcpu *sv)
 		}
 }
 
+static uint64_t block_size(unsigned int count)
+{
+	return sizeof(struct block) + count * sizeof(struct insn);
+}
+
 /* Room for a block and its pages; when there is none others go first. */
 static struct block *block_alloc(struct soft_vcpu *sv, gpa_t gpa, gpa_t second, unsigned int count,
 				 struct code_page *pages[2])
 {
-	uint64_t size = sizeof(struct block) + count * sizeof(struct insn);
+	uint64_t size = block_size(count);
 
 	for (int tries = 0; tries < 2; tries++) {
 		struct block *b = arena_alloc(sv, size);
@@ -324,9 +342,9 @@ struct block *block_insert(struct soft_vcpu *sv, gpa_t gpa, gpa_t second, unsign
 	b->len = len;
 	b->count = count;
 	b->code_size = code_size;
-	b->dead = false;
+	b->serial = ++sv->serial;
 	b->heat = 0;
-	b->translation.block = NULL;
+	b->lists = 0;
 	for (unsigned int i = 0; i < count; i++)
 		b->insn[i] = sv->scratch[i];
 	slot = hash_slot(sv, gpa, code_size);
@@ -355,9 +373,45 @@ static void block_kill(struct soft_vcpu *sv, struct block *b)
 	while (*link != b)
 		link = &(*link)->hash_next;
 	*link = b->hash_next;
-	b->dead = true;
+	b->serial = 0;
 	for (unsigned int i = 0; i < b->count; i++)
 		__atomic_store_n(&b->insn[i].exec, exec_stale, __ATOMIC_RELEASE);
+}
+
+/* Where the dead of the page's list were, others may be. */
+static void page_reclaim(struct soft_vcpu *sv, struct code_page *p)
+{
+	struct block *b = p->blocks, *next;
+
+	p->blocks = NULL;
+	p->retired = 0;
+	for (; b; b = next) {
+		unsigned int which = ALIGN_DOWN(b->gpa, GUEST_PAGE_SIZE) != p->base;
+		struct block **room = &sv->room[block_size(b->count) / ROOM_UNIT];
+
+		next = b->page_next[which];
+		if (b->serial) {
+			b->page_next[which] = p->blocks;
+			p->blocks = b;
+		} else if (!--b->lists) {
+			b->hash_next = *room;
+			*room = b;
+		}
+	}
+}
+
+void block_retire(struct soft_vcpu *sv, struct block *b)
+{
+	struct code_page *p;
+
+	if (block_find(sv, b->gpa, b->code_size) != b)	/* the store has been emptied since */
+		return;
+	soft_lock(&sv->lock);
+	block_kill(sv, b);
+	p = page_find_locked(sv, ALIGN_DOWN(b->gpa, GUEST_PAGE_SIZE));
+	if (p && ++p->retired == RETIRED_MAX)
+		page_reclaim(sv, p);
+	soft_unlock(&sv->lock);
 }
 
 void page_drop_locked(struct soft_vcpu *sv, struct code_page *p, unsigned int first,
@@ -372,7 +426,7 @@ void page_drop_locked(struct soft_vcpu *sv, struct code_page *p, unsigned int fi
 		unsigned int start, end;
 
 		part_in_page(b, p->base, &start, &end);
-		if (!b->dead && start <= last && end >= first) {
+		if (b->serial && start <= last && end >= first) {
 			block_kill(sv, b);
 			hit++;
 		}

@@ -243,17 +243,14 @@ static enum exec_status block_make(struct soft_vcpu *sv, gva_t linear, gpa_t gpa
 	return EXEC_OK;
 }
 
-enum exec_status block_get(struct soft_vcpu *sv, gva_t linear, struct block **out)
+enum exec_status block_at(struct soft_vcpu *sv, gva_t linear, gpa_t gpa, struct block **out)
 {
 	struct vcpu *v = sv->v;
 	enum exec_status made;
 	enum mem_result r;
 	struct block *b;
-	gpa_t gpa, second;
+	gpa_t second;
 
-	r = gva_to_gpa(v, linear, ACC_FETCH, &gpa);
-	if (r != MEM_OK)
-		return mem_status(r);
 	b = sv->stepping ? NULL : block_find(sv, gpa, v->code_size);
 	if (b && b->second != GPA_NONE) {
 		/* The second page may be another one here, or not be there. */
@@ -271,4 +268,12 @@ enum exec_status block_get(struct soft_vcpu *sv, gva_t linear, struct block **ou
 	}
 	*out = b;
 	return EXEC_OK;
+}
+
+enum exec_status block_get(struct soft_vcpu *sv, gva_t linear, struct block **out)
+{
+	gpa_t gpa;
+	enum mem_result r = gva_to_gpa(sv->v, linear, ACC_FETCH, &gpa);
+
+	return r == MEM_OK ? block_at(sv, linear, gpa, out) : mem_status(r);
 }

@@ -16,7 +16,6 @@
 #include <stdio.h>
 
 struct dbt;
-struct dbt_ref;
 struct tblock;
 struct trap_region;
 
@@ -31,9 +30,9 @@ struct dbt_config {
 	enum exec_status (*step)(void *arg, struct vcpu *v);
 	/* Chooses the interpreter's handler for @i, all flags computed; false: it is #UD. */
 	bool (*bind)(void *arg, struct vcpu *v, struct insn *i);
-	/* The translation at v->rip, if the interpreter knows one. */
-	bool (*find)(void *arg, struct vcpu *v, struct dbt_ref *ref);
-	/* How often the code at @gpa has been interpreted; UINT_MAX: until it was translated. */
+	/* The translation at v->rip; NULL: there is none, and it is not to be made yet. */
+	struct tblock *(*find)(void *arg, struct vcpu *v);
+	/* How often the code at @gpa has been interpreted, as far as that is known. */
 	unsigned int (*heat)(void *arg, struct vcpu *v, gpa_t gpa);
 	/* Decodes 64-bit code as the guest's CPU model has it; @avail bytes, 15 are enough. */
 	enum decode_result (*decode)(void *arg, struct vcpu *v, struct insn *out,
@@ -75,12 +74,6 @@ struct dbt_stats {
 	uint64_t compared, compared_runs, beyond;
 };
 
-/* A remembered translation; dbt_valid tells whether it may be used. */
-struct dbt_ref {
-	struct tblock *block;
-	uint32_t generation;
-};
-
 /* -ENOTSUP where the host lacks BMI2; -ENOMEM. */
 int dbt_create(struct dbt **out, struct gpa_space *s, const struct dbt_config *c, struct err *e);
 void dbt_destroy(struct dbt *d);
@@ -90,21 +83,23 @@ void dbt_vcpu_destroy(struct dbt *d, struct vcpu *v);
 /* Host exceptions in translated code go here: for trap_enter's list. */
 struct trap_region *dbt_trap_region(struct dbt *d);
 
-/* Is @ref a translation of v->rip in the present mode? */
-bool dbt_valid(const struct dbt *d, const struct vcpu *v, const struct dbt_ref *ref);
-
-/* Finds the translation of 64-bit code at v->rip, whose bytes are at @gpa. */
-bool dbt_known(struct dbt *d, struct vcpu *v, gpa_t gpa, struct dbt_ref *ref);
-/* Finds or makes the translation of 64-bit code at v->rip, whose bytes are at @gpa. */
-bool dbt_get(struct dbt *d, struct vcpu *v, gpa_t gpa, struct dbt_ref *ref);
+/* What was found for v->rip and the present mode before, or NULL. */
+struct tblock *dbt_recall(struct dbt *d, struct vcpu *v);
+/*
+ * Finds the translation of 64-bit code at v->rip, whose bytes are at @gpa; or makes it, if
+ * the code has one for another kind of memory access.
+ */
+struct tblock *dbt_known(struct dbt *d, struct vcpu *v, gpa_t gpa);
+/* Finds or makes the translation of 64-bit code at v->rip, whose bytes are at @gpa; or NULL. */
+struct tblock *dbt_get(struct dbt *d, struct vcpu *v, gpa_t gpa);
 
 /*
- * Runs translated code from @ref, which dbt_valid approved of, for as long as there is
- * some.  Called in 64-bit mode with nothing pending.  Comes back with
+ * Runs translated code from @b, found for v->rip just now, for as long as there is some.
+ * Called in 64-bit mode with nothing pending.  Comes back with
  *   EXEC_OK	v->rip has no translation, or something wants attention: interpret;
  *   EXEC_EXIT	as from the interpreter.
  */
-enum exec_status dbt_run(struct dbt *d, struct vcpu *v, const struct dbt_ref *ref);
+enum exec_status dbt_run(struct dbt *d, struct vcpu *v, struct tblock *b);
 
 /* Guest code in [gpa, gpa+len) has changed. */
 void dbt_invalidate(struct dbt *d, gpa_t gpa, uint64_t len);

@@ -305,9 +305,14 @@ static bool goes_on(const struct tr *t, unsigned int off)
 	gva_t gva = ALIGN_DOWN(t->b->gva, GUEST_PAGE_SIZE) + off;
 	gpa_t gpa = ALIGN_DOWN(t->b->gpa, GUEST_PAGE_SIZE) + off;
 
-	return !with(t->d, TRANSLATOR_OPT_TRIM) || !with(t->d, TRANSLATOR_OPT_HEAT) ||
-	       (t->d->cfg.heat(t->d->cfg.arg, t->v, gpa) >= HEAT_TO_FOLLOW &&
-		!dbt_find(t->d, gva, gpa, t->b->mode));
+	uint32_t mode = t->b->mode;
+
+	if (!with(t->d, TRANSLATOR_OPT_TRIM) || !with(t->d, TRANSLATOR_OPT_HEAT))
+		return true;
+	if (dbt_find(t->d, gva, gpa, mode))
+		return false;
+	return t->d->cfg.heat(t->d->cfg.arg, t->v, gpa) >= HEAT_TO_FOLLOW ||
+	       dbt_find(t->d, gva, gpa, mode ^ MODE_WINDOW);
 }
 
 /* Decodes up to TBLOCK_INSNS instructions that begin in the page; returns how many. */

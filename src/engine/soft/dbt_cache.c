@@ -336,42 +336,30 @@ void dbt_make_room(struct dbt *d)
 		dbt_flush(d);
 }
 
-bool dbt_valid(const struct dbt *d, const struct vcpu *v, const struct dbt_ref *ref)
-{
-	const struct tblock *b = ref->block;
-
-	return b && ref->generation == d->generation && !b->dead && b->gva == v->rip &&
-	       b->mode == dbt_mode(v);
-}
-
-static bool refer(struct dbt *d, struct dbt_ref *ref, struct tblock *b)
-{
-	ref->block = b;
-	ref->generation = d->generation;
-	return b != NULL;
-}
-
-bool dbt_known(struct dbt *d, struct vcpu *v, gpa_t gpa, struct dbt_ref *ref)
-{
-	struct tblock *b = dbt_find(d, v->rip, gpa, dbt_mode(v));
-
-	return b && refer(d, ref, b);
-}
-
-bool dbt_get(struct dbt *d, struct vcpu *v, gpa_t gpa, struct dbt_ref *ref)
+struct tblock *dbt_get(struct dbt *d, struct vcpu *v, gpa_t gpa)
 {
 	struct tblock *b = dbt_find(d, v->rip, gpa, dbt_mode(v));
 	uint64_t begin;
 
-	if (!b) {
-		vcpu_does(v, VCPU_TRANSLATION);
-		begin = __builtin_ia32_rdtsc();
-		b = dbt_translate(d, v, v->rip, gpa);
-		if (v->tlb.window.active)
-			v->tlb.window.spent += __builtin_ia32_rdtsc() - begin;
-		vcpu_does(v, VCPU_GUEST);
-	}
-	return refer(d, ref, b);
+	if (b)
+		return b;
+	vcpu_does(v, VCPU_TRANSLATION);
+	begin = __builtin_ia32_rdtsc();
+	b = dbt_translate(d, v, v->rip, gpa);
+	if (v->tlb.window.active)
+		v->tlb.window.spent += __builtin_ia32_rdtsc() - begin;
+	vcpu_does(v, VCPU_GUEST);
+	return b;
+}
+
+struct tblock *dbt_known(struct dbt *d, struct vcpu *v, gpa_t gpa)
+{
+	uint32_t mode = dbt_mode(v);
+	struct tblock *b = dbt_find(d, v->rip, gpa, mode);
+
+	if (!b && mode & MODE_WINDOW && dbt_find(d, v->rip, gpa, mode & ~MODE_WINDOW))
+		b = dbt_get(d, v, gpa);
+	return b;
 }
 
 void dbt_count_step(struct dbt *d, const struct insn *i)

@@ -92,24 +92,32 @@ static void remember(const struct dbt *d, struct vcpu *v, struct tblock *b)
 	jumps_remember(hot, b);
 }
 
-/* The host address to run v->rip at, or NULL. */
-static void *find_code(struct dbt *d, struct vcpu *v)
+struct tblock *dbt_recall(struct dbt *d, struct vcpu *v)
 {
 	struct dbt_hot *hot = dbt_hot(v);
 	const struct found *f = found_slot(hot, v->rip);
-	struct dbt_ref ref;
 
 	dbt_refresh(d, v);
-	if (f->minus_gva == -v->rip && f->minus_id == -hot->id[v->rip >> 63]) {
-		jumps_remember(hot, f->block);
-		return f->code;
-	}
+	if (f->minus_gva != -v->rip || f->minus_id != -hot->id[v->rip >> 63])
+		return NULL;
+	jumps_remember(hot, f->block);
+	return f->block;
+}
+
+/* The host address to run v->rip at, or NULL. */
+static void *find_code(struct dbt *d, struct vcpu *v)
+{
+	struct tblock *b = dbt_recall(d, v);
+
+	if (b)
+		return b->code;
 	d->stats.lookups++;
-	if (!d->cfg.find(d->cfg.arg, v, &ref))
+	b = d->cfg.find(d->cfg.arg, v);
+	if (!b)
 		return NULL;
 	dbt_refresh(d, v);	/* finding may have made, and so flushed */
-	remember(d, v, ref.block);
-	return ref.block->code;
+	remember(d, v, b);
+	return b->code;
 }
 
 static bool runnable(const struct vcpu *v)
@@ -196,17 +204,18 @@ static void link(struct dbt *d, struct vcpu *v, struct slot *s, struct tblock *t
 static enum exec_status chain(struct dbt *d, struct vcpu *v, struct slot *s, void **code)
 {
 	uint32_t generation = d->generation;
-	struct dbt_ref ref;
+	struct tblock *to;
 
 	v->rip = s->target;
 	*code = NULL;
-	if (!d->cfg.find(d->cfg.arg, v, &ref))
+	to = d->cfg.find(d->cfg.arg, v);
+	if (!to)
 		return EXEC_OK;
 	if (d->generation == generation && !s->from->dead && !in_lockstep(d, s->from->mode) &&
 	    (s->probe || with(d, TRANSLATOR_OPT_CHAIN)))
-		link(d, v, s, ref.block);
+		link(d, v, s, to);
 	dbt_refresh(d, v);
-	*code = ref.block->code;
+	*code = to->code;
 	return EXEC_OK;
 }
 
@@ -346,10 +355,10 @@ static bool calm_down(struct vcpu *v)
 	return !v->attention;
 }
 
-enum exec_status dbt_run(struct dbt *d, struct vcpu *v, const struct dbt_ref *ref)
+enum exec_status dbt_run(struct dbt *d, struct vcpu *v, struct tblock *b)
 {
 	enum exec_status st = EXEC_OK;
-	void *code = ref->block->code;
+	void *code = b->code;
 	bool ran = true;
 
 	asm volatile("wrgsbase %0" : : "r" (v));

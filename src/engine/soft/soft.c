@@ -94,6 +94,20 @@ static struct lookup *lookup_slot(struct soft_vcpu *sv, gva_t linear)
 	return &sv->lookup[(linear ^ linear >> LOOKUP_BITS) % BIT(LOOKUP_BITS)];
 }
 
+/* Was @b found there before, and is it still what it was? */
+static bool lookup_holds(const struct lookup *l, gva_t linear, const struct vcpu *v)
+{
+	return l->linear == linear && l->key == lookup_key(v) && l->block->serial == l->serial;
+}
+
+static void lookup_keep(const struct soft_vcpu *sv, struct lookup *l, gva_t linear,
+			struct block *b)
+{
+	if (b != sv->once)
+		*l = (struct lookup){ .linear = linear, .key = lookup_key(sv->v), .block = b,
+				      .serial = b->serial };
+}
+
 static enum exec_status find_block(struct soft_vcpu *sv, struct block **out)
 {
 	struct vcpu *v = sv->v;
@@ -101,20 +115,14 @@ static enum exec_status find_block(struct soft_vcpu *sv, struct block **out)
 	struct lookup *l = lookup_slot(sv, linear);
 	enum exec_status st;
 
-	if (likely(l->linear == linear && l->key == lookup_key(v))) {
+	if (likely(lookup_holds(l, linear, v))) {
 		*out = l->block;
 		return EXEC_OK;
 	}
 	st = block_get(sv, linear, out);
-	if (st == EXEC_OK && *out != sv->once)
-		*l = (struct lookup){ .linear = linear, .key = lookup_key(v), .block = *out };
+	if (st == EXEC_OK)
+		lookup_keep(sv, l, linear, *out);
 	return st;
-}
-
-/* An invalidated block must not be found again by this address. */
-static void forget(struct soft_vcpu *sv)
-{
-	lookup_slot(sv, code_address(sv->v))->key = 0;
 }
 
 static int run_block(struct vcpu *v, const struct block *b)
@@ -184,38 +192,55 @@ static bool needs_care(const struct vcpu *v)
 
 /* --- the translator --- */
 
-/* Is @b, at v->rip, translated?  It is once it has run often enough. */
-static bool translated(struct soft_vcpu *sv, struct block *b)
+/* The translation of @b, at v->rip, once it has run often enough; NULL: interpret it. */
+static struct tblock *warm_up(struct soft_vcpu *sv, struct block *b)
 {
-	struct dbt *d = sv->dbt;
-	struct vcpu *v = sv->v;
+	struct tblock *t;
 
-	if (dbt_valid(d, v, &b->translation))
-		return true;
-	/* Code that several modes or address spaces share has several translations. */
-	if (b->translation.block && dbt_known(d, v, b->gpa, &b->translation))
-		return true;
-	if (b == sv->once || b->dead || ++b->heat < sv->engine->config.translate_at)
-		return false;
+	if (b == sv->once || ++b->heat < sv->engine->config.translate_at)
+		return NULL;
 	b->heat = 0;
 	block_paid(sv, b->gpa);
-	return dbt_get(d, v, b->gpa, &b->translation);
+	t = dbt_get(sv->dbt, sv->v, b->gpa);
+	if (t)
+		block_retire(sv, b);
+	return t;
 }
 
-static bool dbt_find_cb(void *arg, struct vcpu *v, struct dbt_ref *ref)
+/* What there is of the 64-bit code at v->rip: a translation, or a block to interpret. */
+static enum exec_status find_either(struct soft_vcpu *sv, struct tblock **t, struct block **b)
 {
-	struct soft_vcpu *sv = v->engine;
-	struct block *b;
+	struct vcpu *v = sv->v;
+	struct lookup *l = lookup_slot(sv, v->rip);
+	enum exec_status st;
+	enum mem_result r;
 	gpa_t gpa;
 
+	if (lookup_holds(l, v->rip, v)) {
+		*b = l->block;
+	} else {
+		r = gva_to_gpa(v, v->rip, ACC_FETCH, &gpa);
+		if (r != MEM_OK)
+			return mem_status(r);
+		*t = dbt_known(sv->dbt, v, gpa);
+		if (*t)		/* code that has been translated needs no block */
+			return EXEC_OK;
+		st = block_at(sv, v->rip, gpa, b);
+		if (st != EXEC_OK)
+			return st;
+		lookup_keep(sv, l, v->rip, *b);
+	}
+	*t = warm_up(sv, *b);
+	return EXEC_OK;
+}
+
+static struct tblock *dbt_find_cb(void *arg, struct vcpu *v)
+{
+	struct tblock *t = NULL;
+	struct block *b;
+
 	(void)arg;
-	/* Code that has been translated needs no block. */
-	if (gva_to_gpa(v, v->rip, ACC_FETCH, &gpa) == MEM_OK && dbt_known(sv->dbt, v, gpa, ref))
-		return true;
-	if (find_block(sv, &b) != EXEC_OK || !translated(sv, b))
-		return false;
-	*ref = b->translation;
-	return true;
+	return find_either(v->engine, &t, &b) == EXEC_OK ? t : NULL;
 }
 
 /* One instruction, its fault delivered. */
@@ -232,8 +257,6 @@ static enum exec_status dbt_step_cb(void *arg, struct vcpu *v)
 			dbt_count_step(sv->dbt, &b->insn[0]);
 			st = b->insn[0].exec(v, &b->insn[0]);
 		}
-		if (st == EXEC_STALE)
-			forget(sv);
 	} while (st == EXEC_STALE);
 	v->stats.insns++;
 	return st == EXEC_FAULT ? vcpu_deliver(v) : (enum exec_status)st;
@@ -244,9 +267,7 @@ static unsigned int dbt_heat_cb(void *arg, struct vcpu *v, gpa_t gpa)
 	const struct block *b = block_find(v->engine, gpa, CODE_64);
 
 	(void)arg;
-	if (!b)
-		return 0;
-	return b->translation.block ? ~0U : b->heat;
+	return b ? b->heat : 0;
 }
 
 static enum decode_result dbt_decode_cb(void *arg, struct vcpu *v, struct insn *out,
@@ -316,17 +337,23 @@ static int translator_create(struct soft_vcpu *sv, uint64_t cache_bytes, struct 
 static int run(struct soft_vcpu *sv, bool *stepped)
 {
 	struct vcpu *v = sv->v;
+	struct tblock *t = NULL;
 	struct block *b;
 	bool whole = true;
 	int st;
 
 	if (unlikely(v->debugger != NULL) && debugger_stops(v, code_address(v)))
 		return EXEC_EXIT;
-	st = find_block(sv, &b);
+	if (sv->dbt && !v->debugger && v->code_size == CODE_64 && !needs_care(v)) {
+		t = dbt_recall(sv->dbt, v);
+		st = t ? EXEC_OK : find_either(sv, &t, &b);
+	} else {
+		st = find_block(sv, &b);
+	}
 	if (unlikely(st != EXEC_OK))
 		return st;
-	if (sv->dbt && !v->debugger && v->code_size == CODE_64 && !needs_care(v) && translated(sv, b))
-		return dbt_run(sv->dbt, v, &b->translation);
+	if (t)
+		return dbt_run(sv->dbt, v, t);
 	if (unlikely(v->code_size != CODE_64)) {
 		st = check_limit(v, b, &whole);
 		if (st != EXEC_OK)
@@ -338,11 +365,7 @@ static int run(struct soft_vcpu *sv, bool *stepped)
 		st = run_block(v, b);
 	if (unlikely(v->code_size != CODE_64))
 		v->rip = (uint32_t)v->rip;
-	if (unlikely(st == EXEC_STALE)) {
-		forget(sv);
-		st = EXEC_OK;
-	}
-	return st;
+	return st == EXEC_STALE ? EXEC_OK : st;
 }
 
 static enum vcpu_exit exit_reason(const struct vcpu *v)

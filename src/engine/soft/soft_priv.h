@@ -28,6 +28,8 @@
 #include <stdio.h>
 
 #define BLOCK_INSNS	64	/* at most, in a block */
+#define ROOM_UNIT	64	/* blocks' sizes are multiples of it */
+#define ROOM_SIZES	((sizeof(struct block) + BLOCK_INSNS * sizeof(struct insn)) / ROOM_UNIT + 1)
 #define LOOKUP_BITS	14
 #define HASH_BITS	18
 #define PAGE_HASH_BITS	14
@@ -47,9 +49,9 @@ struct block {
 	uint16_t len;		/* bytes of code */
 	uint16_t count;		/* instructions, at least 1 */
 	uint8_t code_size;
-	bool dead;
 	uint8_t heat;		/* runs since it was last looked at for translation */
-	struct dbt_ref translation;
+	uint8_t lists;		/* pages whose lists it is in */
+	uint64_t serial;	/* unlike that of any other block; 0: dead */
 	struct block *hash_next;
 	struct block *page_next[2];	/* in the lists of the first and second page */
 	struct insn insn[] __attribute__((aligned(64)));
@@ -63,6 +65,7 @@ struct code_page {
 	uint64_t asked;		/* chunks that others have changed: to be dropped */
 	struct code_page *asked_next;
 	struct block *blocks;
+	unsigned int retired;	/* dead ones among them, whose room is to be had */
 	unsigned int drops;	/* writes that hit a block, lately */
 	unsigned int uncached;	/* instructions run from it without a block since */
 	struct code_page *hash_next;
@@ -73,6 +76,7 @@ struct lookup {
 	gva_t linear;
 	uint64_t key;		/* lookup_key(), never 0 */
 	struct block *block;
+	uint64_t serial;	/* the block's: its room may be another's now */
 };
 
 #define MEMO_BITS	14
@@ -125,6 +129,8 @@ struct soft_vcpu {
 	uint8_t *arena;
 	uint64_t arena_size;		/* bytes; in use: */
 	uint64_t arena_used, arena_pages; /* by blocks, by pages */
+	struct block *room[ROOM_SIZES];	/* in arena_used, of retired blocks: by size */
+	uint64_t serial;		/* of the last block made */
 	struct block *hash[BIT(HASH_BITS)];
 	struct code_page *pages[BIT(PAGE_HASH_BITS)];	/* (b) */
 	struct code_news news;
@@ -195,6 +201,8 @@ struct block *block_insert(struct soft_vcpu *sv, gpa_t gpa, gpa_t second, unsign
 			   unsigned int count);
 /* False: code in this page changes so often that a block would not pay. */
 bool block_worthwhile(struct soft_vcpu *sv, gpa_t gpa);
+/* Takes @b, which has been translated, out of the store; no block is running. */
+void block_retire(struct soft_vcpu *sv, struct block *b);
 /* A block at @gpa ran often since it was made: what was dropped in its page is forgiven. */
 void block_paid(struct soft_vcpu *sv, gpa_t gpa);
 /*
@@ -243,9 +251,12 @@ bool snippets_full(const struct soft_vcpu *sv);
 void snippets_flush(struct soft_vcpu *sv);
 
 /*
- * build.c: the block at linear address @linear, found or made.  EXEC_FAULT: the fetch
- * faulted, v->fault is filled.  EXEC_EXIT: the host failed.
+ * build.c: the block at linear address @linear, whose bytes are at @gpa, found or made.
+ * EXEC_FAULT: the fetch of what is in the next page faulted, v->fault is filled.
+ * EXEC_EXIT: the host failed.
  */
+enum exec_status block_at(struct soft_vcpu *sv, gva_t linear, gpa_t gpa, struct block **out);
+/* The same, but for the address translation still to be done. */
 enum exec_status block_get(struct soft_vcpu *sv, gva_t linear, struct block **out);
 
 #endif
