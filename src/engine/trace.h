@@ -21,8 +21,10 @@ struct trace_block {
 	bool user;
 	unsigned int count;
 	const struct trace_insn *insn;
-	const uint8_t *rest;	/* behind the instructions: cold code, ways out */
+	const uint8_t *rest;	/* behind the instructions: ways out */
 	unsigned int rest_len;
+	const uint8_t *cold;	/* elsewhere: what hardly runs */
+	unsigned int cold_len;
 };
 
 /*

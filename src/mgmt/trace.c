@@ -149,8 +149,9 @@ static void print_json(struct trace *t, const struct trace_block *b)
 			host_json(t, b->insn[n].code, b->insn[n].code_len)));
 	}
 	snprintf(text, sizeof(text), "0x%" PRIx64, b->gva);
-	block = json_pack("{s:s,s:b,s:o,s:o}", "address", text, "user", b->user, "instructions", insns,
-			  "behind", host_json(t, b->rest, b->rest_len));
+	block = json_pack("{s:s,s:b,s:o,s:o,s:o}", "address", text, "user", b->user, "instructions",
+			  insns, "behind", host_json(t, b->rest, b->rest_len),
+			  "cold", host_json(t, b->cold, b->cold_len));
 	snprintf(text, sizeof(text), "0x%" PRIx64, b->gpa);
 	json_object_set_new(block, "guest-physical", json_string(text));
 	name = symbols_name(t->symbols, b->gva, &off);
@@ -163,11 +164,19 @@ static void print_json(struct trace *t, const struct trace_block *b)
 	json_decref(block);
 }
 
+static void print_code(struct trace *t, const char *title, const uint8_t *code,
+		       unsigned int len)
+{
+	char host[128];
+
+	print_row(title, "");
+	while (len)
+		print_row("", host_line(t, &code, &len, host, sizeof(host)));
+}
+
 static void print_text(struct trace *t, const struct trace_block *b)
 {
-	const uint8_t *rest = b->rest;
-	unsigned int left = b->rest_len, guest = 0;
-	char host[128];
+	unsigned int guest = 0;
 
 	for (unsigned int n = 0; n < b->count; n++)
 		guest += b->insn[n].len;
@@ -175,12 +184,11 @@ static void print_text(struct trace *t, const struct trace_block *b)
 	print_place(t, b->gva);
 	printf(", %s, guest-physical 0x%" PRIx64 "\n%u instructions, %u bytes; %u bytes of host code\n\n",
 	       b->user ? "user" : "kernel", b->gpa, b->count, guest,
-	       (unsigned int)(b->rest - b->insn[0].code) + b->rest_len);
+	       (unsigned int)(b->rest - b->insn[0].code) + b->rest_len + b->cold_len);
 	for (unsigned int n = 0; n < b->count; n++)
 		print_insn(t, &b->insn[n]);
-	print_row("behind the block: cold code, ways out", "");
-	while (left)
-		print_row("", host_line(t, &rest, &left, host, sizeof(host)));
+	print_code(t, "behind the block: ways out", b->rest, b->rest_len);
+	print_code(t, "elsewhere: what hardly runs", b->cold, b->cold_len);
 	printf("\n");
 }
 

@@ -33,14 +33,13 @@ static void emit_step_stubs(struct tr *t)
 
 	for (unsigned int k = 0; k < t->step_count; k++) {
 		if (t->step[k].group) {
-			emit_patch32(t->step[k].rel32, e->to_exec,
-				     t->b->code + t->b->cold_off[t->step[k].n]);
+			emit_patch32(t->step[k].rel32, e->to_exec, cold_code(t->b, t->step[k].n));
 			continue;
 		}
 		if (!stub || t->step[k].n != last) {
 			stub = emit_here(e);
 			last = t->step[k].n;
-			e_store32_imm(e, GS_HOT(arg), id | t->step[k].n);
+			e_mov_imm(e, H_TMP, id | t->step[k].n);
 			e_jmp(e, t->d->exit_step);
 		}
 		emit_patch32(t->step[k].rel32, e->to_exec, stub);
@@ -218,9 +217,12 @@ static bool two_lookups(const struct tr *t, const struct insn *i)
 /* The present instruction's code begins here. */
 static void set_off(struct tr *t)
 {
-	uint16_t *off = t->cold ? t->b->cold_off : t->b->host_off;
+	uint8_t *here = emit_here(&t->e);
 
-	off[t->n] = t->e.p + t->e.to_exec - t->b->code;
+	if (t->cold)
+		t->b->cold_off[t->n] = here - t->b->cold + 1;
+	else
+		t->b->host_off[t->n] = here - t->b->code;
 }
 
 /*
@@ -419,13 +421,24 @@ static void emit_block(struct tr *t)
 		emit_continue(t, b->gva + b->size);
 	emit_islands(t, false);
 	b->no_entry = t->no_entry & ~group_members(t);
+	emit_probes(t);
+	b->end = emit_here(&t->e);
+}
+
+/* What hardly runs, in a place of its own: the rest of the code is denser for it. */
+static void emit_cold(struct tr *t)
+{
+	struct tblock *b = t->b;
+
+	t->end = t->e.p;
+	t->e.p = t->d->next_cold;
+	b->cold = emit_here(&t->e);
 	emit_cold_groups(t);
 	t->n = b->count;
 	emit_taken(t);
-	emit_call_probes(t);
 	emit_cross_stubs(t);
 	emit_step_stubs(t);
-	b->end = t->e.p + t->e.to_exec;
+	b->cold_end = emit_here(&t->e);
 }
 
 /*
@@ -511,8 +524,9 @@ static struct tblock *finish_block(struct tr *t)
 {
 	struct dbt *d = t->d;
 
-	d->stats.bytes += t->e.p - d->next;
-	d->next = t->e.p;
+	d->stats.bytes += t->end - d->next + (t->e.p - d->next_cold);
+	d->next = t->end;
+	d->next_cold = t->e.p;
 	d->records_used = t->record_end;
 	d->blocks[d->block_count++] = t->b;
 	dbt_insert(d, t->b);
@@ -542,7 +556,9 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 	if (t->count) {
 		record_insns(t);
 		emit_block(t);
-		assert(t->b->end - t->b->code < BLOCK_ROOM);	/* and so host_off holds every offset */
+		emit_cold(t);
+		/* And so the offsets hold each place. */
+		assert(t->b->end - t->b->code < BLOCK_ROOM && t->b->cold_end - t->b->cold < BLOCK_ROOM);
 		keep_steps(t);
 		/* Choosing handlers may have emptied the caches. */
 		if (d->generation == generation &&

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The code cache: one memfd mapped twice, writable and executable (never both at one
- * address), filled from the front and emptied whole when it is full.  Blocks are found by
- * guest address and guest-physical address, so they outlive address-space switches;
+ * address), filled from the front and, with what hardly runs, from the middle, and emptied
+ * whole when either half is full.  Blocks are found by guest address and guest-physical address, so they outlive address-space switches;
  * direct jumps between blocks of a page are chained by patching.
  */
 #include "base/pages.h"
@@ -114,6 +114,7 @@ void dbt_flush(struct dbt *d)
 	for (unsigned int i = 0; i < PAGE_HASH; i++)
 		d->page[i] = NULL;
 	d->next = d->first;
+	d->next_cold = d->first_cold;
 	jumps_clear(d);
 	d->changed++;
 	d->generation++;
@@ -171,17 +172,19 @@ void dbt_insert(struct dbt *d, struct tblock *b)
 struct tblock *dbt_block_at(struct dbt *d, const void *host_pc)
 {
 	const uint8_t *pc = host_pc;
+	bool cold = pc >= d->first_cold + (d->rx - d->rw);
 	unsigned int lo = 0, hi = d->block_count;
 
 	while (lo < hi) {
 		unsigned int mid = (lo + hi) / 2;
+		struct tblock *b = d->blocks[mid];
 
-		if (pc < d->blocks[mid]->code)
+		if (pc < (cold ? b->cold : b->code))
 			hi = mid;
-		else if (pc >= d->blocks[mid]->end)
+		else if (pc >= (cold ? b->cold_end : b->end))
 			lo = mid + 1;
 		else
-			return d->blocks[mid];
+			return b;
 	}
 	return NULL;
 }
@@ -330,7 +333,8 @@ uint32_t dbt_mode(const struct vcpu *v)
 /* Enough room for one more block; else everything goes. */
 void dbt_make_room(struct dbt *d)
 {
-	if (d->next + BLOCK_ROOM > d->rw + d->size || d->records_used + BLOCK_ROOM > d->size ||
+	if (d->next + BLOCK_ROOM > d->first_cold ||
+	    d->next_cold + BLOCK_ROOM > d->rw + d->size || d->records_used + BLOCK_ROOM > d->size ||
 	    d->block_count == d->block_max ||
 	    d->slot_count + 2 * TBLOCK_INSNS > d->slot_max)
 		dbt_flush(d);

@@ -45,12 +45,17 @@ static void *emit_leave_code(struct emit *e)
 	return here;
 }
 
-static void *emit_exit(struct emit *e, void *leave, enum dbt_reason why, bool target)
+enum exit_saves { SAVE_NOTHING, SAVE_TARGET, SAVE_ARG };
+
+/* What the stubs leave by: r14 is where the guest was going, or ecx the argument. */
+static void *emit_exit(struct emit *e, void *leave, enum dbt_reason why, enum exit_saves saves)
 {
 	void *here = emit_here(e);
 
-	if (target)
+	if (saves == SAVE_TARGET)
 		e_store(e, GS_HOT(target), H_ADDR);
+	else if (saves == SAVE_ARG)
+		e_store32(e, GS_HOT(arg), H_TMP);
 	e_store32_imm(e, GS_HOT(reason), why);
 	e_jmp(e, leave);
 	return here;
@@ -71,17 +76,18 @@ void dbt_emit_fixed(struct dbt *d)
 
 	emit_enter(d, &e);
 	leave = emit_leave_code(&e);
-	d->exit_chain = emit_exit(&e, leave, REASON_CHAIN, false);
-	d->exit_step = emit_exit(&e, leave, REASON_STEP, false);
-	d->exit_signal = emit_exit(&e, leave, REASON_SIGNAL, false);
-	miss = emit_exit(&e, leave, REASON_INDIRECT, true);
+	d->exit_chain = emit_exit(&e, leave, REASON_CHAIN, SAVE_ARG);
+	d->exit_step = emit_exit(&e, leave, REASON_STEP, SAVE_ARG);
+	d->exit_signal = emit_exit(&e, leave, REASON_SIGNAL, SAVE_NOTHING);
+	miss = emit_exit(&e, leave, REASON_INDIRECT, SAVE_TARGET);
 	d->exit_indirect = emit_here(&e);
 	emit_jump_found(&e, miss);
-	d->exit_poll = emit_exit(&e, leave, REASON_POLL, true);
+	d->exit_poll = emit_exit(&e, leave, REASON_POLL, SAVE_TARGET);
 	d->indirect = emit_here(&e);
 	emit_jump_cached(&e);
 	emit_ret_miss(d, &e);
 	d->first = d->next = e.p;
+	d->first_cold = d->next_cold = d->rw + ALIGN_DOWN(d->size / 2, 4096);
 }
 
 /* r15 and r13 for code of the present mode. */

@@ -174,33 +174,28 @@ static bool kernel_target(const struct tr *t, gva_t target)
 	return !(t->b->mode & MODE_USER) && target >> 63 && t->b->gva >> 63;
 }
 
-/*
- * Where the jump at @rel32 to @target goes: a slot's stub, which leaves for the target to
- * be found and chained; or, to another page that may be mapped differently the next
- * time, the lookup in the jump cache.
- */
+/* To @target by the jump cache, which is right however its page is mapped the next time. */
+static void *emit_probe(struct tr *t, gva_t target)
+{
+	void *here = emit_here(&t->e);
+
+	e_mov_imm(&t->e, H_ADDR, target);
+	emit_jump_cached(&t->e);
+	return here;
+}
+
+/* Where the jump at @rel32 to @target goes: a stub, which leaves for it to be found and chained. */
 static void emit_slot_stub(struct tr *t, uint8_t *rel32, gva_t target)
 {
+	void *probe = same_page(t, target) ? NULL : emit_probe(t, target);
+	struct slot *s = dbt_slot(t->d);
 	struct emit *e = &t->e;
-	void *here = emit_here(e), *probe = NULL;
 
-	if (!same_page(t, target)) {
-		probe = here;
-		e_mov_imm(e, H_ADDR, target);
-		emit_jump_cached(e);
-		here = emit_here(e);
-	}
-	if (!probe || kernel_target(t, target)) {
-		struct slot *s = dbt_slot(t->d);
-
-		*s = (struct slot){ .from = t->b, .target = target, .patch = rel32,
-				    .stub = here, .probe = probe };
-		e_store32_imm(e, GS_HOT(arg), s - t->d->slots);
-		e_jmp(e, t->d->exit_chain);
-	} else {
-		here = probe;
-	}
-	emit_patch32(rel32, e->to_exec, here);
+	*s = (struct slot){ .from = t->b, .target = target, .patch = rel32, .stub = emit_here(e),
+			    .probe = probe };
+	e_mov_imm(e, H_TMP, s - t->d->slots);
+	e_jmp(e, t->d->exit_chain);
+	emit_patch32(rel32, e->to_exec, s->stub);
 }
 
 /* The host address of the block's own instruction at @target, or NULL. */
@@ -217,11 +212,12 @@ static void *own_code(const struct tr *t, gva_t target)
 static void emit_taken_later(struct tr *t, uint8_t *rel32, gva_t target)
 {
 	t->jump[t->jump_count].own = t->b->mode & MODE_WINDOW ? window_loop_back(t, target) : NULL;
+	t->jump[t->jump_count].probed = false;
 	t->jump[t->jump_count].rel32 = rel32;
 	t->jump[t->jump_count++].target = target;
 }
 
-/* Behind the block's code: where its jumps go. */
+/* The jumps that stay in the block or may be chained. */
 void emit_taken(struct tr *t)
 {
 	for (unsigned int k = 0; k < t->jump_count; k++) {
@@ -230,8 +226,25 @@ void emit_taken(struct tr *t)
 
 		if (own)
 			emit_patch32(rel32, t->e.to_exec, own);
-		else
+		else if (!t->jump[k].probed)
 			emit_slot_stub(t, rel32, t->jump[k].target);
+	}
+}
+
+/* The others: a program's from page to page, and indirect calls. */
+void emit_probes(struct tr *t)
+{
+	for (unsigned int k = 0; k < t->jump_count; k++) {
+		gva_t target = t->jump[k].target;
+
+		if (t->jump[k].own || same_page(t, target) || kernel_target(t, target))
+			continue;
+		t->jump[k].probed = true;
+		emit_patch32(t->jump[k].rel32, t->e.to_exec, emit_probe(t, target));
+	}
+	for (unsigned int k = 0; k < t->probe_calls; k++) {
+		emit_patch32(t->probe_call[k], t->e.to_exec, emit_here(&t->e));
+		emit_jump_cached(&t->e);
 	}
 }
 
@@ -325,15 +338,6 @@ static uint8_t *emit_host_call(struct tr *t)
 static void emit_indirect_call(struct tr *t)
 {
 	t->probe_call[t->probe_calls++] = emit_host_call(t);
-}
-
-/* The lookups, behind the block. */
-void emit_call_probes(struct tr *t)
-{
-	for (unsigned int k = 0; k < t->probe_calls; k++) {
-		emit_patch32(t->probe_call[k], t->e.to_exec, emit_here(&t->e));
-		emit_jump_cached(&t->e);
-	}
 }
 
 /*

@@ -171,6 +171,7 @@ struct tblock {
 	uint8_t count;		/* instructions */
 	uint16_t size;		/* guest bytes */
 	uint8_t *code, *end;	/* executable addresses */
+	uint8_t *cold, *cold_end; /* what hardly runs */
 	uint8_t *entry;		/* before code: is r14 our address? */
 	uint64_t leaders;			/* bit n: first of a group, entered at host_off */
 	uint64_t no_entry;			/* bit n: not to be entered at n */
@@ -183,12 +184,18 @@ struct tblock {
 	struct insn *steps;	/* what is always stepped; step_of[n] - 1 is the place */
 	/* By instruction: */
 	uint16_t *guest_off;	/* from gva, one more: the end */
-	uint16_t *host_off;	/* from code; one more: where the stubs begin */
-	uint16_t *cold_off;	/* of members of groups: their code alone */
+	uint16_t *host_off;	/* from code; one more: behind the last */
+	uint16_t *cold_off;	/* from cold, plus 1, of members of groups: their code alone */
 	uint8_t *step_of;
 };
 
 #define RECORD_INSN	(3 * sizeof(uint16_t) + 1)	/* bytes of a record for an instruction */
+
+/* The code of member @n of a group by itself. */
+static inline void *cold_code(const struct tblock *b, unsigned int n)
+{
+	return b->cold + b->cold_off[n] - 1;
+}
 
 /* Where @b is entered at instruction @n (b->count: behind the last); NULL: it cannot be. */
 static inline void *block_entry(const struct tblock *b, unsigned int n)
@@ -196,7 +203,7 @@ static inline void *block_entry(const struct tblock *b, unsigned int n)
 	if (n < b->count && b->no_entry >> n & 1)
 		return NULL;
 	if (n < b->count && b->cold_off[n] && !(b->leaders >> n & 1))
-		return b->code + b->cold_off[n];
+		return cold_code(b, n);
 	return b->code + b->host_off[n];
 }
 
@@ -219,8 +226,9 @@ struct dbt {
 	int fd;
 	uint8_t *rw, *rx;		/* the code cache's two mappings */
 	uint64_t size;
-	uint8_t *next;			/* writable: first free byte */
-	uint8_t *first;			/* behind the fixed stubs */
+	/* Writable: the first free byte, for what hardly runs too, and where both began. */
+	uint8_t *next, *next_cold;
+	uint8_t *first, *first_cold;
 	void *exit_chain, *exit_indirect, *exit_step, *exit_poll, *exit_signal;
 	void *enter, *indirect, *ret_miss;
 	uint8_t *records;		/* what is known of the blocks, one after the other: */
@@ -308,6 +316,7 @@ struct tr {
 	struct dbt *d;
 	struct vcpu *v;
 	struct emit e;
+	uint8_t *end;			/* of the code, while e is at what hardly runs */
 	struct tblock *b;
 	const struct insn *i;		/* the present one ... */
 	unsigned int n;			/* ... and its number */
@@ -329,7 +338,7 @@ struct tr {
 	struct far_exit step[12 * TBLOCK_INSNS];	/* jumps to step stubs and cold code */
 	struct group group[TBLOCK_INSNS / 2];
 	struct loop loop[4];
-	struct { uint8_t *rel32; gva_t target; void *own; } jump[TBLOCK_INSNS + 1]; /* direct */
+	struct { uint8_t *rel32; gva_t target; void *own; bool probed; } jump[TBLOCK_INSNS + 1]; /* direct */
 	uint8_t *probe_call[TBLOCK_INSNS];	/* indirect calls */
 };
 
@@ -404,7 +413,7 @@ bool block_copies(struct tr *t, const struct insn *i);
 /* dbt_flow.c: false if @i is not a stack or control-flow instruction that is done in line. */
 bool emit_flow(struct tr *t, const struct insn *i, bool *ends);
 void emit_taken(struct tr *t);
-void emit_call_probes(struct tr *t);
+void emit_probes(struct tr *t);
 void emit_continue(struct tr *t, gva_t rip);
 
 void emit_push_scratch(struct tr *t);

@@ -219,22 +219,26 @@ static enum exec_status chain(struct dbt *d, struct vcpu *v, struct slot *s, voi
 	return EXEC_OK;
 }
 
-/* The instruction of @b whose code, hot or cold, @pc is in. */
-unsigned int dbt_insn_at(const struct tblock *b, const uint8_t *pc)
+static unsigned int cold_insn_at(const struct tblock *b, const uint8_t *pc)
 {
-	unsigned int off = pc - b->code, n = 0, best = 0;
+	unsigned int off = pc - b->cold + 1, best = 0;
 
-	if (off < b->host_off[b->count]) {
-		while (n + 1U < b->count && off >= b->host_off[n + 1])
-			n++;
-		return n;
-	}
-	if (b->mode & MODE_WINDOW)	/* no groups, but RSP is checked before it goes on */
-		return b->count;
-	for (; n < b->count; n++)
+	for (unsigned int n = 0; n < b->count; n++)
 		if (b->cold_off[n] && b->cold_off[n] <= off && b->cold_off[n] >= b->cold_off[best])
 			best = n;
 	return best;
+}
+
+/* The instruction of @b whose code, hot or cold, @pc is in. */
+unsigned int dbt_insn_at(const struct tblock *b, const uint8_t *pc)
+{
+	unsigned int n = 0;
+
+	if (pc < b->code || pc >= b->end)
+		return cold_insn_at(b, pc);
+	while (n < b->count && pc >= b->code + b->host_off[n + 1])
+		n++;
+	return n;	/* behind the last RSP is checked before it goes on */
 }
 
 /*

@@ -135,6 +135,7 @@ void trace_block(const struct tr *t)
 		.gva = b->gva, .gpa = b->gpa, .user = b->mode & MODE_USER, .count = b->count,
 		.insn = insn, .rest = b->code + b->host_off[b->count],
 		.rest_len = b->end - b->code - b->host_off[b->count],
+		.cold = b->cold, .cold_len = b->cold_end - b->cold,
 	});
 	free(insn);
 }
