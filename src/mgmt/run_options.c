@@ -506,8 +506,8 @@ static const struct option_def option_defs[] = {
 	{ "disk", "FILE", "a disk image, raw or qcow2, as /dev/vda and so on; after the name may\n"
 	  "follow ,readonly=on ,snapshot=on ,serial=TEXT ,format=raw: see vireo(1)", set_disk },
 	{ "console", "WHERE", "a virtio console, or with name=NAME a port of that name, on out=FILE,\n"
-	  "in=FILE (or both), socket=PATH, fd=N or at=WHERE (as --serial has it); may be\n"
-	  "given several times", set_console },
+	  "in=FILE (or both), socket=PATH, fd=N or at=WHERE (as --serial has it); may\n"
+	  "be given several times", set_console },
 	{ "net", "NETWORK", "a network card on user[,hostfwd=2222:22,...], tap,ifname=NAME,\n"
 	  "switch=NAME, socket,listen=HOST:PORT (or connect=, mcast=, udp=, fd=: QEMU's\n"
 	  "-netdev socket) or none; with ,mac= and ,mtu= of the card; may be given\n"

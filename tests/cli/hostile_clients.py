@@ -151,7 +151,7 @@ def main():
         r = vireo("create", "victim", "--kernel", kernel, "--memory", "16M")
         check(r.returncode == 0, "create", r.stderr)
         with open(os.path.join(folder, "vm.json"), "w") as f:
-            json.dump({"kernel": "kernel", "memory": "16M", "qmp": "unix:qmp", "monitor": "unix:monitor",
+            json.dump({"kernel": "kernel", "memory": "16M", "qmp": ["unix:qmp"], "monitor": ["unix:monitor"],
                        "vsock": "vsock", "serial": ["socket:serial"]}, f)
         r = vireo("start", "victim")
         check(r.returncode == 0, "start", r.stderr)
