@@ -509,8 +509,8 @@ static const struct option_def option_defs[] = {
 	  "in=FILE (or both), socket=PATH, fd=N or at=WHERE (as --serial has it); may\n"
 	  "be given several times", set_console },
 	{ "net", "NETWORK", "a network card on user[,hostfwd=2222:22,...], tap,ifname=NAME,\n"
-	  "switch=NAME, socket,listen=HOST:PORT (or connect=, mcast=, udp=, fd=: QEMU's\n"
-	  "-netdev socket) or none; with ,mac= and ,mtu= of the card; may be given\n"
+	  "switch=NAME, socket,listen=HOST:PORT (or connect=, mcast=, udp=, fd=:\n"
+	  "QEMU's -netdev socket) or none; with ,mac= and ,mtu= of the card; may be given\n"
 	  "several times", set_net },
 	{ "publish", "PORTS", "2222:22: this host's port 2222 (on loopback) leads to the guest's 22;\n"
 	  "53:53/udp; may be given several times; makes a user network if none\n"
