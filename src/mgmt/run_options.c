@@ -510,8 +510,8 @@ static const struct option_def option_defs[] = {
 	  "be given several times", set_console },
 	{ "net", "NETWORK", "a network card on user[,hostfwd=2222:22,...], tap,ifname=NAME,\n"
 	  "switch=NAME, socket,listen=HOST:PORT (or connect=, mcast=, udp=, fd=:\n"
-	  "QEMU's -netdev socket) or none; with ,mac= and ,mtu= of the card; may be given\n"
-	  "several times", set_net },
+	  "QEMU's -netdev socket) or none; with ,mac= and ,mtu= of the card; may be\n"
+	  "given several times", set_net },
 	{ "publish", "PORTS", "2222:22: this host's port 2222 (on loopback) leads to the guest's 22;\n"
 	  "53:53/udp; may be given several times; makes a user network if none\n"
 	  "is named", set_publish },
@@ -522,8 +522,8 @@ static const struct option_def option_defs[] = {
 	{ "vsock", "PATH[,cid=N]", "AF_VSOCK in the guest, a unix socket here: say \"CONNECT port\" to PATH;\n"
 	  "what the guest connects to is PATH_port", set_vsock },
 	{ "serial", "WHERE", "COM1, and given again COM2: /dev/NAME (a serial device of the host, ours\n"
-	  "alone), pty, file:PATH, socket:PATH, tcp:HOST:PORT, pipe:PATH, fd:N, stdio,\n"
-	  "mux:NAME or none", set_serial },
+	  "alone), pty, file:PATH, socket:PATH, tcp:HOST:PORT, pipe:PATH, fd:N,\n"
+	  "stdio, mux:NAME or none", set_serial },
 	{ "printer", "QUEUE", "a parallel port with a printer that spools into QUEUE of 'vireo spool';\n"
 	  ",out=DIR or ,lp=NAME say where its jobs go; ,idle=SECONDS ends one", set_printer },
 	{ "watchdog", "ACTION", "a watchdog timer (i6300esb), and what happens when the guest does not\n"
@@ -563,11 +563,11 @@ static const struct option_def option_defs[] = {
 	  "[tcp:]ADDRESS:PORT or unix:PATH", set_gdb },
 	{ "gdb-wait", NULL, "with --gdb: wait for gdb before the first instruction", set_gdb_wait },
 	{ "qmp", "WHERE", "serve QEMU's machine protocol (JSON) at unix:PATH, tcp:HOST:PORT, stdio,\n"
-	  "pipe:PATH ...; ,wait=on waits for a client before the guest begins, ,server=off\n"
-	  "connects; may be given several times", set_qmp },
+	  "pipe:PATH ...; ,wait=on waits for a client before the guest begins,\n"
+	  ",server=off connects; may be given several times", set_qmp },
 	{ "monitor", "WHERE", "the same of commands for people, as QEMU's monitor has them", set_monitor },
-	{ "mux", "NAME=WHERE", "what several of --serial, --console at=, --monitor and --qmp share, each as\n"
-	  "mux:NAME; Ctrl-A c goes from one to the next", set_mux },
+	{ "mux", "NAME=WHERE", "what several of --serial, --console at=, --monitor and --qmp share, each\n"
+	  "as mux:NAME; Ctrl-A c goes from one to the next", set_mux },
 	{ "paused", NULL, "do not begin before somebody says cont at a socket (--qmp, --monitor,\n"
 	  "--name)",
 	  set_paused },
