@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Named Unix sockets; see named_socket.h. */
 #include "base/named_socket.h"
+#include "base/types.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -59,20 +60,33 @@ int named_socket_address(struct sockaddr_un *a, const char *before, const char *
 	return 0;
 }
 
+/* Is @fd what lies at @path, and not one that was removed by who had it before? */
+static bool is_at(int fd, const char *path)
+{
+	struct stat open_file, there;
+
+	return !fstat(fd, &open_file) && !lstat(path, &there) && open_file.st_ino == there.st_ino &&
+	       open_file.st_dev == there.st_dev;
+}
+
 static int take_lock(struct named_socket *s, const char *name, struct err *e)
 {
-	struct sockaddr_un path;
-	int rc = named_socket_address(&path, "", name, ".lock", e);
+	int rc = named_socket_address(&s->lock_path, "", name, ".lock", e);
+	const char *path = s->lock_path.sun_path;
 
-	if (rc)
-		return rc;
-	s->lock = open(path.sun_path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (s->lock < 0)
-		return err_errno(e, errno, "could not open '%s'", path.sun_path);
-	if (flock(s->lock, LOCK_EX | LOCK_NB))
-		return err_set(e, EBUSY, "the name '%s' is taken by a running VM ('%s' is locked)", name,
-			       path.sun_path);
-	return 0;
+	while (!rc) {
+		s->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (s->lock < 0)
+			return err_errno(e, errno, "could not open '%s'", path);
+		if (flock(s->lock, LOCK_EX | LOCK_NB))
+			return err_set(e, EBUSY, "the name '%s' is taken by a running VM ('%s' is locked)", name,
+				       path);
+		if (is_at(s->lock, path))
+			return 0;
+		close(s->lock);
+		s->lock = -1;
+	}
+	return rc;
 }
 
 int named_socket_listen(struct named_socket *s, const char *name, struct err *e)
@@ -101,11 +115,15 @@ int named_socket_listen(struct named_socket *s, const char *name, struct err *e)
 
 void named_socket_close(struct named_socket *s)
 {
+	const bool locked = s->fd >= 0;	/* by us: else another has it */
+
 	if (s->fd >= 0) {
 		unlink(s->address.sun_path);
 		close(s->fd);
 	}
-	/* The lock's file stays: removing it could let two processes lock two files. */
+	/* It goes while it is locked, so that who has opened it already notices (is_at()). */
+	if (s->lock >= 0 && locked)
+		unlink(s->lock_path.sun_path);
 	if (s->lock >= 0)
 		close(s->lock);
 	s->fd = s->lock = -1;

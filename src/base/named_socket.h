@@ -15,7 +15,7 @@ int named_socket_address(struct sockaddr_un *a, const char *before, const char *
 			 const char *after, struct err *e);
 
 struct named_socket {
-	struct sockaddr_un address;
+	struct sockaddr_un address, lock_path;
 	int fd;			/* listens; -1: nothing is open */
 	int lock;		/* of FILE.lock: there is never a second who serves */
 };

@@ -115,6 +115,26 @@ kill -TERM "${pids[0]}"
 wait "$watcher" || complain "vireo stats when the VM ends: status $?: $(tail -n 2 watched)"
 wait "${pids[0]}"
 [ -e "$socket" ] && complain "the socket was left behind"
+[ -e "${socket%.sock}.lock" ] && complain "the lock was left behind"
+# Many at once, again and again: one of them has the name, and nothing is left.
+for round in 1 2 3 4; do
+	for i in 1 2 3 4 5; do
+		timeout -s TERM 2 "$VIREO" run --name race --kernel busy --memory 16M --log-level error </dev/null 2>"race.$i" &
+		eval "racer$i=$!"
+	done
+	ran=0
+	for i in 1 2 3 4 5; do
+		eval "wait \$racer$i"
+		status=$?
+		if [ $status = 12 ]; then
+			grep -q "the name 'race' is taken" "race.$i" || complain "race $round: $(cat "race.$i")"
+		else
+			ran=$((ran + 1))
+		fi
+	done
+	[ $ran = 1 ] || complain "race $round: $ran had the name at once"
+done
+[ -z "$(ls "$XDG_RUNTIME_DIR/vireo")" ] || complain "left behind: $(ls "$XDG_RUNTIME_DIR/vireo")"
 start one
 kill -9 "${pids[1]}"
 wait "${pids[1]}" 2>/dev/null
