@@ -23,8 +23,8 @@
 #define SITES		4096
 #define WRONG_MAX	16	/* faults in vain before a site changes its kind */
 #define SAMPLES_A_SECOND 1000
-#define HOT_SAMPLES	30	/* then a space is given the windows */
-#define NEW_BLOCKS	8	/* translations in a sample that do not count as new code */
+#define HOT_SAMPLES	8	/* then a space is given the windows */
+#define NEW_BLOCKS	2	/* translations in a sample that do not count as new code */
 #define IDLE_SAMPLES	8	/* then another one may have them */
 #define SIGNAL_US	2	/* what a host fault costs besides the mapping */
 #define BUDGET_MAX_US	10000
