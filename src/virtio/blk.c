@@ -106,7 +106,7 @@ static struct virtio_blk *to_blk(struct virtio_device *d)
 
 /* --- completion, on any thread --- */
 
-static void finish(struct blk_request *r, uint8_t status, size_t written)
+static void blk_finish(struct blk_request *r, uint8_t status, size_t written)
 {
 	struct virtq *q = r->chain->q;
 
@@ -122,7 +122,7 @@ static void submit(struct blk_request *r)
 	/* The reset raises its flag first and looks at the count second. */
 	atomic_fetch_add(&blk->submitting, 1);
 	if (atomic_load(&blk->resetting))
-		finish(r, S_IOERR, 0);
+		blk_finish(r, S_IOERR, 0);
 	else
 		block_submit(blk->block, &r->block);
 	atomic_fetch_sub(&blk->submitting, 1);
@@ -159,7 +159,7 @@ static void request_done(struct block_request *b, int rc)
 	uint8_t status;
 
 	if (rc) {
-		finish(r, rc == -ENOTSUP ? S_UNSUPP : S_IOERR, 0);
+		blk_finish(r, rc == -ENOTSUP ? S_UNSUPP : S_IOERR, 0);
 		return;
 	}
 	if ((r->type == T_DISCARD || r->type == T_WRITE_ZEROES) && !r->flushing &&
@@ -167,7 +167,7 @@ static void request_done(struct block_request *b, int rc)
 		if (next_segment(r, &status))
 			submit(r);
 		else
-			finish(r, status, 0);
+			blk_finish(r, status, 0);
 		return;
 	}
 	if (changes_disk(r) && !r->flushing && atomic_load(&r->blk->write_through)) {
@@ -176,7 +176,7 @@ static void request_done(struct block_request *b, int rc)
 		submit(r);
 		return;
 	}
-	finish(r, S_OK, r->type == T_IN ? r->block.len : 0);
+	blk_finish(r, S_OK, r->type == T_IN ? r->block.len : 0);
 }
 
 /* --- requests, on the device's thread --- */
@@ -192,9 +192,9 @@ static void start_transfer(struct blk_request *r, uint64_t sector)
 	r->block.len = read ? c->in_len : c->out_len;
 	r->block.offset = sector << SECTOR_SHIFT;
 	if (r->block.len % SECTOR || sector > UINT64_MAX >> SECTOR_SHIFT)
-		finish(r, S_IOERR, 0);
+		blk_finish(r, S_IOERR, 0);
 	else if (!r->block.len)
-		finish(r, S_OK, 0);
+		blk_finish(r, S_OK, 0);
 	else
 		submit(r);
 }
@@ -208,7 +208,7 @@ static void start_segments(struct blk_request *r)
 	    next_segment(r, &status))
 		submit(r);
 	else
-		finish(r, status, 0);
+		blk_finish(r, status, 0);
 }
 
 static void start_request(struct blk_request *r, const struct header *h)
@@ -224,14 +224,14 @@ static void start_request(struct blk_request *r, const struct header *h)
 		submit(r);
 		break;
 	case T_GET_ID:
-		finish(r, S_OK, chain_write(r->chain, 0, r->blk->id, ID_SIZE));
+		blk_finish(r, S_OK, chain_write(r->chain, 0, r->blk->id, ID_SIZE));
 		break;
 	case T_DISCARD:
 	case T_WRITE_ZEROES:
 		start_segments(r);
 		break;
 	default:
-		finish(r, S_UNSUPP, 0);
+		blk_finish(r, S_UNSUPP, 0);
 	}
 }
 

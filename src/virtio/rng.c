@@ -16,7 +16,7 @@ struct virtio_rng {
 	struct virtio_device virtio;
 };
 
-static uint32_t fill(struct virtq_chain *c)
+static uint32_t rng_fill(struct virtq_chain *c)
 {
 	uint32_t done = 0;
 
@@ -40,7 +40,7 @@ static void rng_kick(struct virtio_device *d, struct virtq *q)
 
 	(void)d;
 	while ((c = virtq_pop(q)))
-		virtq_push(c, fill(c));
+		virtq_push(c, rng_fill(c));
 	virtq_notify(q);
 }
 

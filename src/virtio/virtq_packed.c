@@ -26,7 +26,7 @@ static uint16_t load(const uint8_t *p)
 	return __atomic_load_n((const uint16_t *)p, __ATOMIC_ACQUIRE);
 }
 
-static void store(uint8_t *p, uint16_t value)
+static void ring_store(uint8_t *p, uint16_t value)
 {
 	__atomic_store_n((uint16_t *)p, value, __ATOMIC_RELEASE);
 }
@@ -56,8 +56,8 @@ static void tell_driver(struct virtq *q, uint16_t flags)
 	uint8_t *event = q->mem[AREA_DEVICE];
 
 	if (flags == EVENT_AT)
-		store(event + EVENT_OFFSET, q->avail | (q->avail_wrap ? EVENT_WRAP : 0));
-	store(event + EVENT_FLAGS, flags);
+		ring_store(event + EVENT_OFFSET, q->avail | (q->avail_wrap ? EVENT_WRAP : 0));
+	ring_store(event + EVENT_FLAGS, flags);
 	guest_written(q->core, q->area[AREA_DEVICE], EVENT_SIZE);
 }
 
@@ -161,7 +161,7 @@ void packed_unpop(struct virtq *q, uint16_t span)
 static void set_used(struct virtq *q, uint8_t *p, bool wrap, uint32_t written)
 {
 	/* Release: the driver reads the flags before the rest. */
-	store(p + 14, (wrap ? DESC_AVAIL | DESC_USED : 0) | (written ? DESC_WRITE : 0));
+	ring_store(p + 14, (wrap ? DESC_AVAIL | DESC_USED : 0) | (written ? DESC_WRITE : 0));
 	guest_written(q->core, q->area[AREA_DESC] + (p - q->mem[AREA_DESC]), DESC_SIZE);
 }
 

@@ -23,7 +23,7 @@ static uint16_t load(const uint8_t *p)
 	return __atomic_load_n((const uint16_t *)p, __ATOMIC_ACQUIRE);
 }
 
-static void store(uint8_t *p, uint16_t value)
+static void ring_store(uint8_t *p, uint16_t value)
 {
 	__atomic_store_n((uint16_t *)p, value, __ATOMIC_RELEASE);
 }
@@ -61,7 +61,7 @@ static void be_quiet(struct virtq *q)
 	q->quiet = true;
 	/* With event indices the old index is quiet enough: it lies behind. */
 	if (!virtq_has(q, VIRTIO_F_EVENT_IDX)) {
-		store(q->mem[AREA_DEVICE] + RING_FLAGS, RING_NO_NOTICE);
+		ring_store(q->mem[AREA_DEVICE] + RING_FLAGS, RING_NO_NOTICE);
 		device_area_written(q, q->mem[AREA_DEVICE], 2);
 	}
 }
@@ -72,7 +72,7 @@ static void ask_for_doorbell(struct virtq *q)
 						      : q->mem[AREA_DEVICE] + RING_FLAGS;
 
 	q->quiet = false;
-	store(p, virtq_has(q, VIRTIO_F_EVENT_IDX) ? q->avail : 0);
+	ring_store(p, virtq_has(q, VIRTIO_F_EVENT_IDX) ? q->avail : 0);
 	device_area_written(q, p, 2);
 	/* Ask first, look again second; the driver adds first and looks whether we ask second. */
 	atomic_thread_fence(memory_order_seq_cst);
@@ -169,7 +169,7 @@ void split_push(struct virtq *q, struct chain *const *c, const uint32_t *written
 	}
 	q->used += count;
 	/* Release: pairs with the driver's read of the index before the entry. */
-	store(q->mem[AREA_DEVICE] + RING_INDEX, q->used);
+	ring_store(q->mem[AREA_DEVICE] + RING_INDEX, q->used);
 	device_area_written(q, q->mem[AREA_DEVICE], 4);
 }
 

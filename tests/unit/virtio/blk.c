@@ -85,7 +85,7 @@ static void put_header(struct blk_bench *k, uint32_t type, uint64_t sector)
 }
 
 /* Waits for the worker; returns the status, *len what the driver is told was written. */
-static uint8_t finish(struct blk_bench *k, unsigned int n, uint32_t *len)
+static uint8_t await_status(struct blk_bench *k, unsigned int n, uint32_t *len)
 {
 	uint32_t id;
 
@@ -98,7 +98,7 @@ static uint8_t finish(struct blk_bench *k, unsigned int n, uint32_t *len)
 }
 
 /* A request with @len bytes at DATA, in the direction that @type has. */
-static uint8_t request(struct blk_bench *k, uint32_t type, uint64_t sector, uint32_t len)
+static uint8_t do_request(struct blk_bench *k, uint32_t type, uint64_t sector, uint32_t len)
 {
 	const bool in = type == T_IN || type == T_GET_ID;
 	const struct seg s[] = { { HEADER, 16, 0 }, { DATA, len, in ? D_WRITE : 0 },
@@ -109,7 +109,7 @@ static uint8_t request(struct blk_bench *k, uint32_t type, uint64_t sector, uint
 	*(uint8_t *)mem(&k->b, STATUS) = 0xee;
 	put_header(k, type, sector);
 	ring_add(&k->r, s, 3, 0);
-	status = finish(k, 3, &written);
+	status = await_status(k, 3, &written);
 	assert_int_equal(written, status == OK && in ? len + 1 : 1);
 	return status;
 }
@@ -122,7 +122,7 @@ static uint8_t segment(struct blk_bench *k, uint32_t type, uint64_t sector, uint
 	memcpy(p, &sector, 8);
 	memcpy(p + 8, &sectors, 4);
 	memcpy(p + 12, &flags, 4);
-	return request(k, type, 0, 16);
+	return do_request(k, type, 0, 16);
 }
 
 static uint32_t on_disk(struct blk_bench *k, unsigned int sector)
@@ -164,29 +164,29 @@ static void test_read_write(void **state)
 	(void)state;
 	setup(&k, ",serial=unit", 1);
 	start(&k, all_features(&k));
-	assert_int_equal(request(&k, T_IN, 7, 1024), OK);
+	assert_int_equal(do_request(&k, T_IN, 7, 1024), OK);
 	assert_int_equal(peek32(&k.b, DATA), 7);
 	assert_int_equal(peek32(&k.b, DATA + 512), 8);
 	memset(mem(&k.b, DATA), 0x5a, 4096);
-	assert_int_equal(request(&k, T_OUT, 100, 4096), OK);
+	assert_int_equal(do_request(&k, T_OUT, 100, 4096), OK);
 	assert_int_equal(on_disk(&k, 99), 99);
 	assert_int_equal(on_disk(&k, 100), 0x5a5a5a5a);
 	assert_int_equal(on_disk(&k, 107), 0x5a5a5a5a);
 	assert_int_equal(on_disk(&k, 108), 108);
-	assert_int_equal(request(&k, T_FLUSH, 0, 0), OK);
-	assert_int_equal(request(&k, T_GET_ID, 0, 20), OK);
+	assert_int_equal(do_request(&k, T_FLUSH, 0, 0), OK);
+	assert_int_equal(do_request(&k, T_GET_ID, 0, 20), OK);
 	assert_string_equal(mem(&k.b, DATA), "unit");
 	/* The last sector, and beyond it. */
-	assert_int_equal(request(&k, T_IN, SIZE / 512 - 1, 512), OK);
-	assert_int_equal(request(&k, T_IN, SIZE / 512 - 1, 1024), IOERR);
-	assert_int_equal(request(&k, T_OUT, SIZE / 512, 512), IOERR);
-	assert_int_equal(request(&k, T_IN, UINT64_MAX, 512), IOERR);
-	assert_int_equal(request(&k, T_OUT, UINT64_MAX / 512, 512), IOERR);
-	assert_int_equal(request(&k, T_OUT, UINT64_MAX / 512 + 1, 512), IOERR);
-	assert_int_equal(request(&k, T_IN, 0, 511), IOERR);
-	assert_int_equal(request(&k, T_IN, 0, 0), OK);
-	assert_int_equal(request(&k, 2, 0, 512), UNSUPP);
-	assert_int_equal(request(&k, UINT32_MAX, 0, 512), UNSUPP);
+	assert_int_equal(do_request(&k, T_IN, SIZE / 512 - 1, 512), OK);
+	assert_int_equal(do_request(&k, T_IN, SIZE / 512 - 1, 1024), IOERR);
+	assert_int_equal(do_request(&k, T_OUT, SIZE / 512, 512), IOERR);
+	assert_int_equal(do_request(&k, T_IN, UINT64_MAX, 512), IOERR);
+	assert_int_equal(do_request(&k, T_OUT, UINT64_MAX / 512, 512), IOERR);
+	assert_int_equal(do_request(&k, T_OUT, UINT64_MAX / 512 + 1, 512), IOERR);
+	assert_int_equal(do_request(&k, T_IN, 0, 511), IOERR);
+	assert_int_equal(do_request(&k, T_IN, 0, 0), OK);
+	assert_int_equal(do_request(&k, 2, 0, 512), UNSUPP);
+	assert_int_equal(do_request(&k, UINT32_MAX, 0, 512), UNSUPP);
 	assert_false(status(&k.b) & ST_NEEDS_RESET);
 	done(&k);
 }
@@ -199,11 +199,11 @@ static void test_read_only(void **state)
 	setup(&k, ",readonly=on", 1);
 	start(&k, all_features(&k));
 	memset(mem(&k.b, DATA), 0x5a, 512);
-	assert_int_equal(request(&k, T_OUT, 5, 512), IOERR);
+	assert_int_equal(do_request(&k, T_OUT, 5, 512), IOERR);
 	assert_int_equal(segment(&k, T_DISCARD, 5, 1, 0), IOERR);
 	assert_int_equal(segment(&k, T_WRITE_ZEROES, 5, 1, 0), IOERR);
 	assert_int_equal(on_disk(&k, 5), 5);
-	assert_int_equal(request(&k, T_IN, 5, 512), OK);
+	assert_int_equal(do_request(&k, T_IN, 5, 512), OK);
 	done(&k);
 }
 
@@ -226,13 +226,13 @@ static void test_zeroes(void **state)
 	assert_int_equal(segment(&k, T_WRITE_ZEROES, SIZE / 512, 1, 0), IOERR);
 	assert_int_equal(segment(&k, T_WRITE_ZEROES, UINT64_MAX, UINT32_MAX, 0), IOERR);
 	assert_int_equal(segment(&k, T_WRITE_ZEROES, 0, UINT32_MAX, 0), IOERR);
-	assert_int_equal(request(&k, T_DISCARD, 0, 24), IOERR);
-	assert_int_equal(request(&k, T_WRITE_ZEROES, 0, 0), IOERR);
+	assert_int_equal(do_request(&k, T_DISCARD, 0, 24), IOERR);
+	assert_int_equal(do_request(&k, T_WRITE_ZEROES, 0, 0), IOERR);
 	/* Two pieces, the second of which is wrong. */
 	segment(&k, T_FLUSH, 64, 1, 0);
 	memset(mem(&k.b, DATA + 16), 0xff, 12);
 	memset(mem(&k.b, DATA + 28), 0, 4);
-	assert_int_equal(request(&k, T_WRITE_ZEROES, 0, 32), IOERR);
+	assert_int_equal(do_request(&k, T_WRITE_ZEROES, 0, 32), IOERR);
 	assert_int_equal(on_disk(&k, 64), 0);
 	done(&k);
 }
@@ -256,12 +256,12 @@ static void test_layouts(void **state)
 	start(&k, all_features(&k));
 	put_header(&k, T_IN, 9);
 	ring_add(&k.r, pieces, 5, 0);
-	assert_int_equal(finish(&k, 5, &len), OK);
+	assert_int_equal(await_status(&k, 5, &len), OK);
 	assert_int_equal(len, 513);
 	assert_int_equal(peek32(&k.b, DATA), 9);
 	*(uint8_t *)mem(&k.b, DATA + 512) = 0xee;
 	ring_add(&k.r, joined, 2, 0);
-	finish(&k, 2, &len);
+	await_status(&k, 2, &len);
 	assert_int_equal(*(uint8_t *)mem(&k.b, DATA + 512), OK);
 	for (unsigned int i = 0; i < 3; i++) {
 		const struct seg *s[] = { no_status, short_header, only_in };
@@ -274,7 +274,7 @@ static void test_layouts(void **state)
 	}
 	put_header(&k, T_IN, 9);
 	ring_add(&k.r, pieces, 5, 0);
-	assert_int_equal(finish(&k, 5, &len), OK);
+	assert_int_equal(await_status(&k, 5, &len), OK);
 	done(&k);
 }
 
@@ -288,14 +288,14 @@ static void test_write_through(void **state)
 	start(&k, all_features(&k));
 	wr(&k.b, DEVCFG(32), 1, 0);
 	bench_sync(&k.b);
-	assert_int_equal(request(&k, T_OUT, 1, 512), OK);
+	assert_int_equal(do_request(&k, T_OUT, 1, 512), OK);
 	wr(&k.b, DEVCFG(32), 1, 77);
 	bench_sync(&k.b);
 	assert_int_equal(rd(&k.b, DEVCFG(32), 1), 1);
 	bench_reset(&k.b);
 	start(&k, 0);
-	assert_int_equal(request(&k, T_OUT, 1, 512), OK);
-	assert_int_equal(request(&k, T_OUT, SIZE / 512, 512), IOERR);
+	assert_int_equal(do_request(&k, T_OUT, 1, 512), OK);
+	assert_int_equal(do_request(&k, T_OUT, SIZE / 512, 512), IOERR);
 	done(&k);
 }
 
@@ -307,11 +307,11 @@ static void test_resize(void **state)
 	setup(&k, "", 1);
 	wr(&k.b, COMMON(0x10), 2, 0);
 	start(&k, all_features(&k));
-	assert_int_equal(request(&k, T_IN, SIZE / 512, 512), IOERR);
+	assert_int_equal(do_request(&k, T_IN, SIZE / 512, 512), IOERR);
 	assert_int_equal(block_resize(k.block, 2 * SIZE, NULL), 0);
 	assert_int_equal(k.b.messages[0], 1);
 	assert_int_equal(rd(&k.b, DEVCFG(0), 8), 2 * SIZE / 512);
-	assert_int_equal(request(&k, T_IN, SIZE / 512, 512), OK);
+	assert_int_equal(do_request(&k, T_IN, SIZE / 512, 512), OK);
 	done(&k);
 }
 
@@ -340,7 +340,7 @@ static void test_reset_in_flight(void **state)
 	}
 	start(&k, all_features(&k));
 	memset(mem(&k.b, DATA), 0x77, 512);
-	assert_int_equal(request(&k, T_OUT, 3, 512), OK);
+	assert_int_equal(do_request(&k, T_OUT, 3, 512), OK);
 	assert_int_equal(on_disk(&k, 3), 0x77777777);
 	done(&k);
 }

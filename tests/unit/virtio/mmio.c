@@ -70,7 +70,7 @@ static void ready(struct bench *b)
 }
 
 /* One buffer of @len bytes at @at, as the driver's @turn. */
-static void request(struct bench *b, gpa_t at, uint32_t len, uint16_t turn)
+static void put_request(struct bench *b, gpa_t at, uint32_t len, uint16_t turn)
 {
 	uint8_t *ring = gpa_to_hva(&b->rig.space, RING, 1);
 	uint16_t flags = 2;
@@ -121,7 +121,7 @@ static void test_request(void **state)
 	ready(&b);
 	assert_int_equal(rd(&b, 0x44), 1);
 	wr(&b, 0x70, 15);
-	request(&b, 0x4000, 64, 1);
+	put_request(&b, 0x4000, 64, 1);
 	assert_true(b.irq.level);
 	assert_int_equal(rd(&b, 0x60), 1);
 	wr(&b, 0x64, 1);
@@ -133,11 +133,11 @@ static void test_request(void **state)
 	/* The driver stops the queue without a reset, and starts it again. */
 	wr(&b, 0x44, 0);
 	assert_int_equal(rd(&b, 0x44), 0);
-	request(&b, 0x5000, 64, 2);
+	put_request(&b, 0x5000, 64, 2);
 	assert_int_equal(ram[0x5000] | ram[0x5001] | ram[0x5002] | ram[0x5003], 0);
 	memset(ram + RING, 0, 0x1000);
 	ready(&b);
-	request(&b, 0x5000, 64, 1);
+	put_request(&b, 0x5000, 64, 1);
 	assert_int_not_equal(ram[0x5000] | ram[0x5001] | ram[0x5002] | ram[0x5003], 0);
 	done(&b);
 }
@@ -151,7 +151,7 @@ static void test_broken_and_reset(void **state)
 	negotiate(&b);
 	ready(&b);
 	wr(&b, 0x70, 15);
-	request(&b, 0x10000, 64, 1);
+	put_request(&b, 0x10000, 64, 1);
 	assert_int_equal(rd(&b, 0x70), 15 | 0x40);
 	assert_int_equal(rd(&b, 0x60), 2);
 	wr(&b, 0x70, 0);
@@ -164,7 +164,7 @@ static void test_broken_and_reset(void **state)
 	negotiate(&b);
 	ready(&b);
 	wr(&b, 0x70, 15);
-	request(&b, 0x4000, 8, 1);
+	put_request(&b, 0x4000, 8, 1);
 	assert_int_equal(rd(&b, 0x60), 1);
 	b.dev->ops->reset(b.dev);
 	assert_int_equal(rd(&b, 0x70), 0);
@@ -226,7 +226,7 @@ static void test_random(void **state)
 		negotiate(&b);
 		ready(&b);
 		wr(&b, 0x70, 15);
-		request(&b, 0x4000, 8, 1);
+		put_request(&b, 0x4000, 8, 1);
 		assert_int_equal(rd(&b, 0x60) & 1, 1);
 		wr(&b, 0x70, 0);
 		virtio_sync(b.d);
