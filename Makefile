@@ -153,7 +153,7 @@ check-tsan:
 	$(Q)BUILD=build-tsan tests/run tests/lib/tsan.sh
 
 FUZZERS  = $(addprefix $(BUILD)/tests/unit/,virtio/fuzz virtio/mmio backend/qcow2_damage backend/p9_fuzz \
-	   backend/net_frame backend/net_switch backend/user_ahead dev/chips_fuzz machine/board_fuzz)
+	   backend/net_frame backend/net_socket backend/net_switch backend/user_ahead dev/chips_fuzz machine/board_fuzz)
 fuzzers: $(FUZZERS)
 fuzz:
 	$(Q)$(MAKE) --no-print-directory SAN=1 BUILD=build-san fuzzers

@@ -9,7 +9,7 @@ export FUZZ_SECONDS=${FUZZ_SECONDS:-4}
 bad=0
 
 # Again and again, each time from another seed, until its time is over.
-for name in virtio/fuzz virtio/mmio backend/qcow2_damage backend/p9_fuzz backend/net_frame \
+for name in virtio/fuzz virtio/mmio backend/qcow2_damage backend/p9_fuzz backend/net_frame backend/net_socket \
 	backend/net_switch backend/user_ahead dev/chips_fuzz machine/board_fuzz; do
 	end=$((SECONDS + FUZZ_SECONDS)) runs=0 status=0
 	log=$BUILD/tests/fuzz-${name/\//-}.log
