@@ -8,17 +8,16 @@
  */
 #include "mgmt/jail.h"
 #include "mgmt/jail_group.h"
+#include "mgmt/privileges.h"
 #include "base/thread.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -211,26 +210,15 @@ struct leave {
 	char cwd[PATH_MAX];
 };
 
-static int drop_capabilities(void)
-{
-	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	const struct __user_cap_data_struct none[2] = { 0 };
-
-	for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
-		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
-			return errno;
-	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-	return syscall(SYS_capset, &header, none) ? errno : 0;
-}
-
 static int leave_thread(void *arg)
 {
+	static const uint64_t none = 0;
 	const struct leave *l = arg;
 
 	/* The root may have been changed below a thread, not where it stood. */
 	if (syscall(SYS_chdir, l->cwd) || syscall(SYS_setns, l->network, CLONE_NEWNET))
 		return errno;
-	return drop_capabilities();
+	return privileges_drop_thread(&none);
 }
 
 int jail_close(const struct jail_files *f, int threads, struct err *e)

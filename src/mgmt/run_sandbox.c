@@ -11,6 +11,7 @@
 #include "backend/spool_queue.h"
 #include "machine/cpu_share.h"
 #include "mgmt/char_place.h"
+#include "mgmt/privileges.h"
 #include "mgmt/run_devices.h"
 #include "mgmt/run_priv.h"
 #include "mgmt/sandbox_priv.h"
@@ -18,6 +19,7 @@
 
 #include <errno.h>
 #include <libgen.h>
+#include <linux/capability.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -338,12 +340,39 @@ static int enter_jail(const struct plan *p, struct log *log, struct err *e)
 	return 0;
 }
 
+/*
+ * Root's capabilities, which ordinary users do not have: all go, but those by which files of others
+ * are reached where the VM opens files later.
+ */
+static int drop_privileges(const struct plan *p, const struct run_options *o, struct err *e)
+{
+	uint64_t keep = p->needs.names ? 1ULL << CAP_DAC_OVERRIDE : 0;
+	int threads, rc;
+
+	for (unsigned int i = 0; i < o->share_count; i++)
+		if (strstr(o->share[i].text, "security=passthrough"))
+			return 0;	/* the guest's root is this one */
+	if (p->needs.shares)
+		keep |= 1ULL << CAP_DAC_OVERRIDE | 1ULL << CAP_DAC_READ_SEARCH | 1ULL << CAP_FOWNER |
+			1ULL << CAP_CHOWN | 1ULL << CAP_FSETID;
+	if (o->jail || !privileges_any())
+		return 0;
+	threads = threads_list(e);
+	rc = threads < 0 ? threads : privileges_drop(keep, threads, e);
+	if (threads >= 0)
+		close(threads);
+	return rc;
+}
+
 static int enter_sandbox(struct plan *p, const struct run_options *o, struct log *log,
 			 struct err *e)
 {
 	struct confine_state state;
 	int rc;
 
+	rc = drop_privileges(p, o, e);
+	if (rc)
+		return rc;
 	limit_resources(o->dumpable || o->perf_map);
 	sandbox_allow_calls(p->confine, &p->needs);
 	rc = confine_enter(p->confine, o->sandbox == SANDBOX_ON, &state, e);

@@ -88,9 +88,15 @@ def in_force(work):
     check("sandbox: system calls are filtered" in vm.log(), "log", vm.log())
     check(vm.statuses("Seccomp") == {"2"}, "filter-in-all-threads", vm.statuses("Seccomp"))
     check(vm.statuses("NoNewPrivs") == {"1"}, "no-new-privileges", vm.statuses("NoNewPrivs"))
+    check(vm.statuses("CapEff") == vm.statuses("CapPrm") == {"0" * 16}, "no-capabilities", vm.statuses("CapPrm"))
     with open(f"/proc/{vm.pid}/limits") as f:
         check(re.search(r"Max core file size +0 +0 ", f.read()), "no-core")
     check(vm.end() == 10, "ends", vm.log())
+    # Files of others, which root may share, and nothing else of root's.
+    vm = Vm(work, "--share", work + ",tag=t")
+    check(vm.statuses("CapEff") <= {"0" * 16, f"{0x1f:016x}"},
+          "few-capabilities", vm.statuses("CapEff"))
+    vm.end()
     vm = Vm(work, "--sandbox", "off")
     check(vm.statuses("Seccomp") == {"0"} and "sandbox: off" in vm.log(), "off", vm.log())
     vm.end()
