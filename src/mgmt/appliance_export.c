@@ -95,8 +95,10 @@ static int list_file(void *arg, const char *name, struct err *e)
 
 static int failed(struct export *x, struct err *e)
 {
-	return err_set(e, archive_errno(x->archive) ? archive_errno(x->archive) : EIO,
-		       "could not write the appliance: %s", archive_error_string(x->archive));
+	const int why = archive_errno(x->archive);
+
+	return err_errno(e, why > 0 ? why : EIO, "could not write the appliance (%s)",
+			 archive_error_string(x->archive));
 }
 
 static struct archive_entry *make_entry(const char *name, uint64_t size)
