@@ -106,7 +106,7 @@ int qemu_choose_cpu(struct qemu *q, struct err *e)
 		return err_set(e, EINVAL, "unable to find CPU model '%.*s'; there are qemu64, max, host, "
 			       "vireo-v1, vireo-v0", (int)MIN(n, (size_t)100), text);
 	if (n == 4 && !strncmp(text, "host", 4) && !q->kvm && !getenv("VIREO_ENGINE"))
-		return err_set(e, EINVAL, "CPU model 'host' requires KVM");
+		return err_set(e, EINVAL, "CPU model 'host' requires KVM or HVF");
 	rc = check_features(ours, text + n, e);
 	if (rc || (!q->cpu || !strncmp(text, "qemu64", n) || !strncmp(text, "kvm64", n)))
 		return rc;
@@ -126,12 +126,13 @@ int qemu_choose_engine(struct qemu *q, struct err *e)
 	if (q->tcg)
 		return 0;
 	kvm_probe(&probe);
-	if (probe.state == KVM_ABSENT)
-		return err_set(e, ENODEV, "Could not access KVM kernel module: No such file or directory\n"
-			       "qemu-system-x86_64: failed to initialize kvm: No such file or directory");
-	if (probe.state == KVM_DENIED)
-		return err_set(e, ENODEV, "Could not access KVM kernel module: Permission denied\n"
-			       "qemu-system-x86_64: failed to initialize kvm: Permission denied");
+	if (probe.state == KVM_ABSENT || probe.state == KVM_DENIED) {
+		const int why = probe.state == KVM_ABSENT ? ENOENT : EACCES;
+
+		/* The two lines that QEMU's users know. */
+		fprintf(stderr, "Could not access KVM kernel module: %s\n", strerror(why));
+		return err_errno(e, why, "failed to initialize kvm");
+	}
 	if (probe.state != KVM_WORKS)
 		return err_set(e, ENODEV, "failed to initialize kvm: /dev/kvm does not run guests at the "
 			       "processor's speed; VIREO_ENGINE=soft in the environment runs the guest "

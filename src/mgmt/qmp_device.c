@@ -28,16 +28,17 @@ static const char *string_of(const json_t *arguments, const char *key)
 /* Each key of @node is one of the space-separated @keys; NULL: so it is. */
 static json_t *unexpected(const json_t *node, const char *keys)
 {
-	const char *key, *at;
+	const char *key;
 	json_t *value;
 
 	json_object_foreach((json_t *)node, key, value) {
-		const size_t n = strlen(key);
+		const char *at = keys;
 
-		for (at = keys; (at = strstr(at, key)); at += n)
-			if ((at == keys || at[-1] == ' ') && (!at[n] || at[n] == ' '))
-				break;
-		if (!at || !n)
+		while (*at && (strncmp(at, key, strcspn(at, " ")) || key[strcspn(at, " ")])) {
+			at += strcspn(at, " ");
+			at += *at == ' ';
+		}
+		if (!*at)
 			return refuse("Parameter '%.100s' is unexpected", key);
 	}
 	return NULL;

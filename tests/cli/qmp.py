@@ -153,6 +153,18 @@ def protocol():
         check(error(c.ask("stop", force=True)), "unexpected argument")
         check(error(c.ask("human-monitor-command")), "missing argument")
         check(error(c.ask("device_del", id="cd0"), "DeviceNotFound"), "no such device")
+        for wrong in ({}, {"": 1}, {"driver": 1, "drive": []}, {"driver": "virtio-blk-pci", "drive": "x", "drivex": 1},
+                      {"driver": "virtio-blk-pci", "drive": "nothing"}):
+            check(error(c.ask("device_add", **wrong)), f"device_add {wrong}")
+        for wrong in ({"driver": "raw", "node-name": "n"}, {"driver": "raw", "node-name": "n", "file": {"": 1}},
+                      {"driver": "raw", "node-name": "n", "file": {"driver": "file", "filename": "x" * 9000}},
+                      {"driver": "raw", "node-name": "n", "file": "other"}, {"driver": "vvfat", "node-name": "n"},
+                      {"driver": "file", "node-name": "a,b", "filename": "x"}, {"driver": "file", "filename": "x"},
+                      {"driver": "raw", "node-name": "n" * 200, "file": {"driver": "file", "filename": "x"}}):
+            check(error(c.ask("blockdev-add", **wrong)), f"blockdev-add {str(wrong)[:60]}")
+        check(error(c.ask("blockdev-del", node_name="n")), "no such node")
+        check(error(c.ask("balloon", value=1), "DeviceNotActive"), "no balloon")
+        check(error(c.ask("qom-list", path="/nowhere"), "DeviceNotFound"), "no such object")
 
         c.ask("stop")
         e = c.event("STOP")

@@ -16,7 +16,7 @@ export LIBGUESTFS_BACKEND_SETTINGS=force_tcg LIBGUESTFS_CACHEDIR=$WORK TMPDIR=$W
 
 # The shell that it starts outlives its login only where logind is.
 LIMIT=900 run_vireo image create debian12 --size 4G --password sesame \
-	--packages python3,dbus,libpam-systemd,linux-image-amd64 adt.qcow2
+	--packages python3,dbus,libpam-systemd,dpkg-dev,linux-image-amd64 adt.qcow2
 [ "$status" = 0 ] || { cat err; exit 1; }
 in_image() { timeout 180 guestfish --ro -a adt.qcow2 -m /dev/sda "$@" </dev/null; }
 release=$(in_image ls /boot | sed -n '/cloud/d; s/^vmlinuz-//p' | head -n 1)
@@ -27,7 +27,7 @@ mv "initrd.img-$release" adt.qcow2.initrd
 mkdir -p pkg/debian/tests
 printf 'Source: trivial\nSection: misc\nPriority: optional\nMaintainer: A <a@example.org>\nStandards-Version: 4.6.2\n\nPackage: trivial\nArchitecture: all\nDescription: nothing\n' >pkg/debian/control
 printf 'trivial (1.0) unstable; urgency=low\n\n  * Nothing.\n\n -- A <a@example.org>  Sat, 01 Jan 2022 00:00:00 +0000\n' >pkg/debian/changelog
-printf 'Tests: smoke\nDepends:\nRestrictions: needs-root, allow-stderr\n' >pkg/debian/tests/control
+printf 'Tests: smoke\nDepends: base-files\nRestrictions: needs-root, allow-stderr\n' >pkg/debian/tests/control
 printf '#!/bin/sh\nset -e\ntest "$(id -u)" = 0\ntest -b /dev/baseimage\necho works in the guest\n' >pkg/debian/tests/smoke
 chmod +x pkg/debian/tests/smoke
 timeout 900 autopkgtest -o result -B pkg// -- qemu --qemu-command="$WORK/qemu-system-x86_64" --user=root \
