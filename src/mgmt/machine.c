@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Machines as directories; see machine.h. */
 #include "mgmt/machine.h"
+#include "base/named_socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -104,6 +105,16 @@ int machine_path(struct machine *m, const char *name, struct err *e)
 	return 0;
 }
 
+/* Is there one that runs under that name and has no directory? */
+static bool runs_unkept(const char *name)
+{
+	const int fd = strchr(name, '/') ? -1 : named_socket_connect(name, NULL);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
 int machine_open(struct machine *m, const char *name, struct err *e)
 {
 	int rc = machine_path(m, name, e);
@@ -116,6 +127,9 @@ int machine_open(struct machine *m, const char *name, struct err *e)
 	if (m->dir >= 0 && !faccessat(m->dir, MACHINE_CONFIG, F_OK, 0))
 		return 0;
 	machine_close(m);
+	if (e && runs_unkept(name))
+		return err_set(e, ENOENT, "VM '%.100s' runs, but 'vireo run --name' keeps nothing of it: this is for "
+			       "those that 'vireo create' made", name);
 	return err_set(e, ENOENT, "there is no VM '%.100s' ('%.300s/vm.json' is not there): 'vireo ls' "
 		       "lists VMs, 'vireo create' makes one", name, m->path);
 }

@@ -264,6 +264,8 @@ for _ in $(seq 100); do [ "$(state passing)" = running ] && break; sleep 0.05; d
 is passing running
 ok ps
 grep -q ' passing ' out || complain "ps does not list a transient VM: $(cat out)"
+expect 2 "'passing' runs, but 'vireo run --name' keeps nothing of it" logs passing
+expect 2 "'passing' runs, but" rm passing
 ok pause passing
 is passing paused
 ok kill passing
