@@ -10,6 +10,7 @@ import random
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -234,18 +235,15 @@ def helper_dies():
 
 def kill_switch(folder):
     """SIGKILLs the process that serves in @folder; False: there is none."""
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
         try:
-            with open(f"/proc/{pid}/cmdline", "rb") as f:
-                if f.read() != b"vireo\0switch\0--background\0test\0":
-                    continue
-            with open(f"/proc/{pid}/environ", "rb") as f:
-                if ("XDG_RUNTIME_DIR=" + folder).encode() in f.read().split(b"\0"):
-                    os.kill(int(pid), signal.SIGKILL)
-                    return True
-        except OSError:
-            pass
-    return False
+            s.connect(os.path.join(folder, "vireo", "switch-test"))
+        except OSError as e:
+            print(f"# {e}")
+            return False
+        pid, _, _ = struct.unpack("3i", s.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    os.kill(pid, signal.SIGKILL)
+    return True
 
 
 def switched():
