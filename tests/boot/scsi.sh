@@ -29,10 +29,14 @@ check() {
 cat >"$work/session" <<'END'
 cd /
 mkdir -p /a /b
-for d in a b; do echo disk $d $(cat /sys/block/sd$d/size /sys/block/sd$d/ro); done
-echo wwid $(cat /sys/block/sda/device/wwid)
-echo cache $(cat /sys/block/sda/queue/write_cache) $(cat /sys/block/sda/queue/fua)
-mount /dev/sda /a && mount -o ro /dev/sdb /b || exit 1
+# Linux probes them side by side, and names who is first.
+while [ ! -b /dev/sda ] || [ ! -b /dev/sdb ]; do sleep 0.1; done
+a=sda b=sdb
+[ $(cat /sys/block/sda/ro) = 0 ] || a=sdb b=sda
+for d in $a $b; do echo disk $(cat /sys/block/$d/size /sys/block/$d/ro); done
+echo wwid $(cat /sys/block/$a/device/wwid)
+echo cache $(cat /sys/block/$a/queue/write_cache) $(cat /sys/block/$a/queue/fua)
+mount /dev/$a /a && mount -o ro /dev/$b /b || exit 1
 cat /b/hello
 dd if=/dev/urandom of=/a/big bs=1M count=12 2>/dev/null
 cp -r /bin /a/copy
@@ -41,10 +45,10 @@ rm /a/small1*
 sync
 echo sum $(md5sum </a/big)
 umount /a
-dd if=/dev/zero of=/dev/sdb bs=512 count=1 2>/dev/null || echo refused
+dd if=/dev/zero of=/dev/$b bs=512 count=1 2>/dev/null || echo refused
 # The last megabytes lie outside of the file system.
-blkdiscard -o $((64 << 20)) -l $((2 << 20)) /dev/sda && echo discarded
-[ $(dd if=/dev/sda bs=1M skip=64 count=2 2>/dev/null | tr -d '\0' | wc -c) = 0 ] && echo zeros
+blkdiscard -o $((64 << 20)) -l $((2 << 20)) /dev/$a && echo discarded
+[ $(dd if=/dev/$a bs=1M skip=64 count=2 2>/dev/null | tr -d '\0' | wc -c) = 0 ] && echo zeros
 END
 tools/modules.sh "$kernel" >"$work/list"
 echo "file /session $work/session 755" >>"$work/list"
@@ -62,8 +66,8 @@ timeout 200 "$build/vireo" run --engine "${ENGINE:-soft}" ${VIREO_OPTIONS:-} --c
 status=$?
 tr -d '\r' <"$work/log" >"$work/text"
 check status [ $status = 0 ]
-check sizes grep -q '^disk a 135168 0' "$work/text"
-check readonly grep -q '^disk b 131072 1' "$work/text"
+check sizes grep -q '^disk 135168 0' "$work/text"
+check readonly grep -q '^disk 131072 1' "$work/text"
 check serial grep -q '^wwid t10.VIREO *unit' "$work/text"
 check cache grep -q '^cache write back 1' "$work/text"
 check read grep -q '^of the host' "$work/text"
