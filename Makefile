@@ -20,7 +20,7 @@ VERSION := $(shell cat VERSION)
 WARN     = -Wall -Wextra -Wimplicit-fallthrough -Werror
 CPPFLAGS += -Isrc -I/usr/include/libxml2 -D_GNU_SOURCE -DVIREO_VERSION='"$(VERSION)"'
 ALLFLAGS = -std=gnu11 $(WARN) $(CFLAGS) -fno-strict-aliasing -pthread -MMD -MP
-LIBS     = Zydis slirp seccomp z zstd jansson nettle archive xml2
+LIBS     = Zydis slirp seccomp uring z zstd jansson nettle archive xml2
 ifeq ($(STATIC),1)
 # Those of which this system has an archive go into the program.  Where all have one, the C
 # library does too; Debian has none of Zydis and libslirp, which then stay shared with it.

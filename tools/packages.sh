@@ -12,6 +12,7 @@ list() {
 	run libzydis-dev decodes x86 instructions
 	run libslirp-dev user-mode networking
 	run libseccomp-dev confines the processes
+	run liburing-dev disks with aio=io_uring
 	run zlib1g-dev unpacks compressed clusters of disk images
 	run libzstd-dev the same
 	run libjansson-dev the control socket's messages

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * struct block: the queue, the worker threads, what is put aside while the host is full.
- * See block.h.
+ * struct block: the queue, the worker threads, what is put aside while the host is full; with
+ * aio=io_uring a ring beside the workers, which do whatever it does not do whole.  See block.h.
  */
 #include "backend/block.h"
+#include "backend/block_ring.h"
 #include "backend/extents.h"
 #include "backend/image.h"
 #include "backend/qcow2.h"
@@ -25,6 +26,7 @@ struct list {
 
 struct block {
 	struct image *img;
+	struct block_ring *ring;	/* (i) or NULL */
 	char serial[sizeof(((struct block_options *)NULL)->serial)];
 	enum block_werror werror;
 	const struct block_events *events;
@@ -34,7 +36,7 @@ struct block {
 	pthread_cond_t work, idle;
 	struct list queue;		/* (b) not begun */
 	struct list aside;		/* (b) waiting for room on the host */
-	unsigned int running;		/* (b) requests on workers */
+	unsigned int running;		/* (b) requests on workers, or in the ring */
 	bool stopped;			/* (b) stopped() was called, block_resume() not yet */
 	bool ending;			/* (b) */
 	atomic_flag told;		/* failed() was called */
@@ -179,6 +181,23 @@ static void *worker(void *arg)
 	return NULL;
 }
 
+/* On the ring's thread.  The workers find out what is wrong with a request, and answer. */
+static void ring_done(void *arg, struct block_request *r, bool whole)
+{
+	struct block *b = arg;
+
+	if (whole)
+		r->done(r, 0);
+	pthread_mutex_lock(&b->lock);
+	if (!whole) {
+		list_add(&b->queue, r);
+		pthread_cond_signal(&b->work);
+	}
+	if (!--b->running && !b->queue.first)
+		pthread_cond_broadcast(&b->idle);
+	pthread_mutex_unlock(&b->lock);
+}
+
 static int start_workers(struct block *b, unsigned int count, struct err *e)
 {
 	int rc = 0;
@@ -263,12 +282,15 @@ int block_open(struct block **out, const struct block_options *o, struct err *e)
 		block_free(b);
 		return rc;
 	}
-	rc = start_workers(b, o->threads, e);
+	rc = o->io_uring ? block_ring_open(&b->ring, b->img, ring_done, b, e) : 0;
+	if (!rc)
+		rc = start_workers(b, o->threads, e);
 	if (!rc) {
 		*out = b;
 		return 0;
 	}
 	stop_workers(b);
+	block_ring_close(b->ring);
 	image_close(b->img);
 	block_free(b);
 	return rc;
@@ -279,6 +301,7 @@ int block_close(struct block *b)
 	int rc;
 
 	block_cancel(b);
+	block_ring_close(b->ring);
 	stop_workers(b);
 	rc = image_close(b->img);
 	block_free(b);
@@ -311,8 +334,12 @@ void block_set_events(struct block *b, const struct block_events *events, void *
 void block_submit(struct block *b, struct block_request *r)
 {
 	pthread_mutex_lock(&b->lock);
-	list_add(&b->queue, r);
-	pthread_cond_signal(&b->work);
+	if (b->ring && block_ring_submit(b->ring, r)) {
+		b->running++;
+	} else {
+		list_add(&b->queue, r);
+		pthread_cond_signal(&b->work);
+	}
 	pthread_mutex_unlock(&b->lock);
 }
 

@@ -4,8 +4,9 @@
  * a part of it, with or without a throwaway overlay) and requests to it that complete later.
  *
  * Threads.  Requests may be submitted on any thread, many at once; a pool of worker threads of
- * the block's own carries them out in no particular order.  done() is called on a worker (or,
- * after a cancel, on the thread that cancelled), without a lock of the block's, exactly once
+ * the block's own, and with aio=io_uring of a raw image the kernel, carries them out in no
+ * particular order.  done() is called on a thread of the block's (or, after a cancel, on the
+ * thread that cancelled), without a lock of the block's, exactly once
  * for each request; it may submit again.  Requests in flight at the same time that overlap
  * leave one or the other, as on a disk.
  *
@@ -51,6 +52,7 @@ struct block_options {
 	bool scsi;			/* the device in front of it is a SCSI disk, not virtio-blk */
 	enum block_werror werror;
 	unsigned int threads;		/* workers; 0: the default */
+	bool io_uring;			/* reads and writes of a raw image by io_uring */
 	unsigned int part;		/* partition number of a GPT or MBR from 1; 0: none */
 	unsigned int extent_count;	/* 0: all of the image */
 	struct block_extent extents[BLOCK_EXTENTS_MAX];
@@ -59,7 +61,8 @@ struct block_options {
 /*
  * Fills @o from the text of --disk: PATH[,KEY=VALUE...].  A comma in the path is written twice.
  *	format=raw|qcow2  readonly=on|off  snapshot=on|off  werror=stop|report  serial=TEXT
- *	threads=N  bus=virtio|scsi  id=NAME  node=NAME  part=N  offset=SIZE  size=SIZE  map=OFFSET+SIZE[:OFFSET+SIZE...]
+ *	threads=N  aio=threads|io_uring  bus=virtio|scsi
+ *	id=NAME  node=NAME  part=N  offset=SIZE  size=SIZE  map=OFFSET+SIZE[:OFFSET+SIZE...]
  * -EINVAL with a sentence that names what is wrong.
  */
 int block_options_parse(struct block_options *o, const char *text, struct err *e);

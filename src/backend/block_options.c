@@ -116,6 +116,14 @@ static int set_werror(struct block_options *o, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_aio(struct block_options *o, const char *value, struct err *e)
+{
+	if (strcmp(value, "threads") && strcmp(value, "io_uring"))
+		return err_set(e, EINVAL, "disk option aio is threads or io_uring, not '%s'", value);
+	o->io_uring = !strcmp(value, "io_uring");
+	return 0;
+}
+
 static int set_bus(struct block_options *o, const char *value, struct err *e)
 {
 	if (strcmp(value, "virtio") && strcmp(value, "scsi"))
@@ -139,6 +147,8 @@ struct piece {
 static int set_key(struct block_options *o, struct piece *p, const char *key, const char *value,
 		   struct err *e)
 {
+	if (!strcmp(key, "aio"))
+		return set_aio(o, value, e);
 	if (!strcmp(key, "bus"))
 		return set_bus(o, value, e);
 	if (!strcmp(key, "format"))
@@ -166,8 +176,8 @@ static int set_key(struct block_options *o, struct piece *p, const char *key, co
 		return set_size(&p->x.offset, key, value, e);
 	if (!strcmp(key, "size"))
 		return set_size(&p->x.size, key, value, e);
-	return err_set(e, EINVAL, "a disk has no option '%s'; it has bus, format, id, node, readonly, "
-		       "snapshot, werror, serial, threads, part, offset, size and map", key);
+	return err_set(e, EINVAL, "a disk has no option '%s'; it has aio, bus, format, id, node, "
+		       "readonly, snapshot, werror, serial, threads, part, offset, size and map", key);
 }
 
 static int check_pieces(struct block_options *o, const struct piece *p, struct err *e)

@@ -104,6 +104,8 @@ int raw_lock_whole(struct image *img, struct err *e);
  * with -EPERM: for images whose format was guessed, and will be again.
  */
 void raw_guard_head(struct image *img);
+/* Of the raw image @img: a write at @off is to be looked at, so it goes by image_write(). */
+bool raw_head_guarded(struct image *img, uint64_t off);
 
 /* "raw" or "qcow2", by the head of the bottom image @file; NULL and -EIO if unreadable. */
 const char *image_probe(struct image *file);

@@ -24,6 +24,7 @@
 
 #define RAW_IOV		64U
 #define ZERO_CHUNK	(64U << 10)
+#define HEAD_BYTES	4U		/* that tell the format */
 
 struct raw {
 	struct image img;
@@ -67,7 +68,7 @@ static int raw_read(struct image *img, uint64_t off, const struct span *s)
 /* Would this write make the image look like a qcow2 image? */
 static bool head_forged(struct image *img, uint64_t off, const struct span *s)
 {
-	uint8_t head[4];
+	uint8_t head[HEAD_BYTES];
 	const struct iovec v = { head, sizeof(head) };
 	const struct span old = span_of(&v, 1, sizeof(head));
 	struct span part;
@@ -409,4 +410,9 @@ void raw_never_sync(struct image *img)
 void raw_guard_head(struct image *img)
 {
 	raw_of(img)->guard = true;
+}
+
+bool raw_head_guarded(struct image *img, uint64_t off)
+{
+	return raw_of(img)->guard && off < HEAD_BYTES;
 }

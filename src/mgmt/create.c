@@ -147,9 +147,9 @@ static char *disk_text(const struct block_options *d, const char *name, const ch
 
 	if (d->threads)
 		snprintf(threads, sizeof(threads), ",threads=%u", d->threads);
-	if (asprintf(&text, "%s,format=%s%s%s%s%s%s", name, format, d->serial[0] ? ",serial=" : "",
+	if (asprintf(&text, "%s,format=%s%s%s%s%s%s%s", name, format, d->serial[0] ? ",serial=" : "",
 		     d->serial, d->snapshot ? ",snapshot=on" : "",
-		     d->werror == BLOCK_WERROR_REPORT ? ",werror=report" : "", threads) < 0)
+		     d->werror == BLOCK_WERROR_REPORT ? ",werror=report" : "", threads, d->io_uring ? ",aio=io_uring" : "") < 0)
 		return NULL;
 	return text;
 }

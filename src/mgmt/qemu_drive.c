@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define DRIVE_KEYS	"file if format id index readonly read-only snapshot serial werror driver node-name " \
-			"filename"
+			"filename aio"
 
 /* Two commas for one. */
 static void double_commas(char *out, size_t size, const char *text)
@@ -113,10 +113,23 @@ static int find_werror(const char *drive, const char *device, const char **text,
 	return err_set(e, EINVAL, "werror=%s: there are report and enospc here", value);
 }
 
+/* "native" is Linux's older interface, for which the workers stand in. */
+static int find_aio(const char *drive, const char **text, struct err *e)
+{
+	char value[32] = "threads";
+
+	if (!qemu_value(drive, "aio", value, sizeof(value)))
+		qemu_value(drive, "file.aio", value, sizeof(value));
+	*text = !strcmp(value, "io_uring") ? ",aio=io_uring" : "";
+	if (**text || !strcmp(value, "threads") || !strcmp(value, "native"))
+		return 0;
+	return err_set(e, EINVAL, "aio=%s: there are threads, native and io_uring", value);
+}
+
 int qemu_add_disk(struct qemu *q, const char *drive, const char *device, bool scsi, struct err *e)
 {
 	char path[1024] = "", name[2060], format[64] = "", serial[64] = "", id[64] = "", node[64] = "";
-	const char *werror;
+	const char *werror, *aio;
 	int rc;
 
 	rc = find_path(q, drive, path, sizeof(path), e);
@@ -126,6 +139,8 @@ int qemu_add_disk(struct qemu *q, const char *drive, const char *device, bool sc
 		rc = find_format(drive, format, sizeof(format), e);
 	if (!rc)
 		rc = find_werror(drive, device, &werror, e);
+	if (!rc)
+		rc = find_aio(drive, &aio, e);
 	if (rc)
 		return rc;
 	double_commas(name, sizeof(name), path);
@@ -135,10 +150,10 @@ int qemu_add_disk(struct qemu *q, const char *drive, const char *device, bool sc
 		qemu_value(drive, "node-name", node, sizeof(node));
 	if (device)
 		qemu_value(device, "id", id, sizeof(id));
-	return qemu_push(q, e, "--disk", "%s%s%s%s%s%s%s%s%s%s%s%s%s", name, format[0] ? ",format=" : "", format,
+	return qemu_push(q, e, "--disk", "%s%s%s%s%s%s%s%s%s%s%s%s%s%s", name, format[0] ? ",format=" : "", format,
 			 qemu_on(drive, "readonly", qemu_on(drive, "read-only", false)) ? ",readonly=on" : "",
 			 q->snapshot || qemu_on(drive, "snapshot", false) ? ",snapshot=on" : "",
-			 serial[0] ? ",serial=" : "", serial, werror, scsi ? ",bus=scsi" : "",
+			 serial[0] ? ",serial=" : "", serial, werror, aio, scsi ? ",bus=scsi" : "",
 			 id[0] ? ",id=" : "", id, node[0] ? ",node=" : "", node);
 }
 

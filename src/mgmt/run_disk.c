@@ -226,6 +226,10 @@ int run_disks_add(struct run_disks *all, const char *text, struct err *e)
 	rc = block_options_parse(&o, text, e);
 	if (!rc && o.scsi)
 		rc = err_set(e, EINVAL, "bus=scsi is for disks that are there when the VM starts");
+	/* The sandbox is closed, and would end the process for making a ring. */
+	if (!rc && o.io_uring)
+		rc = err_set(e, EINVAL, "disk '%s': aio=io_uring is for disks that are there when the VM "
+			     "starts; aio=threads does without", o.path);
 	if (!rc)
 		rc = take_entry(all, &d, &o, e);
 	return rc ? rc : add_blk(d, &o, e);

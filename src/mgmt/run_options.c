@@ -504,7 +504,8 @@ static const struct option_def option_defs[] = {
 	{ "max-cpus", "N", "'vireo set NAME --cpus' may later give it so many (default: --cpus)",
 	  set_max_cpus },
 	{ "disk", "FILE", "a disk image, raw or qcow2, as /dev/vda and so on; after the name may\n"
-	  "follow ,readonly=on ,snapshot=on ,serial=TEXT ,format=raw: see vireo(1)", set_disk },
+	  "follow ,readonly=on ,snapshot=on ,serial=TEXT ,format=raw\n"
+	  ",aio=io_uring: see vireo(1)", set_disk },
 	{ "console", "WHERE", "a virtio console, or with name=NAME a port of that name, on out=FILE,\n"
 	  "in=FILE (or both), socket=PATH, fd=N or at=WHERE (as --serial has it); may\n"
 	  "be given several times", set_console },

@@ -238,6 +238,14 @@ static void disks_of(struct plan *p, const struct run_options *o)
 			need_path(p, dirname(disk.path), CONFINE_WRITE);
 }
 
+static void rings_of(struct plan *p, const struct run_options *o)
+{
+	struct block_options disk;
+
+	for (unsigned int i = 0; i < o->disk_count; i++)
+		p->needs.rings |= !block_options_parse(&disk, o->disk[i], NULL) && disk.io_uring;
+}
+
 static int shares_of(struct plan *p, const struct run_options *o,
 		     struct err *e)
 {
@@ -288,6 +296,7 @@ static int plan_for(struct plan *p, const struct run_options *o, struct err *e)
 	kvm_of(p, o);
 	sockets_of(p, o);
 	disks_of(p, o);
+	rings_of(p, o);
 	rc = shares_of(p, o, e);
 	if (!rc)
 		rc = printer_of(p, o, e);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/io_uring.h>
 #include <linux/kvm.h>
 #include <sched.h>
 #include <sys/ioctl.h>
@@ -127,6 +128,15 @@ static void allow_sockets(struct confine *c)
 	confine_calls(c, &connect, 1);
 }
 
+/* Of rings that are there: none is made or changed, and nobody registers a ring's descriptor. */
+static void allow_rings(struct confine *c)
+{
+	const struct scmp_arg_cmp plain =
+		SCMP_A3(SCMP_CMP_MASKED_EQ, 0xffffffff & ~IORING_ENTER_GETEVENTS, 0);
+
+	confine_call_if(c, SCMP_SYS(io_uring_enter), &plain, 1);
+}
+
 static void allow_removal(struct confine *c)
 {
 	static const int calls[] = { SCMP_SYS(unlink), SCMP_SYS(unlinkat) };
@@ -164,6 +174,8 @@ void sandbox_allow_calls(struct confine *c, const struct sandbox_needs *n)
 		confine_calls(c, on_shares, ARRAY_SIZE(on_shares));
 	if (n->sockets)
 		allow_sockets(c);
+	if (n->rings)
+		allow_rings(c);
 	if (n->removal || n->names || n->shares)
 		allow_removal(c);
 	if (n->names || n->shares)

@@ -12,6 +12,7 @@ struct sandbox_needs {
 	bool names;		/* opens files by name: disks that are added */
 	bool removal;		/* removes its sockets at the end */
 	bool sockets;		/* connects to Unix sockets */
+	bool rings;		/* submits to a disk's io_uring, which is there already */
 };
 
 void sandbox_allow_calls(struct confine *c, const struct sandbox_needs *n);

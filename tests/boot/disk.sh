@@ -3,7 +3,7 @@
 # Disks under a Linux guest: ext4 on raw and on qcow2 images is mounted, written, synced; what
 # the host finds afterwards is what the guest wrote, and the file systems and images are whole.
 # Serial numbers, read-only and throwaway disks, discard, several queues; on PCI with MSI-X and
-# with INTx, and on virtio-mmio.
+# with INTx, and on virtio-mmio; the raw disk by io_uring.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 build=${BUILD:-build}
@@ -73,13 +73,13 @@ same_sum() {
 	grep -q "^sum $1 $(md5sum <"$work/big.$1" | cut -c 1-32) " "$work/text"
 }
 
-# one NAME CPUS OPTIONS KERNEL-OPTIONS
+# one NAME CPUS OPTIONS KERNEL-OPTIONS [OPTIONS-OF-THE-RAW-DISK]
 one() {
 	local name=$1 cpus=$2 status
 	images || { echo "no images"; exit 1; }
 	timeout 200 "$build/vireo" run --engine "${ENGINE:-soft}" ${VIREO_OPTIONS:-} --cpus "$cpus" $3 \
 		--kernel "$kernel" --initrd "$work/cpio" --memory 256M \
-		--disk "$work/a.img,serial=first" --disk "$work/b.qcow2,serial=second" \
+		--disk "$work/a.img,serial=first${5:-}" --disk "$work/b.qcow2,serial=second" \
 		--disk "$work/c.img,readonly=on,serial=third" \
 		--disk "$work/d.qcow2,snapshot=on,serial=fourth" \
 		--cmdline "console=ttyS0 panic=-1 $4 run=\"sh /session\"" \
@@ -109,4 +109,14 @@ one two 2 "" ""
 one intx 1 "" pci=nomsi
 grep -q 'IO-APIC.*virtio' "$work/text" || { echo "not ok disk/intx: no such interrupt"; bad=1; }
 one mmio 2 "--transport mmio" ""
+# Inside of the sandbox, which lets this VM submit to the ring that it has.
+images || { echo "no images"; exit 1; }
+"$build/vireo" run --kernel "$work/a.img" --disk "$work/a.img,aio=io_uring" </dev/null >/dev/null 2>"$work/err"
+if grep 'does not let vireo use io_uring' "$work/err"; then
+	echo "ok disk/ring # skip this host has no io_uring for us"
+else
+	one ring 2 "" "" ,aio=io_uring
+	grep -q 'does not let vireo filter' "$work/err" ||
+		check ring/confined grep -q 'sandbox: system calls are filtered' "$work/err"
+fi
 exit $bad

@@ -127,7 +127,8 @@ def hijacked(work, landlock):
         check(f"system call {number} ({name})" in v.log(), f"{name}-is-named", v.log())
     # What docs/threat-model.md says ends the process; 0x7: readable, writable and executable.
     for number, name, arguments in ((101, "ptrace", (16, 1)), (321, "bpf", (0, 0, 0)), (165, "mount", (0, 0, 0)),
-                                    (425, "io_uring_setup", (1, 0)), (323, "userfaultfd", (0,)),
+                                    (425, "io_uring_setup", (1, 0)), (426, "io_uring_enter", (0, 0, 0, 0)),
+                                    (323, "userfaultfd", (0,)),
                                     (250, "keyctl", (0, 0)), (272, "unshare", (0x10000000,)),
                                     (9, "mmap", (0, 4096, 7, 0x22, -1, 0)), (16, "ioctl", (0, 0xae00, 0))):
         v = Vm(work, "--name", "hijack")
@@ -183,6 +184,39 @@ def disks(work, landlock):
     check("return" in answer, "weight-later", answer)
     vm.end()
     check(not os.path.exists(os.path.join(work, "vireo", "plug.sock")), "socket-goes")
+
+
+def ring(work):
+    """A disk with aio=io_uring: its ring may be submitted to, and no other be made."""
+    disk = os.path.join(work, "ring.img")
+    with open(disk, "wb") as f:
+        f.truncate(1 << 20)
+    disk += ",format=raw,aio=io_uring"
+    vm = Vm(work, "--name", "ring", "--disk", disk)
+    if "does not let vireo use io_uring" in vm.log():
+        vm.process.wait(timeout=30)
+        skip("ring", "this host has no io_uring for us")
+        return
+    check(vm.said == b"!" and vm.statuses("Seccomp") == {"2"}, "ring-starts", vm.log())
+    answer = ask(work, "ring", "disk-add", disk=disk)
+    check("when the VM starts" in answer.get("error", {}).get("desc", ""), "ring-not-later", answer)
+    if not SAN and shutil.which("gdb"):
+        values, text = vm.hijack(426, -1, 0, 0, 0)
+        check(values in ([-1, 9], []), "ring-enter", text)
+    check(vm.end() == 10, "ring-ends", vm.log())
+    if SAN or not shutil.which("gdb"):
+        return
+    # What makes a ring, changes one, or enters one that polls.
+    for name, arguments in (("setup", (425, 1, 0)), ("register", (427, 0, 0, 0, 0)),
+                            ("enter-wakeup", (426, 0, 0, 0, 2))):
+        vm = Vm(work, "--disk", disk)
+        values, text = vm.hijack(*arguments)
+        try:
+            status = vm.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            vm.end()
+            status = None
+        check(status == 14, f"ring-{name}-ends", (status, text, vm.log()))
 
 
 def children(pid):
@@ -273,6 +307,7 @@ def main():
         in_force(work)
         hijacked(work, landlock)
         disks(work, landlock)
+        ring(work)
         jail(work)
         values(work)
     sys.exit(bad)

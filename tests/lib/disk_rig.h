@@ -7,6 +7,7 @@
 #include "backend/image.h"
 #include "backend/qcow2.h"
 
+#include <liburing.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -73,6 +74,19 @@ static inline struct block *open_text(const char *fmt, ...)
 	if (block_options_parse(&o, text, &e) || block_open(&b, &o, &e))
 		fail_msg("%s", e.text);
 	return b;
+}
+
+/* True: aio=io_uring can be tried here; says why not. */
+static inline bool ring_allowed(void)
+{
+	struct io_uring ring;
+	const int rc = io_uring_queue_init(1, &ring, 0);
+
+	if (rc)
+		print_message("this host has no io_uring for us: %s\n", strerror(-rc));
+	else
+		io_uring_queue_exit(&ring);
+	return !rc;
 }
 
 static inline int try_open(struct err *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

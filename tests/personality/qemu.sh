@@ -36,6 +36,7 @@ becomes '--sandbox off --serial none' -nodefaults -sandbox off
 becomes '--transport mmio --serial none' -nodefaults -M microvm,acpi=off
 becomes '--serial none --disk a,,b,format=raw,readonly=on,serial=s,node=d' -nodefaults \
 	-drive if=none,id=d,file=a,,b,format=raw,read-only=on -device virtio-blk-pci,drive=d,serial=s
+becomes '--serial none --disk a,aio=io_uring --disk b' -nodefaults -drive file=a,if=virtio,aio=io_uring -drive file=b,if=virtio,aio=native
 becomes '--serial none --disk a,format=qcow2,snapshot=on' -nodefaults -snapshot -drive file=a,if=virtio,format=qcow2
 becomes '--serial none --disk a,format=qcow2,bus=scsi,id=s,node=hd0 --disk b,format=raw,snapshot=on,bus=scsi,node=x' \
 	-nodefaults -device virtio-scsi-pci,id=scsi -drive file.file.filename=a,file.driver=qcow2,cache=unsafe,id=hd0,if=none \
@@ -110,6 +111,7 @@ refused "'media' expects disk" -drive if=virtio,file=a,media=cdrom
 refused "Invalid parameter 'throttling.iops-total'" -drive if=virtio,file=a,throttling.iops-total=5
 refused 'is a file or a device of the host' -drive if=virtio,file=nbd://host
 refused 'werror=ignore' -drive if=virtio,file=a,werror=ignore
+refused 'aio=posix' -drive if=virtio,file=a,aio=posix
 refused 'order in which' -drive if=virtio,file=a,index=3
 refused "No 'SCSI' bus" -drive if=none,file=a,id=d -device scsi-hd,drive=d
 refused 'target 0' -device virtio-scsi-pci -drive if=none,file=a,id=d -device scsi-hd,drive=d,scsi-id=4

@@ -34,7 +34,7 @@ static void test_options(void **state)
 	static const char *const wrong[] = {
 		"", ",ro", "a,format=vmdk", "a,readonly=yes", "a,part=0", "a,part=x", "a,offset=x",
 		"a,map=1", "a,map=1+", "a,map=1M+0", "a,map=1M+1M:", "a,part=1,offset=0", "a,nope=1",
-		"a,werror=pause", "a,serial=123456789012345678901", "a,threads=65", "a,size=9999999T",
+		"a,werror=pause", "a,aio=native", "a,aio=", "a,serial=123456789012345678901", "a,threads=65", "a,size=9999999T",
 	};
 	struct block_options o;
 	struct err e;
@@ -45,7 +45,11 @@ static void test_options(void **state)
 	assert_string_equal(o.format, "raw");
 	assert_string_equal(o.serial, "S");
 	assert_true(o.snapshot && o.werror == BLOCK_WERROR_REPORT && !o.read_only);
-	assert_int_equal(block_options_parse(&o, "d,map=1M+64K:0x200+512", &e), 0);
+	assert_false(o.io_uring);
+	assert_int_equal(block_options_parse(&o, "d,aio=io_uring,aio=threads", &e), 0);
+	assert_false(o.io_uring);
+	assert_int_equal(block_options_parse(&o, "d,aio=io_uring,map=1M+64K:0x200+512", &e), 0);
+	assert_true(o.io_uring);
 	assert_int_equal(o.extent_count, 2);
 	assert_int_equal(o.extents[0].offset, MIB);
 	assert_int_equal(o.extents[1].offset, 512);
@@ -191,15 +195,14 @@ static void many_done(struct block_request *r, int rc)
 	m->done++;
 }
 
-static void test_cancel(void **state)
+static void cancel_many(const struct bench *b, bool ring)
 {
-	struct bench *b = *state;
 	const unsigned int count = 300;
 	struct many *m = calloc(count, sizeof(*m));
 	struct block *d;
 
-	make_disk(b->path, 4 * MIB, true);
-	d = open_text("%s", b->path);
+	make_disk(b->path, 4 * MIB, !ring);
+	d = open_text("%s%s", b->path, ring ? ",aio=io_uring" : "");
 	for (unsigned int round = 0; round < 20; round++) {
 		for (unsigned int i = 0; i < count; i++) {
 			m[i].done = 0;
@@ -221,6 +224,13 @@ static void test_cancel(void **state)
 	}
 	assert_int_equal(block_close(d), 0);
 	free(m);
+}
+
+static void test_cancel(void **state)
+{
+	cancel_many(*state, false);
+	if (ring_allowed())
+		cancel_many(*state, true);
 }
 
 /* --- a host without room --- */
@@ -259,7 +269,7 @@ static void check_pattern(struct block *d, uint64_t size)
 }
 
 /* Writes more than there is room for; removes what takes the room; goes on. */
-static void fill_up(const char *dir, bool qcow2)
+static void fill_up(const char *dir, bool qcow2, const char *options)
 {
 	static const struct block_events events = { .stopped = stopped };
 	struct stop s = { .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER };
@@ -276,7 +286,7 @@ static void fill_up(const char *dir, bool qcow2)
 	snprintf(line, sizeof(line), "head -c 5M /dev/zero >%s", ballast);
 	make_disk(path, 8 * MIB, qcow2);
 	assert_int_equal(system(line), 0);
-	s.d = open_text("%s", path);
+	s.d = open_text("%s%s", path, options);
 	block_set_events(s.d, &events, &s);
 	for (unsigned int i = 0; i < count; i++) {
 		memset(data + i * 65536, 1 + i, 65536);
@@ -334,8 +344,10 @@ static void test_full(void **state)
 		free(buf);
 		skip();
 	}
-	fill_up(dir, false);
-	fill_up(dir, true);
+	fill_up(dir, false, "");
+	fill_up(dir, true, "");
+	if (ring_allowed())
+		fill_up(dir, false, ",aio=io_uring");
 	/* The other policy says so at once. */
 	snprintf(b->path, sizeof(b->path), "%s/disk", dir);
 	make_disk(b->path, 16 * MIB, true);
