@@ -154,7 +154,8 @@ def main():
         check(r.returncode == 0, "create", r.stderr)
         with open(os.path.join(folder, "vm.json"), "w") as f:
             json.dump({"kernel": "kernel", "memory": "16M", "qmp": ["unix:qmp"], "monitor": ["unix:monitor"],
-                       "vsock": "vsock", "serial": ["socket:serial"]}, f)
+                       "vsock": "vsock", "serial": ["socket:serial"],
+                       "sandbox": "auto,dump"}, f)
         r = vireo("start", "victim")
         check(r.returncode == 0, "start", r.stderr)
         pid = json.loads(vireo("inspect", "victim").stdout)["pid"]

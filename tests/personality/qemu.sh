@@ -124,7 +124,12 @@ refused "'mem-lock' expects off" -overcommit mem-lock=on
 refused 'panic=pause' -action panic=pause
 refused "'filename' expects" -object rng-random,id=r,filename=/etc/passwd
 refused "invalid option" -hda a
-"$VIREO" doctor 2>/dev/null | grep -qi 'engine kvm: chosen' || refused 'failed to initialize kvm' -enable-kvm -nodefaults
+# Says why before that, where /dev/kvm is not there or may not be opened.
+if ! "$VIREO" doctor 2>/dev/null | grep -qi 'engine kvm: chosen'; then
+	timeout 20 "$Q" -enable-kvm -nodefaults >out 2>err </dev/null
+	[ $? = 1 ] && tail -n 1 err | grep -q '^qemu-system-x86_64: failed to initialize kvm' ||
+		complain "qemu -enable-kvm: '$(cat err)'"
+fi
 
 # Statuses, and a VM behind: mov al, 0x10; out 0xf4, al.  S5.  An endless loop.
 guest debugexit 'b010 e6f4 ebfe'
