@@ -50,19 +50,28 @@ int inet_address(struct sockaddr_storage *a, socklen_t *len, const char *what, c
 	return inet_pton(AF_INET, host, &four->sin_addr) == 1 ? 0 : bad_address(what, text, e);
 }
 
+/* A socket for the address @text, which is written to @a. */
+static int inet_socket(struct sockaddr_storage *a, socklen_t *len, const char *what,
+		       const char *text, int flags, struct err *e)
+{
+	const int rc = inet_address(a, len, what, text, e);
+	int fd;
+
+	if (rc)
+		return rc;
+	fd = socket(a->ss_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+	return fd < 0 ? err_errno(e, errno, "%s: could not create a socket", what) : fd;
+}
+
 int inet_listen(const char *what, const char *text, int backlog, struct err *e)
 {
 	struct sockaddr_storage a;
 	const int yes = 1;
 	socklen_t len;
-	int fd, rc;
+	int rc, fd = inet_socket(&a, &len, what, text, SOCK_NONBLOCK, e);
 
-	rc = inet_address(&a, &len, what, text, e);
-	if (rc)
-		return rc;
-	fd = socket(a.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
-		return err_errno(e, errno, "%s: could not create a socket", what);
+		return fd;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
 	if (!bind(fd, (struct sockaddr *)&a, len) && !listen(fd, backlog))
 		return fd;
@@ -76,14 +85,10 @@ int inet_connect(const char *what, const char *text, struct err *e)
 	struct sockaddr_storage a;
 	const int yes = 1;
 	socklen_t len;
-	int fd, rc;
+	int rc, fd = inet_socket(&a, &len, what, text, 0, e);
 
-	rc = inet_address(&a, &len, what, text, e);
-	if (rc)
-		return rc;
-	fd = socket(a.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return err_errno(e, errno, "%s: could not create a socket", what);
+		return fd;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
 	if (!connect(fd, (struct sockaddr *)&a, len))
 		return fd;

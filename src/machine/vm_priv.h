@@ -63,7 +63,7 @@ struct vm_vcpu {
 	uint64_t sampled;		/* (l) ns of its CPU clock that profile.c has seen; 0: none */
 	struct vcpu_profile profile;	/* (l) */
 	struct vcpu_share share;	/* (l) */
-	bool held;			/* (g) it has had its share for now */
+	bool held;			/* (g) its share of the present period is used up */
 };
 
 /* (l) */
@@ -129,7 +129,7 @@ struct vm {
 	pthread_cond_t gate;		/* state or running changed */
 	enum { VM_PAUSED, VM_RUNNING, VM_ENDING } state; /* (g) */
 	unsigned int running;		/* (g) vCPU threads that have passed the gate */
-	bool held;			/* (g) the vCPUs have had their share for now */
+	bool held;			/* (g) the vCPUs' share of the present period is used up */
 	bool frozen;			/* (g) vm_freeze() */
 	bool paused;			/* (g) vm_pause() */
 	uint64_t paused_at;		/* (l) the host's TSC then, or at power-on if that was later */
