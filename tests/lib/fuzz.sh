@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # make fuzz: hostile drivers, clients, peers and images with the sanitizers, FUZZ_SECONDS (4: a
-# minute in all) for each device, format and protocol, from a seed that is printed and that
-# FUZZ_SEED repeats.
+# minute in all) for each device, format and protocol, each from a seed that is printed and that
+# FUZZ_SEED repeats (further runs count up from it).
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 export FUZZ_SECONDS=${FUZZ_SECONDS:-4}
@@ -14,7 +14,8 @@ for name in virtio/fuzz virtio/mmio backend/qcow2_damage backend/p9_fuzz backend
 	end=$((SECONDS + FUZZ_SECONDS)) runs=0 status=0
 	log=$BUILD/tests/fuzz-${name/\//-}.log
 	while ((runs == 0 || SECONDS < end)); do
-		seed=${FUZZ_SEED:-$((RANDOM << 30 | RANDOM << 15 | RANDOM | 1))}
+		seed=${FUZZ_SEED:+$((FUZZ_SEED + runs))}
+		seed=${seed:-$((RANDOM << 30 | RANDOM << 15 | RANDOM | 1))}
 		FUZZ_SEED=$seed timeout $((60 + 20 * FUZZ_SECONDS)) "$BUILD/tests/unit/$name" >"$log" 2>&1 </dev/null
 		status=$?
 		runs=$((runs + 1))

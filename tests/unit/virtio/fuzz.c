@@ -291,6 +291,7 @@ static void run(const struct target *t)
 		f->seed = seed + sessions;
 		f->target = t;
 		bench_init(&f->b);
+		f->b.hostile = true;	/* a moved BAR may come to lie under random writes */
 		bench_plug(&f->b, t->make(f));
 		for (unsigned int i = 0; i < 50 && time(NULL) < end; i++, sessions++)
 			session(f);
