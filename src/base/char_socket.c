@@ -100,7 +100,9 @@ static void hang_up(void *arg)
 /* Serves who is at @fd; -errno. */
 static int take_on(struct char_socket *s, int fd, struct err *e)
 {
-	struct char_fd_config c = { .in = fd, .out = fd, .closed = client_closed, .arg = s };
+	struct char_fd_config c = {
+		.in = fd, .out = fd, .pieces = true, .closed = client_closed, .arg = s,
+	};
 	struct char_backend *client;
 	const int rc = char_fd_create(&client, s->loop, &c, e);
 

@@ -30,18 +30,9 @@ printf 'trivial (1.0) unstable; urgency=low\n\n  * Nothing.\n\n -- A <a@example.
 printf 'Tests: smoke\nDepends: base-files\nRestrictions: needs-root, allow-stderr\n' >pkg/debian/tests/control
 printf '#!/bin/sh\nset -e\ntest "$(id -u)" = 0\necho works in the guest\n' >pkg/debian/tests/smoke
 chmod +x pkg/debian/tests/smoke
-# Where a prompt comes in one piece with what is before it, it waits for another, which never comes.
-for attempt in 1 2 3; do
-	rm -rf result
-	timeout 900 autopkgtest -o result -B pkg// -- qemu --qemu-command="$WORK/qemu-system-x86_64" --user=root \
-		--password=sesame --timeout-reboot=300 --ram-size=768 --cpus=1 "$WORK/adt.qcow2" </dev/null >log 2>&1
-	status=$?
-	grep -q '^VirtSubproc.Timeout: ' log || break
-done
-if grep -q '^VirtSubproc.Timeout: ' log; then
-	echo "autopkgtest has overlooked a prompt $attempt times: it depends on how its reads cut the console's text"
-	exit 77
-fi
+timeout 900 autopkgtest -o result -B pkg// -- qemu --qemu-command="$WORK/qemu-system-x86_64" --user=root \
+	--password=sesame --timeout-reboot=300 --ram-size=768 --cpus=1 "$WORK/adt.qcow2" </dev/null >log 2>&1
+status=$?
 [ $status = 0 ] && grep -q '^smoke *PASS' result/summary && grep -q 'works in the guest' log ||
 	complain "autopkgtest: status $status, $(tail -n 3 log)"
 ((bad)) || echo "ok autopkgtest"

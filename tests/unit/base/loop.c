@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -436,6 +437,92 @@ static void test_output(void **state)
 	done(&b);
 }
 
+/* What @f wrote, as far as it has arrived. */
+static ssize_t arrived(int fd, char *buf, size_t size)
+{
+	const ssize_t n = recv(fd, buf, size, MSG_DONTWAIT);
+
+	return n < 0 ? 0 : n;
+}
+
+static void open_socket(struct front *f, struct bench *b, int fds[2])
+{
+	struct char_fd_config c = { .in = -1, .pieces = true, .arg = f };
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	c.out = fds[1];
+	*f = (struct front){ .b = b, .room = 1 };
+	assert_int_equal(char_fd_create(&f->backend, b->loop, &c, NULL), 0);
+	char_attach(f->backend, &front_ops, f);
+}
+
+/* On a socket each write is there when it returns; single bytes come by sixteen, or soon. */
+static void test_pieces(void **state)
+{
+	static struct front f;
+	char piece[64];
+	struct bench b;
+	int fds[2];
+
+	(void)state;
+	init(&b);
+	open_socket(&f, &b, fds);
+	assert_int_equal(f.backend->ops->write(f.backend, (uint8_t *)"/bin/python3\r\n", 14), 14);
+	assert_int_equal(arrived(fds[0], piece, sizeof(piece)), 14);
+	for (int i = 0; i < 17; i++)
+		assert_int_equal(f.backend->ops->write(f.backend, (uint8_t *)"x", 1), 1);
+	assert_int_equal(arrived(fds[0], piece, sizeof(piece)), 16);
+	timer_init(&b.timer, &b.clock, note_end, &b);
+	timer_set(&b.timer, clock_now(&b.clock) + 20000000);
+	run(&b);
+	assert_int_equal(arrived(fds[0], piece, sizeof(piece)), 1);
+	/* The timer can start again; what is held goes out with what comes. */
+	assert_int_equal(f.backend->ops->write(f.backend, (uint8_t *)"y", 1), 1);
+	assert_int_equal(f.backend->ops->write(f.backend, (uint8_t *)"zz", 2), 2);
+	assert_int_equal(arrived(fds[0], piece, sizeof(piece)), 3);
+	assert_memory_equal(piece, "yzz", 3);
+	f.backend->ops->destroy(f.backend);
+	close(fds[0]);
+	close(fds[1]);
+	done(&b);
+}
+
+/* A socket that nobody reads pushes back; then everything comes, in order. */
+static void test_full_socket(void **state)
+{
+	static uint8_t text[4 << 20];
+	static char got[sizeof(text)];
+	static struct front f;
+	size_t taken, n = 0;
+	struct bench b;
+	int fds[2];
+
+	(void)state;
+	init(&b);
+	for (size_t i = 0; i < sizeof(text); i++)
+		text[i] = i * 7 >> 3;
+	open_socket(&f, &b, fds);
+	taken = f.backend->ops->write(f.backend, text, sizeof(text));
+	assert_in_range(taken, 65536, sizeof(text) - 1);
+	while (n < sizeof(text)) {
+		f.writable = 0;
+		for (ssize_t more = 1; more; n += more)
+			more = arrived(fds[0], got + n, sizeof(got) - n);
+		if (taken < sizeof(text) || n < taken) {
+			timer_init(&b.timer, &b.clock, note_end, &b);
+			timer_set(&b.timer, clock_now(&b.clock) + 5000000);
+			run(&b);
+		}
+		assert_true(n < taken || taken == sizeof(text) || f.writable);
+		taken += f.backend->ops->write(f.backend, text + taken, sizeof(text) - taken);
+	}
+	assert_memory_equal(got, text, sizeof(text));
+	f.backend->ops->destroy(f.backend);
+	close(fds[0]);
+	close(fds[1]);
+	done(&b);
+}
+
 /* A reader that is gone stops nothing. */
 static void test_reader_gone(void **state)
 {
@@ -475,6 +562,8 @@ int main(void)
 		cmocka_unit_test(test_input),
 		cmocka_unit_test(test_file_input),
 		cmocka_unit_test(test_output),
+		cmocka_unit_test(test_pieces),
+		cmocka_unit_test(test_full_socket),
 		cmocka_unit_test(test_reader_gone),
 	};
 
