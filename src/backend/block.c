@@ -323,6 +323,11 @@ void block_info(struct block *b, struct block_info *out)
 	memcpy(out->serial, b->serial, sizeof(out->serial));
 }
 
+void block_each_backing(struct block *b, void (*tell)(void *arg, const char *path), void *arg)
+{
+	image_each_backing(b->img, tell, arg);
+}
+
 void block_set_events(struct block *b, const struct block_events *events, void *arg)
 {
 	b->events = events;

@@ -95,6 +95,9 @@ struct block_info {
 /* [any] thread; the size may grow while the VM runs (events->resized()). */
 void block_info(struct block *b, struct block_info *out);
 
+/* As image_each_backing(). */
+void block_each_backing(struct block *b, void (*tell)(void *arg, const char *path), void *arg);
+
 /* Each may be NULL; called on any thread, without a lock of the block's. */
 struct block_events {
 	/*

@@ -64,6 +64,22 @@ int image_open(struct image **out, const struct image_open *how, struct err *e)
 	return rc;
 }
 
+static void each_file(const struct image *img, bool below, void (*tell)(void *arg, const char *path),
+		      void *arg)
+{
+	if (img->backing)
+		each_file(img->backing, true, tell, arg);
+	if (img->file)
+		each_file(img->file, below, tell, arg);
+	else if (below && img->path)
+		tell(arg, img->path);
+}
+
+void image_each_backing(const struct image *img, void (*tell)(void *arg, const char *path), void *arg)
+{
+	each_file(img, false, tell, arg);
+}
+
 int image_close(struct image *img)
 {
 	return img ? img->ops->close(img) : 0;

@@ -65,6 +65,9 @@ struct image_open {
 };
 
 int image_open(struct image **out, const struct image_open *how, struct err *e);
+/* Calls @tell with the name of each file that a backing image of @img, or of those below, is in. */
+void image_each_backing(const struct image *img, void (*tell)(void *arg, const char *path),
+			void *arg);
 /* Frees; 0, or the error of the last flush. */
 int image_close(struct image *img);
 

@@ -92,9 +92,6 @@ static json_t *disk_add(void *arg, const json_t *arguments)
 	if (!text)
 		return json_refuse("GenericError", "\"disk\" is missing: what --disk takes");
 	slot = run_disks_add(c->at.disks, text, &e);
-	if (slot == -EACCES)
-		err_prefix(&e, "the sandbox lets disks be opened beside those of the start, and where "
-			   "--sandbox dir=DIR said");
 	return slot < 0 ? json_refuse("GenericError", e.text) : json_pack("{s:i}", "slot", slot);
 }
 

@@ -98,8 +98,11 @@ void jail_files_free(struct jail_files *f)
 	f->count = 0;
 }
 
-static int make_directories(const char *below, const char *path, char out[PATH_MAX])
+/* @path below @below, a directory or an empty file to be mounted over. */
+static int make_place(const char *below, const char *path, bool directory, char out[PATH_MAX])
 {
+	int fd;
+
 	if (snprintf(out, PATH_MAX, "%s/%s", below, path) >= PATH_MAX)
 		return -ENAMETOOLONG;
 	for (char *at = out + strlen(below) + 1; (at = strchr(at + 1, '/')); ) {
@@ -108,7 +111,13 @@ static int make_directories(const char *below, const char *path, char out[PATH_M
 			return -errno;
 		*at = '/';
 	}
-	return mkdir(out, 0755) && errno != EEXIST ? -errno : 0;
+	if (directory)
+		return mkdir(out, 0755) && errno != EEXIST ? -errno : 0;
+	fd = open(out, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return errno == EEXIST ? 0 : -errno;
+	close(fd);
+	return 0;
 }
 
 /* Flags that a mount already has may not be taken off here. */
@@ -129,8 +138,12 @@ static unsigned long flags_of(int fd)
 static int show(const char *root, const struct jail_path *p, int fd)
 {
 	char source[64], target[PATH_MAX];
-	int rc = make_directories(root, p->path, target);
+	struct stat st;
+	int rc;
 
+	if (fstat(fd, &st))
+		return -errno;
+	rc = make_place(root, p->path, S_ISDIR(st.st_mode), target);
 	if (rc)
 		return rc;
 	snprintf(source, sizeof(source), SELF_FD, fd);
@@ -145,13 +158,13 @@ static int show_proc(const char *root, struct err *e)
 {
 	char target[PATH_MAX];
 
-	if (make_directories(root, "proc", target) || mount("proc", target, "proc", SAFE, NULL))
+	if (make_place(root, "proc", true, target) || mount("proc", target, "proc", SAFE, NULL))
 		return err_errno(e, errno, "shared directories in a jail need /proc, which cannot be "
 				 "mounted here");
 	return 0;
 }
 
-/* The directories are opened before the new root hides what lies below its place. */
+/* What is shown is opened before the new root hides what lies below its place. */
 static int show_all(const char *root, const struct jail_files *f, const int *fds, struct err *e)
 {
 	char cwd[PATH_MAX];
@@ -166,7 +179,7 @@ static int show_all(const char *root, const struct jail_files *f, const int *fds
 	if (getcwd(cwd, sizeof(cwd)) && cwd[0] == '/') {
 		char target[PATH_MAX];
 
-		make_directories(root, cwd, target);
+		make_place(root, cwd, true, target);
 	}
 	return f->proc ? show_proc(root, e) : 0;
 }
@@ -190,7 +203,7 @@ static int change_files(const struct jail_files *f, struct err *e)
 	int fds[JAIL_PATHS_MAX], rc = 0;
 
 	for (unsigned int i = 0; i < f->count; i++)
-		fds[i] = open(f->path[i].path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		fds[i] = open(f->path[i].path, O_PATH | O_CLOEXEC);
 	if (mount("jail", root, "tmpfs", SAFE, "size=64k,nr_inodes=1k,mode=0755"))
 		rc = err_errno(e, errno, "could not mount a file system for the jail");
 	if (!rc)

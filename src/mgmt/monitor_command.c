@@ -203,14 +203,19 @@ static void no_snapshots(struct monitor *m, const char *unused)
 		"saved; a disk's can: 'vireo run --disk FILE,snapshot=on'" LINE_END);
 }
 
-/* The value of "key=" among the items of @text into @out; false: it is not there. */
+/* The value of "key=" among the items of @text into @out, its commas twice; false: it is not there. */
 static bool value_of(const char *text, const char *key, char *out, size_t size)
 {
 	const size_t n = strlen(key);
+	size_t len;
 
-	for (const char *at = text; *at; at += strcspn(at, ","), at += *at == ',')
-		if (!strncmp(at, key, n) && at[n] == '=')
-			return snprintf(out, size, "%.*s", (int)strcspn(at + n + 1, ","), at + n + 1) < (int)size;
+	while (*text) {
+		for (len = strcspn(text, ","); text[len] && text[len + 1] == ','; len += 2 + strcspn(text + len + 2, ","))
+			;
+		if (len > n && !strncmp(text, key, n) && text[n] == '=')
+			return snprintf(out, size, "%.*s", (int)(len - n - 1), text + n + 1) < (int)size;
+		text += len + (text[len] == ',');
+	}
 	return false;
 }
 

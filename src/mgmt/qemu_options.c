@@ -8,6 +8,7 @@
 #include "mgmt/qemu_priv.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -270,15 +271,24 @@ static int set_msg(struct qemu *q, const char *value, struct err *e)
 	return qemu_check_keys("msg", value, "", e);
 }
 
+/* dir= is ours: where disks that are plugged in later may be.  The option may be repeated for it. */
 static int set_sandbox(struct qemu *q, const char *value, struct err *e)
 {
-	char on[16] = "on";
+	char on[16] = "on", dir[PATH_MAX];
 	int rc;
 
 	qemu_value(value, "", on, sizeof(on));
 	qemu_value(value, "enable", on, sizeof(on));
-	rc = qemu_check_keys("sandbox", value, "enable", e);
-	return rc ? rc : qemu_push(q, e, "--sandbox", "%s", strcmp(on, "off") ? "auto" : "off");
+	rc = qemu_check_keys("sandbox", value, "enable dir", e);
+	if (!rc && strcmp(on, "on") && strcmp(on, "off"))
+		rc = err_set(e, EINVAL, "Parameter 'enable' expects 'on' or 'off'");
+	if (rc)
+		return rc;
+	if (!qemu_value(value, "dir", dir, sizeof(dir)))
+		return qemu_push(q, e, "--sandbox", "%s", strcmp(on, "off") ? "auto" : "off");
+	if (strchr(dir, ','))
+		return err_set(e, EINVAL, "-sandbox: a directory with a comma in its name cannot be allowed: %s", dir);
+	return qemu_push(q, e, "--sandbox", "%s,dir=%s", strcmp(on, "off") ? "auto" : "off", dir);
 }
 
 /* --- the table --- */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define TEXT_MAX	4600
+#define RAW		",format=raw"	/* of a node's text: no format */
 
 static json_t *refuse(const char *fmt, const char *what)
 {
@@ -71,8 +72,12 @@ static json_t *file_text(struct qmp *q, const json_t *file, char *out, size_t si
 	if (name && !text)
 		return refuse("Cannot find device='' nor node-name='%.100s'", name);
 	if (text) {
+		const size_t n = strlen(text), tail = strlen(RAW);
+
 		/* A file's own text ends in its format, which is none. */
-		snprintf(out, size, "%.*s", (int)(strlen(text) - strlen(",format=raw")), text);
+		if (n < tail || strcmp(text + n - tail, RAW))
+			return refuse("node '%.100s' has a format already, so nothing can be over it", name);
+		snprintf(out, size, "%.*s", (int)(n - tail), text);
 		return NULL;
 	}
 	wrong = unexpected(file, "driver filename node-name read-only auto-read-only cache discard aio locking");
@@ -145,9 +150,6 @@ json_t *vm_device_add(struct vm_access *at, const char *driver, const char *driv
 	snprintf(text, sizeof(text), "%s,node=%.60s%s%s%s%.20s", node, drive, id[0] ? ",id=" : "", id,
 		 serial ? ",serial=" : "", serial ? serial : "");
 	slot = run_disks_add(at->disks, text, &e);
-	if (slot == -EACCES)
-		err_prefix(&e, "the sandbox lets disks be opened beside those of the start, and where "
-			   "--sandbox dir=DIR said");
 	return slot < 0 ? json_refuse("GenericError", e.text) : json_object();
 }
 

@@ -394,7 +394,7 @@ static int run_here(void *arg)
 	status = prepare(&r, &e);
 	if (!status)
 		status = start(&r, &e);
-	if (!status && run_sandbox_enter(r.vm, &r.options, engine_is_kvm(r.engine), &r.log, &e))
+	if (!status && run_sandbox_enter(r.vm, r.disks, &r.options, engine_is_kvm(r.engine), &r.log, &e))
 		status = STATUS_HOST;
 	if (!status && o->events)
 		o->events->runs(o->events->arg);

@@ -41,6 +41,10 @@ void run_disks_list(struct run_disks *disks,
 				 const struct block_info *info),
 		    void *arg);
 
+/* The files below those of the disks; see block.h. */
+void run_disks_each_backing(struct run_disks *disks, void (*tell)(void *arg, const char *path),
+			    void *arg);
+
 /*
  * Files that are known by a name and not yet a disk (QMP's blockdev-add); @text is --disk's.
  * -EEXIST; -ENOENT; -EBUSY: a disk is of it.

@@ -232,7 +232,13 @@ int run_disks_add(struct run_disks *all, const char *text, struct err *e)
 			     "starts; aio=threads does without", o.path);
 	if (!rc)
 		rc = take_entry(all, &d, &o, e);
-	return rc ? rc : add_blk(d, &o, e);
+	if (!rc)
+		rc = add_blk(d, &o, e);
+	if (rc == -EACCES)
+		err_prefix(e, "the sandbox lets disks be opened beside those of the start, the files that these "
+			   "are based on for reading, and what --sandbox dir=DIR (QEMU's -sandbox on,dir=DIR) "
+			   "names");
+	return rc;
 }
 
 static int remove_disk(struct run_disk *d, struct err *e)
@@ -277,6 +283,13 @@ void run_disks_list(struct run_disks *all,
 		block_info(d->block, &info);
 		tell(arg, &disk, &info);
 	}
+}
+
+void run_disks_each_backing(struct run_disks *all, void (*tell)(void *arg, const char *path), void *arg)
+{
+	for (unsigned int i = 0; i < RUN_DISKS_MAX; i++)
+		if (all->disk[i].used)
+			block_each_backing(all->disk[i].block, tell, arg);
 }
 
 static int plug_adapter(struct run_disks *all, struct virtio_device *adapter, struct err *e)

@@ -34,6 +34,7 @@ bool engine_fall_back(const struct engine_ops **engine, const char **why,
 		      enum engine_choice choice);
 
 /* run_sandbox.c: --sandbox's value; confines the process for the rest of its life. */
+struct run_disks;
 struct vm;
 int run_set_sandbox(void *dest, const char *value, struct err *e);
 int run_set_jail(void *dest, const char *value, struct err *e);
@@ -41,8 +42,8 @@ int run_set_limit(void *dest, const char *value, struct err *e);
 /* Names the devices that --limit io-read= and io-write= are for. */
 int run_limit_devices(struct jail_limits *l, const struct run_options *o, struct err *e);
 int run_sandbox_check(const struct run_options *o, struct err *e);
-int run_sandbox_enter(struct vm *vm, const struct run_options *o, bool kvm, struct log *log,
-		      struct err *e);
+int run_sandbox_enter(struct vm *vm, struct run_disks *disks, const struct run_options *o, bool kvm,
+		      struct log *log, struct err *e);
 
 /*
  * run_boot.c: without --kernel, takes kernel, initrd and command line from beside the first

@@ -209,11 +209,18 @@ static void sockets_of(struct plan *p, const struct run_options *o)
 	}
 }
 
+/* A file, and not what lies beside it: that may be a whole home folder. */
+static void backing_of(void *arg, const char *path)
+{
+	if (strncmp(path, "/dev/", 5))
+		need_path(arg, path, CONFINE_READ);
+}
+
 /*
  * The control socket, QMP and monitors may add disks: beside those that are there, unless these are
- * devices, and where --sandbox says.
+ * devices, over the same backing files or of these, and where --sandbox says.
  */
-static void disks_of(struct plan *p, const struct run_options *o)
+static void disks_of(struct plan *p, struct run_disks *disks, const struct run_options *o)
 {
 	struct block_options disk;
 	struct sockaddr_un a;
@@ -225,6 +232,7 @@ static void disks_of(struct plan *p, const struct run_options *o)
 		return;
 	}
 	p->needs.names = true;
+	run_disks_each_backing(disks, backing_of, p);
 	/*
 	 * A kept machine's directory has its vm.json, which nothing in here may change; its sockets
 	 * stay, and are replaced when it is started next.
@@ -289,13 +297,13 @@ static void kvm_of(struct plan *p, const struct run_options *o)
 	p->needs.kvm = true;
 }
 
-static int plan_for(struct plan *p, const struct run_options *o, struct err *e)
+static int plan_for(struct plan *p, struct run_disks *disks, const struct run_options *o, struct err *e)
 {
 	int rc;
 
 	kvm_of(p, o);
 	sockets_of(p, o);
-	disks_of(p, o);
+	disks_of(p, disks, o);
 	rings_of(p, o);
 	rc = shares_of(p, o, e);
 	if (!rc)
@@ -344,8 +352,8 @@ static int enter_jail(const struct plan *p, struct log *log, struct err *e)
 	}
 	if (rc)
 		return rc;
-	log_info(log, "jail: no network, no capabilities, %u director%s of the host", p->files.count,
-		 p->files.count == 1 ? "y" : "ies");
+	log_info(log, "jail: no network, no capabilities, %u place%s of the host", p->files.count,
+		 p->files.count == 1 ? "" : "s");
 	return 0;
 }
 
@@ -390,8 +398,8 @@ static int enter_sandbox(struct plan *p, const struct run_options *o, struct log
 	return rc;
 }
 
-int run_sandbox_enter(struct vm *vm, const struct run_options *o, bool kvm, struct log *log,
-		      struct err *e)
+int run_sandbox_enter(struct vm *vm, struct run_disks *disks, const struct run_options *o, bool kvm,
+		      struct log *log, struct err *e)
 {
 	struct plan p = { .needs.kvm = kvm, .kept = o->kept };
 	int rc = 0;
@@ -404,7 +412,7 @@ int run_sandbox_enter(struct vm *vm, const struct run_options *o, bool kvm, stru
 	if (o->name && !o->jail)
 		vm_open_cpu_share(vm, NULL);
 	if (!rc)
-		rc = plan_for(&p, o, e);
+		rc = plan_for(&p, disks, o, e);
 	if (!rc && !o->dumpable && !o->perf_map && p.confine && !CONFINE_SANITIZED)
 		prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	if (!rc && o->jail)

@@ -163,6 +163,12 @@ def protocol():
                       {"driver": "raw", "node-name": "n" * 200, "file": {"driver": "file", "filename": "x"}}):
             check(error(c.ask("blockdev-add", **wrong)), f"blockdev-add {str(wrong)[:60]}")
         check(error(c.ask("blockdev-del", node_name="n")), "no such node")
+        for text, id_ in (("/nowhere/a", "short"), ("/nowhere/a,,b,format=qcow2", "formatted")):
+            got = c.ask("human-monitor-command", command_line=f"drive_add 0 if=none,file={text},id={id_}")
+            check(got.get("return") == "OK\r\n", f"drive_add {text}", got)
+            check(error(c.ask("blockdev-add", driver="raw", node_name="over", file=id_)), f"over {id_}")
+        nodes = {n["node-name"]: n["file"] for n in c.ask("query-named-block-nodes")["return"]}
+        check(nodes == {"short": "/nowhere/a", "formatted": "/nowhere/a,,b,format=qcow2"}, "nodes", nodes)
         check(error(c.ask("balloon", value=1), "DeviceNotActive"), "no balloon")
         check(error(c.ask("qom-list", path="/nowhere"), "DeviceNotFound"), "no such object")
 

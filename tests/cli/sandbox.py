@@ -186,6 +186,30 @@ def disks(work, landlock):
     check(not os.path.exists(os.path.join(work, "vireo", "plug.sock")), "socket-goes")
 
 
+def backing(work, landlock):
+    """What a disk of the start is based on, elsewhere: for reading, and for an overlay of later."""
+    paths = {}
+    for name in ("far/base", "far/other", "near/disk", "near/later"):
+        paths[name] = os.path.join(work, name)
+        os.makedirs(os.path.dirname(paths[name]), exist_ok=True)
+    for name in ("far/base", "far/other"):
+        with open(paths[name], "wb") as f:
+            f.truncate(1 << 20)
+    for name in ("near/disk", "near/later"):
+        subprocess.run([VIREO, "image", "create", "--type", "qcow2", "--backing", paths["far/base"],
+                        "--backing-type", "raw", paths[name]], check=True, stderr=subprocess.DEVNULL)
+    vm = Vm(work, "--name", "over", "--disk", paths["near/disk"])
+    for disk, ok in ((paths["far/base"] + ",format=raw,readonly=on", True), (paths["near/later"], True),
+                     (paths["far/base"] + ",format=raw", False), (paths["far/other"] + ",readonly=on", False)):
+        answer = ask(work, "over", "disk-add", disk=disk)
+        name = "backing-" + disk[len(work) + 1:]
+        if ok or landlock:
+            check("return" in answer if ok else "error" in answer, name, answer)
+        else:
+            skip(name, "this kernel has no Landlock")
+    vm.end()
+
+
 def ring(work):
     """A disk with aio=io_uring: its ring may be submitted to, and no other be made."""
     disk = os.path.join(work, "ring.img")
@@ -309,6 +333,7 @@ def main():
         in_force(work)
         hijacked(work, landlock)
         disks(work, landlock)
+        backing(work, landlock)
         ring(work)
         jail(work)
         values(work)

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # autopkgtest-virt-qemu (Debian's package autopkgtest) with the QEMU personality: a test runs in a
-# Debian 12 of ours, over its consoles and a shared directory.  The disk that it would plug in by the monitor is in a
-# folder that the sandbox keeps shut.  The image gets the kernel that has 9p, by guestfish.  LONG=1 only.
+# Debian 12 of ours, over its consoles and a shared directory.  (Its --baseimage of this version sends a line without
+# an end to the shell, and times out with any VM.)  The image gets the kernel that has 9p, by guestfish.  LONG=1 only.
 . "$(dirname "$0")/../lib/cli.sh"
 [ -n "${LONG:-}" ] || { echo "takes minutes and downloads Debian's packages: LONG=1"; exit 77; }
 for tool in autopkgtest autopkgtest-virt-qemu guestfish mmdebstrap qemu-img; do

@@ -33,6 +33,7 @@ becomes '--serial none --net user'
 becomes '--memory 1G --cpus 2 --serial stdio' -nodefaults -m size=1G,slots=2 -smp cpus=2,sockets=1 -serial stdio
 becomes '--cpus 4 --max-cpus 8 --serial none' -nodefaults -smp cores=2,threads=2,maxcpus=8
 becomes '--sandbox off --serial none' -nodefaults -sandbox off
+becomes '--sandbox auto,dir=/var/tmp --serial none' -nodefaults -sandbox on,obsolete=deny,dir=/var/tmp
 becomes '--transport mmio --serial none' -nodefaults -M microvm,acpi=off
 becomes '--serial none --disk a,,b,format=raw,readonly=on,serial=s,node=d' -nodefaults \
 	-drive if=none,id=d,file=a,,b,format=raw,read-only=on -device virtio-blk-pci,drive=d,serial=s
