@@ -46,7 +46,7 @@ verdict() {
 }
 
 start ""
-for _ in $(seq 300); do
+for _ in $(seq 900); do
 	grep -q 'no room' "$work/err" && break
 	sleep 0.1
 done

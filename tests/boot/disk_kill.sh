@@ -38,7 +38,8 @@ one() {
 		</dev/null >"$work/log" 2>"$work/err" &
 	pid=$!
 	# Some records, then a moment more.
-	for _ in $(seq 600); do
+	for _ in $(seq 1800); do
+		kill -0 $pid 2>/dev/null || break
 		[ "$(wc -l <"$work/reported")" -gt $((turn * 13)) ] && break
 		sleep 0.05
 	done

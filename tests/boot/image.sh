@@ -118,7 +118,7 @@ expect 2 "needs a KERNEL" kernel
 # --- commands and files in a guest that runs ---
 works() {
 	local name=$1
-	for _ in $(seq 200); do "$VIREO" exec "$name" -- true 2>/dev/null && break; sleep 0.1; done
+	for _ in $(seq 600); do "$VIREO" exec "$name" -- true 2>/dev/null && break; sleep 0.1; done
 	"$VIREO" exec "$name" -- sh -c 'echo O; echo E >&2; exit 5' >out 2>err
 	[ $? = 5 ] && [ "$(cat out)$(cat err)" = OE ] || complain "exec $name: '$(cat out)', '$(cat err)'"
 	[ "$("$VIREO" exec "$name" md5sum <random)" = "$(md5sum <random)" ] || complain "exec $name: stdin"
@@ -136,13 +136,18 @@ works() {
 pids+=($!)
 works passing
 # As many at once as there are ports, and no more; the next has its turn again.
+mkfifo hold
+exec 4<>hold
+busy=()
 for i in 1 2 3; do
-	"$VIREO" exec passing -- sh -c 'echo on; sleep 25' >on.$i &
-	for _ in $(seq 200); do [ -s on.$i ] && break; sleep 0.05; done
+	"$VIREO" exec passing -- sh -c 'echo on; read line' >on.$i <hold 4>&- &
+	busy+=($!)
+	for _ in $(seq 1000); do [ -s on.$i ] && break; sleep 0.05; done
 done
 "$VIREO" exec passing -- true 2>err && complain "a fourth command at once"
 grep -q 'runs 3 commands already' err || complain "a fourth command: $(cat err)"
-wait %2 %3 %4
+exec 4>&-
+wait "${busy[@]}"
 "$VIREO" exec passing -- true || complain "no command after those"
 # One whose client vanishes is ended, and its port serves again.
 for i in 1 2 3 4; do timeout -s KILL 1 "$VIREO" exec passing -- sleep 1000; done 2>/dev/null
@@ -154,7 +159,7 @@ wait "${pids[0]}"
 "$VIREO" run --rm --name passing --kernel "$kernel" --memory 256M root -- \
 	sh -c 'trap "echo put away; exit 3" TERM; echo on; while :; do sleep 0.1; done' >out 2>err </dev/null &
 pids+=($!)
-for _ in $(seq 300); do grep -q on out && break; sleep 0.1; done
+for _ in $(seq 900); do grep -q on out && break; sleep 0.1; done
 "$VIREO" stop passing || complain "stop of a command that has something to put away: status $?"
 wait "${pids[1]}"
 [ $? = 3 ] && grep -q 'put away' out || complain "a command that heeds SIGTERM: $(cat out err)"
@@ -168,9 +173,9 @@ busy() { "$VIREO" inspect kept | python3 -c 'import json, sys; print(json.load(s
 sleep 1
 before=$(busy); sleep 3; after=$(busy)
 python3 -c "import sys; sys.exit($after - $before > 1)" || complain "an idle guest took $before to $after s in 3 s"
-"$VIREO" exec kept -- sleep 1000 &
+"$VIREO" exec kept -- sh -c 'echo on; sleep 1000' >on &
 asleep=$!
-sleep 1
+for _ in $(seq 600); do [ -s on ] && break; sleep 0.1; done
 "$VIREO" stop kept || complain "stop of one without an init: status $?"
 wait $asleep
 [ $? = 143 ] || complain "exec in a VM that was stopped: status $?"

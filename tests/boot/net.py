@@ -140,9 +140,9 @@ def user_network():
             "netup; ping -c 2 10.0.2.2 | grep received; "
             f"head -c {SIZE} /dev/urandom >/tmp/a; echo made $(md5sum </tmp/a); "
             f"nc 10.0.2.2 {sink.port} </tmp/a; "
-            "echo listening; nc -l -p 7 </dev/null >/tmp/b; echo took $(md5sum </tmp/b)")
+            "nc -l -p 7 </dev/null >/tmp/b & until grep -q ':0007 .* 0A ' /proc/net/tcp*; do :; done; "
+            "echo listening; wait; echo took $(md5sum </tmp/b)")
     if vm.wait_for("^listening"):
-        time.sleep(1)
         send_to(forwarded, data)
     problem = vm.finish()
     text = vm.text()

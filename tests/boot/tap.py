@@ -87,7 +87,7 @@ class Vm:
             self.process = subprocess.Popen(
                 [os.path.join(BUILD, "vireo"), "run", "--kernel", KERNEL, "--initrd", INITRD,
                  "--memory", "256M", "--no-reboot", "--net", net, "--cmdline", words],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=fds)
+                stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, pass_fds=fds)
 
     def text(self):
         with open(self.path, encoding="utf-8", errors="replace") as f:
@@ -103,6 +103,7 @@ class Vm:
 
     def finish(self):
         try:
+            self.process.stdin.close()
             status = self.process.wait(LIMIT)
         except subprocess.TimeoutExpired:
             self.process.kill()
@@ -163,8 +164,12 @@ def shared():
                   f"ifconfig eth0 10.78.0.{n}; ping -c 2 10.78.0.1 | grep received; "
                   f"i=0; until ping -c 1 10.78.0.{7 - n} >/dev/null || [ $((i+=1)) -gt 30 ]; "
                   "do :; done; "
-                  f"ping -c 2 10.78.0.{7 - n} | grep received; sleep 5") for n in (3, 4)]
+                  f"ping -c 2 10.78.0.{7 - n} | grep received; echo heard; read line") for n in (3, 4)]
         problem = made.stderr if made.returncode else None
+        for vm in vms:  # each is there until both have heard of the other
+            vm.wait_for("^heard")
+        for vm in vms:
+            vm.process.stdin.write(b"\n")
         for vm in vms:
             problem = vm.finish() or problem
             if vm.text().count("2 packets transmitted, 2 packets received") != 2:

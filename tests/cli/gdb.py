@@ -101,10 +101,14 @@ def protocol(path, proc):
           "write-register")
     check(c.ask(b"mfff0000000000000,4") == b"E14" and c.ask(b"m10000000,4") == b"E14",
           "no-memory")
-    c.send(b"c")
-    time.sleep(0.3)
-    c.s.sendall(b"\x03")
-    check(c.reply().startswith(b"T02"), "interrupt")
+    for _ in range(100):    # a busy host may give it nothing in such a moment
+        c.send(b"c")
+        time.sleep(0.2)
+        c.s.sendall(b"\x03")
+        stop = c.reply()
+        if not stop.startswith(b"T02") or c.counter() > 300:
+            break
+    check(stop.startswith(b"T02"), "interrupt", stop)
     check(c.counter() > 300, "ran")
     check(c.ask(b"D") == b"OK" and c.reply() is None, "detach")
     check(proc.poll() is None, "runs-on")
@@ -142,9 +146,12 @@ def abuse(path, proc):
         check(proc.poll() is None, f"alive-after-{name}")
     c = Client(path)
     first = c.counter()
-    c.s.close()
-    time.sleep(0.3)
-    c = Client(path)
+    for _ in range(100):
+        c.s.close()
+        time.sleep(0.2)
+        c = Client(path)
+        if c.counter() != first:
+            break
     check(c.counter() != first, "runs-after-all")
     second = Client(path)
     check(second.s.recv(1) == b"", "one-at-a-time")

@@ -106,7 +106,10 @@ run_vireo logs --vmm --lines 1 --format json made
 python3 -c 'import json; assert json.load(open("out"))["line"].startswith("vireo: ")' || complain "logs --format json: $(cat out)"
 ok kill --format json made
 ok rm made
-LIMIT=1 run_vireo run --format json --kernel busy --memory 16M
+"$VIREO" run --format json --kernel echo --memory 16M >out 2>err </dev/null &
+for _ in $(seq 1000); do [ -s out ] && break; sleep 0.02; done
+kill -TERM $!
+wait $!
 python3 -c '
 import json
 said = [json.loads(line) for line in open("err")]
@@ -182,7 +185,7 @@ ok kill three four
 # --- the console, and the log ---
 ok create talk --kernel echo --memory 16M
 ok start talk
-(printf 'abc\n'; sleep 1) | timeout 20 "$VIREO" console talk >said 2>said.err &
+printf 'abc\n' | timeout 60 "$VIREO" console talk >said 2>said.err &
 client=$!
 for _ in $(seq 100); do grep -q abc "$home/talk/serial.log" && break; sleep 0.05; done
 ok logs talk
@@ -190,9 +193,9 @@ ok logs talk
 abc" ] || complain "the log has '$(cat out)'"
 ok logs --lines 1 talk
 [ "$(cat out)" = abc ] || complain "its last line is '$(cat out)'"
-timeout 20 "$VIREO" logs -f talk >followed 2>&1 &
+timeout 60 "$VIREO" logs -f talk >followed 2>&1 &
 follower=$!
-sleep 0.3
+for _ in $(seq 200); do grep -q abc followed && break; sleep 0.05; done
 ok kill talk
 wait $client || complain "console: status $?: $(cat said.err)"
 wait $follower || complain "logs -f: status $?: $(cat followed)"

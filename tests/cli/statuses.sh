@@ -36,10 +36,10 @@ ends 85 'debug-exit' hello --debug-exit --engine soft
 head -n 1 err | grep -q 'engine soft: chosen with --engine soft' || complain "the log begins: $(head -n 1 err)"
 
 # A signal ends it with status 10.
-guest idle 'f4 eb fd'
+guest idle '66 ba f8 03 b0 68 ee f4 eb fd'		# says 'h', then sleeps
 "$VIREO" run --memory 16M --kernel idle >out 2>err </dev/null &
 pid=$!
-sleep 1
+for _ in $(seq 1000); do [ -s out ] && break; sleep 0.02; done
 kill -TERM $pid
 wait $pid
 status=$?
