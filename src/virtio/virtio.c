@@ -27,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RESET_PATIENCE_NS	50000000L
+#define RESET_PATIENCE_NS	500000000L	/* for Linux on virtio-mmio, which does not ask */
 #define QUEUE_SIZE_DEFAULT	256
 #define STATUS_DRIVERS		(STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_DRIVER_OK | \
 				 STATUS_FEATURES_OK | STATUS_FAILED)
@@ -185,9 +185,19 @@ uint32_t virtio_driver_features(struct virtio_device *d, unsigned int word)
 
 /* --- status --- */
 
+/*
+ * The driver waits for a zero after a reset, and the status may have been zero before it: what it
+ * wrote in the meantime would be lost.
+ */
 uint32_t virtio_status(struct virtio_device *d)
 {
-	return atomic_load(&d->core->status);
+	struct virtio_core *core = d->core;
+	uint32_t status;
+
+	pthread_mutex_lock(&core->lock);
+	status = core->status | (core->resetting ? STATUS_NEEDS_RESET : 0);
+	pthread_mutex_unlock(&core->lock);
+	return status;
 }
 
 static bool features_good(const struct virtio_core *core)

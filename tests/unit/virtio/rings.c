@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 
 #define HELD_MAX 64
 
@@ -740,6 +741,37 @@ static void test_reset_in_flight(void **state)
 	bench_done(&b);
 }
 
+static void wait_there(void *arg)
+{
+	sem_wait(arg);
+}
+
+/* A device that has no time yet for a reset says so, also if it was reset before. */
+static void test_late_reset(void **state)
+{
+	struct bench b;
+	sem_t go;
+	struct loop_work busy = { .run = wait_there, .arg = &go };
+
+	(void)state;
+	setup(&b);
+	for (unsigned int i = 0; i < 2; i++) {
+		sem_init(&go, 0, 0);
+		loop_post(virtio_loop(b.d), &busy);
+		assert_int_equal(status(&b), 0);
+		set_status(&b, 0);
+		assert_int_not_equal(status(&b), 0);
+		set_status(&b, ST_ACK | ST_DRIVER);	/* too early */
+		sem_post(&go);
+		while (status(&b))
+			bench_sync(&b);
+		bench_features(&b, 0);
+		bench_reset(&b);
+		sem_destroy(&go);
+	}
+	bench_done(&b);
+}
+
 static void test_queue_reset(void **state)
 {
 	const struct seg s = { 0x40000, 4, 0 };
@@ -884,6 +916,7 @@ int main(void)
 		cmocka_unit_test(test_config),
 		cmocka_unit_test(test_config_window),
 		cmocka_unit_test(test_reset_in_flight),
+		cmocka_unit_test(test_late_reset),
 		cmocka_unit_test(test_queue_reset),
 		cmocka_unit_test(test_machine_reset),
 		cmocka_unit_test(test_code),
