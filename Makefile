@@ -3,7 +3,7 @@
 # make run        a shell in a VM that runs Debian's kernel
 # make check      all tests; ends with "N passed, N failed, N skipped"
 # make check-long the same, with the long runs; check-san, check-clang: built that way
-# make fuzz       hostile drivers and images for a minute, with the sanitizers (FUZZ_SECONDS each)
+# make fuzz       hostile drivers and images for a minute or two, with the sanitizers (FUZZ_SECONDS each)
 # make check-tsan the unit tests of what has threads, with the thread sanitizer
 # make bench      times native, QEMU and Vireo: SCALE=0.3 RUNS=3 ONLY=sort,fib CONFIGS=...
 # make bench-smp  what several processors are worth, beside QEMU
@@ -136,10 +136,13 @@ $(MOVE): tests/kvm/move.c $(BUILD)/libvireo.a
 # Everything in tests/ that runs by itself: cmocka programs, scripts.
 SCRIPTS  = $(sort $(filter-out tests/lib/%,$(wildcard tests/*/*.sh tests/*/*.py)))
 export BUILD CC SAN
+# The same random numbers each time, so that what fails is a change's doing; the long check and
+# make fuzz go elsewhere each time.
+SEEDS    = $(if $(LONG),,$(foreach s,FUZZ ORACLE HOSTILE,$(s)_SEED=$(or $($(s)_SEED),1)))
 check:
 	$(Q)tools/packages.sh check
 	$(Q)$(MAKE) --no-print-directory all unit $(ORACLE) $(MOVE) $(TOOLS)
-	$(Q)tests/run $(UNITBIN) $(SCRIPTS)
+	$(Q)$(SEEDS) tests/run $(UNITBIN) $(SCRIPTS)
 
 # LONG=1 tells the tests to take their time.
 check-long: export LONG = 1
@@ -153,7 +156,8 @@ check-tsan:
 	$(Q)BUILD=build-tsan tests/run tests/lib/tsan.sh
 
 FUZZERS  = $(addprefix $(BUILD)/tests/unit/,virtio/fuzz virtio/mmio backend/qcow2_damage backend/p9_fuzz \
-	   backend/net_frame backend/net_socket backend/net_switch backend/user_ahead dev/chips_fuzz machine/board_fuzz)
+	   backend/net_frame backend/net_socket backend/net_switch backend/user_ahead dev/chips_fuzz machine/board_fuzz \
+	   machine/reset_vector soft/test_fuzz soft/test_wild)
 fuzzers: $(FUZZERS)
 fuzz:
 	$(Q)$(MAKE) --no-print-directory SAN=1 BUILD=build-san fuzzers

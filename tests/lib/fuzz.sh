@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# make fuzz: hostile drivers, clients, peers and images with the sanitizers, FUZZ_SECONDS (4: a
-# minute in all) for each device, format and protocol, each from a seed that is printed and that
+# make fuzz: hostile drivers, clients, peers, images and code with the sanitizers, FUZZ_SECONDS (4: a
+# minute or two in all) for each device, format and protocol, each from a seed that is printed and that
 # FUZZ_SEED repeats (further runs count up from it).
 set -u
 cd "$(dirname "$0")/../.." || exit 2
@@ -10,7 +10,8 @@ bad=0
 
 # Again and again, each time from another seed, until its time is over.
 for name in virtio/fuzz virtio/mmio backend/qcow2_damage backend/p9_fuzz backend/net_frame backend/net_socket \
-	backend/net_switch backend/user_ahead dev/chips_fuzz machine/board_fuzz; do
+	backend/net_switch backend/user_ahead dev/chips_fuzz machine/board_fuzz machine/reset_vector soft/test_fuzz \
+	soft/test_wild; do
 	end=$((SECONDS + FUZZ_SECONDS)) runs=0 status=0
 	log=$BUILD/tests/fuzz-${name/\//-}.log
 	while ((runs == 0 || SECONDS < end)); do

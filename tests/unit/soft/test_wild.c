@@ -7,7 +7,7 @@
  * CPL 3 through windows.  Afterwards the canaries, the code cache's fixed part and the vCPU's
  * wires are as before, and where the guest has a page at a canary's address it has that one.
  *
- * LONG=1: seventy times as long.  WILD_SEED repeats a run.
+ * LONG=1: seventy times as long.  FUZZ_SEED repeats a run.
  */
 #include "soft_rig.h"
 #include "engine/soft/dbt_priv.h"
@@ -82,14 +82,14 @@ static void *stopper(void *arg)
 static int setup(void **state)
 {
 	struct wild *w = calloc(1, sizeof(*w));
-	const char *seed = getenv("WILD_SEED");
+	const char *seed = getenv("FUZZ_SEED");
 
 	w->rig = rig_create_config("vireo-v1", &(struct engine_config){
 		.translate = TRANSLATOR_ON, .translate_at = 1, .cache_bytes = 4 << 20,
 		.windows = WINDOWS_ALWAYS });
 	w->rig->log.out = NULL;
 	w->seed = seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL) * 0x9e3779b97f4a7c15ULL | 1;
-	print_message("WILD_SEED=0x%" PRIx64 "\n", w->seed);
+	print_message("FUZZ_SEED=0x%" PRIx64 "\n", w->seed);
 	for (unsigned int k = 0; k < CANARIES; k++) {
 		w->canary[k] = mmap(NULL, CANARY_BYTES, PROT_READ | PROT_WRITE,
 				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

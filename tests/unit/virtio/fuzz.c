@@ -279,7 +279,7 @@ static void still_works(struct fuzz *f)
 
 static void run(const struct target *t)
 {
-	const uint64_t seconds = env("FUZZ_SECONDS", getenv("LONG") ? 60 : 2);
+	const uint64_t seconds = env("FUZZ_SECONDS", getenv("LONG") ? 60 : 1);
 	const uint64_t seed = env("FUZZ_SEED", 0x9e3779b97f4a7c15);
 	const time_t end = time(NULL) + seconds;
 	struct fuzz *f = calloc(1, sizeof(*f));
