@@ -104,15 +104,19 @@ static int queue_start(struct run *r)
 	return 0;
 }
 
-static int flush(struct run *r)
+/* Where nobody listens any more, what was said before that is still to be read: the status, maybe. */
+static void flush(struct run *r)
 {
-	const ssize_t n = send(r->port, r->out, r->out_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	ssize_t n = send(r->port, r->out, r->out_len, MSG_DONTWAIT | MSG_NOSIGNAL);
 
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -EPIPE;
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n < 0) {
+		r->in = -1;
+		n = r->out_len;
+	}
 	r->out_len -= n;
 	memmove(r->out, r->out + n, r->out_len);
-	return 0;
 }
 
 /* --- from the guest --- */
@@ -282,11 +286,11 @@ static int carry(struct run *r, int wait_ms)
 			continue;
 		if (p[0].revents & (POLLIN | POLLHUP | POLLERR))
 			rc = from_guest(r);
-		if (!rc && p[0].revents & POLLOUT && flush(r))
-			rc = err_set(r->e, EPIPE, "the VM ended before the command did");
+		if (!rc && p[0].revents & POLLOUT)
+			flush(r);
 		if (!rc && p[1].revents)
 			rc = from_signals(r, &interrupts);
-		if (!rc && p[2].revents)
+		if (!rc && p[2].revents && r->in >= 0)
 			from_user(r);
 	}
 	return rc;

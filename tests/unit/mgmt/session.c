@@ -216,6 +216,25 @@ static void test_bad(void **state)
 	}
 }
 
+/* A guest that ends at once, when there is still something for it: its status arrives all the same. */
+static void hasty_guest(struct bench *b)
+{
+	put_number(b, SESSION_READY, SESSION_VERSION);
+	put_number(b, SESSION_EXIT, 7);
+}
+
+static void test_hasty(void **state)
+{
+	struct bench b = { 0 };
+	struct err e;
+
+	(void)state;
+	for (unsigned int i = 0; i < 3000; i++) {
+		assert_int_equal(run(&b, hasty_guest, -1, &e), 7);
+		done(&b);
+	}
+}
+
 /* Messages of all kinds and lengths, some of them no messages; small, so that no pipe is full. */
 static void random_guest(struct bench *b)
 {
@@ -253,6 +272,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_good),
 		cmocka_unit_test(test_bad),
+		cmocka_unit_test(test_hasty),
 		cmocka_unit_test(test_random),
 	};
 
