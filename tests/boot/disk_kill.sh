@@ -15,6 +15,7 @@ kernel=$(tools/kernel.sh cloud 2>"$work/kernel.err") || { tail -n 1 "$work/kerne
 # Record i: 4 KiB that begin with "record i", at 80 KiB times i: a new cluster each time.
 cat >"$work/session" <<'END'
 cd /
+while [ ! -c /dev/vport2p0 ]; do sleep 0.1; done
 exec 3>/dev/vport2p0
 for i in $(seq 1 700); do
 	echo "record $i" >r

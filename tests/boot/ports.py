@@ -11,6 +11,10 @@ import time
 BUILD = os.environ.get("BUILD", "build")
 WORK = os.path.join(BUILD, "tests", "boot")
 GUEST = """port() { grep -lx $1 /sys/class/virtio-ports/*/name | sed 's,/name,,;s,.*/,/dev/,'; }
+# The names come after the ports.
+for p in stdout stderr status talk; do
+	while [ -z "$(port $p 2>/dev/null)" ]; do sleep 0.05; done
+done
 sh -c "seq 1 20000; echo wrong >&2; exit 7" >$(port stdout) 2>$(port stderr)
 echo $? >$(port status)
 exec 3<>$(port talk)
@@ -20,7 +24,7 @@ for i in 1 2; do
 	while [ -z "$line" ]; do read line <&3 || sleep 0.05; done
 	echo "you said $line" >&3
 done
-echo on the console >/dev/hvc0
+until echo on the console >/dev/hvc0; do sleep 0.05; done 2>/dev/null
 sleep 0.5"""
 
 
