@@ -40,6 +40,7 @@ struct block {
 	bool stopped;			/* (b) stopped() was called, block_resume() not yet */
 	bool ending;			/* (b) */
 	atomic_flag told;		/* failed() was called */
+	_Atomic uint64_t requests[BLOCK_OPS], bytes[BLOCK_OPS];	/* done, by enum block_op */
 	pthread_t threads[THREADS_MAX];
 	unsigned int thread_count;
 };
@@ -133,6 +134,16 @@ static void tell_failed(struct block *b, int rc)
 	b->events->failed(b->events_arg, why);
 }
 
+static void finish(struct block *b, struct block_request *r, int rc)
+{
+	if (!rc) {
+		atomic_fetch_add_explicit(&b->requests[r->op], 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&b->bytes[r->op], r->op == BLOCK_FLUSH ? 0 : r->len,
+					  memory_order_relaxed);
+	}
+	r->done(r, rc);
+}
+
 /* With the lock held, which is let go for the work itself. */
 static void run_one(struct block *b, struct block_request *r)
 {
@@ -146,7 +157,7 @@ static void run_one(struct block *b, struct block_request *r)
 	if (rc && !aside)
 		tell_failed(b, rc);
 	if (!aside)
-		r->done(r, rc);
+		finish(b, r, rc);
 	pthread_mutex_lock(&b->lock);
 	if (aside) {
 		list_add(&b->aside, r);
@@ -187,7 +198,7 @@ static void ring_done(void *arg, struct block_request *r, bool whole)
 	struct block *b = arg;
 
 	if (whole)
-		r->done(r, 0);
+		finish(b, r, 0);
 	pthread_mutex_lock(&b->lock);
 	if (!whole) {
 		list_add(&b->queue, r);
@@ -321,6 +332,15 @@ void block_info(struct block *b, struct block_info *out)
 	snprintf(out->format, sizeof(out->format), "%s", img->ops->format);
 	snprintf(out->path, sizeof(out->path), "%s", img->path);
 	memcpy(out->serial, b->serial, sizeof(out->serial));
+}
+
+void block_counts(struct block *b, struct block_count out[BLOCK_OPS])
+{
+	for (unsigned int i = 0; i < BLOCK_OPS; i++)
+		out[i] = (struct block_count){
+			.requests = atomic_load_explicit(&b->requests[i], memory_order_relaxed),
+			.bytes = atomic_load_explicit(&b->bytes[i], memory_order_relaxed),
+		};
 }
 
 void block_each_backing(struct block *b, void (*tell)(void *arg, const char *path), void *arg)

@@ -135,6 +135,16 @@ enum block_op {
 	BLOCK_WRITE_ZEROES,
 };
 
+#define BLOCK_OPS	(BLOCK_WRITE_ZEROES + 1)
+
+/* What was done without an error since the block was opened. */
+struct block_count {
+	uint64_t requests, bytes;
+};
+
+/* [any] thread; by enum block_op. */
+void block_counts(struct block *b, struct block_count out[BLOCK_OPS]);
+
 /*
  * Owned by the caller, and so are the iovec list and the memory that it names, until done()
  * is called.

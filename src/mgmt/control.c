@@ -12,6 +12,7 @@
 #include "machine/profile.h"
 #include "machine/vm.h"
 #include "mgmt/cpu_limits.h"
+#include "mgmt/io_json.h"
 #include "mgmt/machine.h"
 #include "mgmt/vm_commands.h"
 #include "mgmt/run_devices.h"
@@ -53,6 +54,7 @@ static json_t *query_stats(void *arg, const json_t *arguments)
 
 	(void)arguments;
 	vm_counters(c->at.vm, add_counter, counters);
+	io_json_flatten(counters, &c->at);
 	return json_pack("{s:o}", "counters", counters);
 }
 
@@ -268,6 +270,8 @@ static json_t *query_top(void *arg, const json_t *arguments)
 	json_object_set_new(all, "vcpus", vcpus);
 	json_object_set_new(all, "counters", counters);
 	json_object_set_new(all, "io", io_counts(c));
+	json_object_set_new(all, "disks", io_json_disks(&c->at));
+	json_object_set_new(all, "nets", io_json_nets(&c->at));
 	return all;
 }
 
@@ -349,8 +353,7 @@ static int listen_at(struct control *c, struct err *e)
 	return MIN(c->listener, 0);
 }
 
-int control_create(struct control **out, struct vm *vm, struct run_disks *disks,
-		   const struct run_options *o, struct err *e)
+int control_create(struct control **out, const struct vm_access *at, struct err *e)
 {
 	static const struct line_server_ops ops = { .line = request, .too_long = too_long };
 	struct control *c = calloc(1, sizeof(*c));
@@ -359,10 +362,8 @@ int control_create(struct control **out, struct vm *vm, struct run_disks *disks,
 
 	if (!c)
 		return err_set(e, ENOMEM, "out of memory for a control socket");
-	c->at.vm = vm;
-	c->at.disks = disks;
+	c->at = *at;
 	json_object_seed(0);	/* which opens a file, now and not later */
-	c->at.options = o;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	c->began = now.tv_sec;
 	c->statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
@@ -370,8 +371,8 @@ int control_create(struct control **out, struct vm *vm, struct run_disks *disks,
 	c->socket.fd = c->socket.lock = c->listener = -1;
 	rc = listen_at(c, e);
 	if (!rc)
-		rc = line_server_create(&c->server, vm_loop(vm),
-					o->kept ? c->listener : c->socket.fd, &ops, c, e);
+		rc = line_server_create(&c->server, vm_loop(at->vm),
+					at->options->kept ? c->listener : c->socket.fd, &ops, c, e);
 	if (rc) {
 		control_destroy(c);
 		return rc;

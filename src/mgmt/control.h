@@ -14,16 +14,13 @@
 #include "base/err.h"
 
 struct control;
-struct run_disks;
-struct run_options;
-struct vm;
+struct vm_access;
 
 /*
- * Serves @vm with its @disks, which came of @o, on its loop: a machine that is kept at a socket
- * in its directory, another at one of its name.  -EBUSY: the name is taken.
+ * Serves the VM @at on its loop: a machine that is kept at a socket in its directory, another at
+ * one of its name.  -EBUSY: the name is taken.
  */
-int control_create(struct control **out, struct vm *vm, struct run_disks *disks,
-		   const struct run_options *o, struct err *e);
+int control_create(struct control **out, const struct vm_access *at, struct err *e);
 void control_destroy(struct control *c);
 
 #endif

@@ -7,6 +7,7 @@
 #include "backend/block.h"
 #include "cpu/vcpu.h"
 #include "machine/vm.h"
+#include "mgmt/qemu_priv.h"
 #include "mgmt/qmp_priv.h"
 #include "mgmt/run_devices.h"
 
@@ -82,14 +83,36 @@ static void info_block(struct monitor *m)
 	run_disks_list(m->at->disks, tell_disk, m);
 }
 
+static void tell_net(void *arg, const struct run_net_info *net)
+{
+	struct monitor *m = arg;
+
+	fprintf(m->out, "%s: type=%s%s%s" LINE_END "    PCI slot %u" LINE_END, net->id, net->kind,
+		net->netdev[0] ? ",netdev=" : "", net->netdev, net->slot);
+}
+
 static void info_network(struct monitor *m)
 {
-	const struct run_options *o = m->at->options;
+	run_nets_list(m->at->nets, tell_net, m);
+}
 
-	for (unsigned int i = 0; i < o->net_count; i++)
-		fprintf(m->out, "net%u: type=%s" LINE_END, i, o->net[i]);
-	if (!o->net_count && o->publish_count)
-		fprintf(m->out, "net0: type=user" LINE_END);
+static void tell_counts(void *arg, const struct run_disk_info *disk, const struct block_info *info)
+{
+	struct monitor *m = arg;
+	const struct block_count *n = disk->count;
+
+	(void)info;
+	fprintf(m->out, "%s: rd_bytes=%llu wr_bytes=%llu rd_operations=%llu wr_operations=%llu "
+		"flush_operations=%llu" LINE_END, disk->id, (unsigned long long)n[BLOCK_READ].bytes,
+		(unsigned long long)(n[BLOCK_WRITE].bytes + n[BLOCK_WRITE_ZEROES].bytes),
+		(unsigned long long)n[BLOCK_READ].requests,
+		(unsigned long long)(n[BLOCK_WRITE].requests + n[BLOCK_WRITE_ZEROES].requests),
+		(unsigned long long)n[BLOCK_FLUSH].requests);
+}
+
+static void info_blockstats(struct monitor *m)
+{
+	run_disks_list(m->at->disks, tell_counts, m);
 }
 
 static void info_chardev(struct monitor *m)
@@ -151,6 +174,7 @@ static const struct {
 	void (*show)(struct monitor *m);
 } infos[] = {
 	{ "block", "the disks", info_block },
+	{ "blockstats", "what the disks have done", info_blockstats },
 	{ "chardev", "where serial ports and consoles lead", info_chardev },
 	{ "cpus", "the processors and their threads", info_cpus },
 	{ "kvm", "is KVM the engine?", info_kvm },
@@ -242,16 +266,57 @@ static void drive_add(struct monitor *m, const char *rest)
 		fprintf(m->out, "OK" LINE_END);
 }
 
-/* device_add virtio-blk-pci,drive=NAME[,id=ID][,serial=TEXT] */
+/* "first,key=value,...", as QEMU's command line has it, as an object; @first is the key of its first word. */
+static json_t *object_of(const char *text, const char *first)
+{
+	char item[QEMU_TEXT_MAX], *value;
+	json_t *all = json_object(), *list;
+	bool whole = true;
+
+	for (const char *key = first; *text && whole; key = NULL) {
+		text = qemu_next_item(text, item, sizeof(item), &whole);
+		value = strchr(item, '=');
+		if (value)
+			*value++ = '\0';
+		else if (key)
+			value = item;
+		if (value != item)
+			key = item;
+		list = json_object_get(all, key);
+		if (!list) {
+			json_object_set_new(all, key, json_string(value ? value : "on"));
+			continue;
+		}
+		/* Given more than once: a list, as QMP has hostfwd. */
+		if (json_is_string(list)) {
+			json_object_set_new(all, key, json_pack("[{s:O}]", "str", list));
+			list = json_object_get(all, key);
+		}
+		json_array_append_new(list, json_pack("{s:s}", "str", value ? value : "on"));
+	}
+	return all;
+}
+
+/* device_add DRIVER,drive=NAME[,id=ID][,serial=TEXT], DRIVER,netdev=NAME[,id=ID][,mac=ADDRESS] */
 static void device_add(struct monitor *m, const char *rest)
 {
-	char driver[64], drive[64] = "", id[64] = "", serial[32];
-	const bool has = value_of(rest, "serial", serial, sizeof(serial));
+	json_t *arguments = object_of(rest, "driver");
 
-	snprintf(driver, sizeof(driver), "%.*s", (int)strcspn(rest, ","), rest);
-	value_of(rest, "drive", drive, sizeof(drive));
-	value_of(rest, "id", id, sizeof(id));
-	tell_refusal(m, vm_device_add(m->at, driver, drive, id, has ? serial : NULL));
+	tell_refusal(m, vm_device_add(m->at, arguments));
+	json_decref(arguments);
+}
+
+static void netdev_add(struct monitor *m, const char *rest)
+{
+	json_t *arguments = object_of(rest, "type");
+
+	tell_refusal(m, vm_netdev_add(m->at, arguments));
+	json_decref(arguments);
+}
+
+static void netdev_del(struct monitor *m, const char *rest)
+{
+	tell_refusal(m, vm_netdev_del(m->at, rest));
 }
 
 static void device_del(struct monitor *m, const char *rest)
@@ -268,12 +333,15 @@ static const struct monitor_row {
 } rows[] = {
 	{ "cont", "c", "let a stopped VM go on", same_in_qmp, "cont" },
 	{ "delvm", NULL, "not here: says why", no_snapshots, NULL },
-	{ "device_add", NULL, "virtio-blk-pci,drive=NAME,id=ID: a disk of what drive_add named", device_add, NULL },
-	{ "device_del", NULL, "ID: ask the guest to let go of a disk", device_del, NULL },
+	{ "device_add", NULL, "virtio-blk-pci|scsi-hd,drive=NAME,id=ID: a disk of what drive_add named; "
+	  "virtio-net-pci,netdev=NAME,id=ID: a network card", device_add, NULL },
+	{ "device_del", NULL, "ID: ask the guest to let go of a device", device_del, NULL },
 	{ "drive_add", NULL, "0 if=none,file=PATH,id=NAME: name a file for device_add", drive_add, NULL },
 	{ "help", "?", "this list", help, NULL },
 	{ "info", NULL, "show something of the VM; alone: what there is", info, NULL },
 	{ "loadvm", NULL, "not here: says why", no_snapshots, NULL },
+	{ "netdev_add", NULL, "user|socket,id=NAME,...: open a network for device_add", netdev_add, NULL },
+	{ "netdev_del", NULL, "NAME: close it", netdev_del, NULL },
 	{ "quit", "q", "end the VM", same_in_qmp, "quit" },
 	{ "savevm", NULL, "not here: says why", no_snapshots, NULL },
 	{ "stop", "s", "stop the VM and its time", same_in_qmp, "stop" },

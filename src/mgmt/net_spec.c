@@ -38,6 +38,14 @@ static int parse_mtu(uint16_t *mtu, const char *text, struct err *e)
 	return 0;
 }
 
+static int parse_name(char out[64], const char *text, struct err *e)
+{
+	if (!*text || strlen(text) > 60)
+		return err_set(e, EINVAL, "'%.70s' is no name of a network card: it has 1 to 60 characters", text);
+	strcpy(out, text);
+	return 0;
+}
+
 /* Takes the card's options out of @text, which is "a,b,c"; the rest goes to s->text. */
 static int split_items(struct net_spec *s, const char *text, struct err *e)
 {
@@ -56,6 +64,10 @@ static int split_items(struct net_spec *s, const char *text, struct err *e)
 			s->mac_given = true;
 		} else if (!strncmp(item, "mtu=", 4)) {
 			rc = parse_mtu(&s->mtu, item + 4, e);
+		} else if (!strncmp(item, "id=", 3)) {
+			rc = parse_name(s->id, item + 3, e);
+		} else if (!strncmp(item, "netdev=", 7)) {
+			rc = parse_name(s->netdev, item + 7, e);
 		} else {
 			used += snprintf(s->text + used, sizeof(s->text) - used, "%s%s",
 					 used ? "," : "", item);

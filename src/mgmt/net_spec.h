@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The text after --net: a kind of network, its own options, and the card's (mac=, mtu=).
+ * The text after --net: a kind of network, its own options, and the card's (mac=, mtu=, id=, netdev=).
  */
 #ifndef VIREO_MGMT_NET_SPEC_H
 #define VIREO_MGMT_NET_SPEC_H
@@ -17,6 +17,7 @@ struct net_spec {
 	uint8_t mac[NET_MAC_LEN];
 	bool mac_given;
 	uint16_t mtu;			/* 0: not given */
+	char id[64], netdev[64];	/* what QMP calls the card, and the network; or "" */
 };
 
 /* Checks the network's own options too. */

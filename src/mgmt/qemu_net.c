@@ -9,13 +9,14 @@
 #define CARD_KEYS	"id model mac macaddr name"
 
 /* Keys that our own text has under the same name are left to it. */
-static int user_text(const char *netdev, char *out, size_t size)
+static int user_text(const char *netdev, char *out, size_t size, struct err *e)
 {
 	static const char *const card[] = { "id=", "model=", "mac=", "macaddr=", "name=" };
 	char copy[QEMU_TEXT_MAX], *rest = copy, *item;
 	size_t n = snprintf(out, size, "user");
 
-	snprintf(copy, sizeof(copy), "%s", netdev + strcspn(netdev, ","));
+	if (snprintf(copy, sizeof(copy), "%s", netdev + strcspn(netdev, ",")) >= (int)sizeof(copy))
+		return err_set(e, EINVAL, "-netdev %.40s...: the text is too long", netdev);
 	while ((item = strsep(&rest, ","))) {
 		bool ours = item[0];
 
@@ -111,32 +112,41 @@ static int dgram_text(const char *netdev, char *out, size_t size, struct err *e)
 	return 0;
 }
 
-static int push_net(struct qemu *q, const char *netdev, const char *card, struct err *e)
+int qemu_net_text(const char *netdev, char *out, size_t size, struct err *e)
 {
-	char kind[32] = "", text[QEMU_TEXT_MAX], mac[32] = "", mtu[16] = "";
-	int rc;
+	char kind[32] = "";
 
 	qemu_value(netdev, "", kind, sizeof(kind));
 	if (!strcmp(kind, "tap"))
-		rc = tap_text(netdev, text, sizeof(text), e);
-	else if (!strcmp(kind, "user"))
-		rc = user_text(netdev, text, sizeof(text));
-	else if (!strcmp(kind, "socket"))
-		rc = socket_text(netdev, text, sizeof(text), e);
-	else if (!strcmp(kind, "stream"))
-		rc = stream_text(netdev, text, sizeof(text), e);
-	else if (!strcmp(kind, "dgram"))
-		rc = dgram_text(netdev, text, sizeof(text), e);
-	else
-		return err_set(e, EINVAL, "-netdev %s: there are user, tap, socket, stream and dgram here; between "
-			       "VMs 'vireo run --net switch=NAME', too", netdev);
+		return tap_text(netdev, out, size, e);
+	if (!strcmp(kind, "user"))
+		return user_text(netdev, out, size, e);
+	if (!strcmp(kind, "socket"))
+		return socket_text(netdev, out, size, e);
+	if (!strcmp(kind, "stream"))
+		return stream_text(netdev, out, size, e);
+	if (!strcmp(kind, "dgram"))
+		return dgram_text(netdev, out, size, e);
+	return err_set(e, EINVAL, "-netdev %.200s: there are user, tap, socket, stream and dgram here; between "
+		       "VMs 'vireo run --net switch=NAME', too", netdev);
+}
+
+static int push_net(struct qemu *q, const char *netdev, const char *card, struct err *e)
+{
+	char text[QEMU_TEXT_MAX], mac[32] = "", mtu[16] = "", id[64] = "", name[64] = "";
+	int rc;
+
+	rc = qemu_net_text(netdev, text, sizeof(text), e);
 	if (rc)
 		return rc;
 	if (!qemu_value(card, "mac", mac, sizeof(mac)))
 		qemu_value(card, "macaddr", mac, sizeof(mac));
 	qemu_value(card, "host_mtu", mtu, sizeof(mtu));
-	return qemu_push(q, e, "--net", "%s%s%s%s%s", text, mac[0] ? ",mac=" : "", mac, mtu[0] ? ",mtu=" : "",
-			 mtu);
+	/* What QMP calls them; a card of -nic's has no name. */
+	if (card != netdev && qemu_value(card, "netdev", name, sizeof(name)))
+		qemu_value(card, "id", id, sizeof(id));
+	return qemu_push(q, e, "--net", "%s%s%s%s%s%s%s%s%s", text, mac[0] ? ",mac=" : "", mac, mtu[0] ? ",mtu=" : "",
+			 mtu, id[0] ? ",id=" : "", id, name[0] ? ",netdev=" : "", name);
 }
 
 int qemu_add_net(struct qemu *q, const char *device, struct err *e)

@@ -51,6 +51,8 @@ int qemu_keep(struct qemu_items *items, const char *what, const char *text, stru
  * "on"; key "" is the first word, which has no '='.  False: it is not there, or too long.
  */
 bool qemu_value(const char *text, const char *key, char *out, size_t size);
+/* The next item of @text into @out, cut if it is too long (*whole says so); returns what follows. */
+const char *qemu_next_item(const char *text, char *out, size_t size, bool *whole);
 bool qemu_on(const char *text, const char *key, bool otherwise);
 /*
  * -EINVAL: @text has a key that is none of the space-separated @keys, nor one of qemu_keys.def
@@ -83,6 +85,7 @@ int qemu_add_drives(struct qemu *q, struct err *e);
 int qemu_add_disk(struct qemu *q, const char *drive, const char *device, bool scsi, struct err *e);
 /* qemu_net.c: -nic, -net; a device's network. */
 int qemu_add_cards(struct qemu *q, struct err *e);
+int qemu_net_text(const char *netdev, char *out, size_t size, struct err *e);	/* as --net has it */
 int qemu_add_net(struct qemu *q, const char *device, struct err *e);
 /* qemu_device.c: options that wait for others; in the order in which devices get their names. */
 int qemu_add_devices(struct qemu *q, struct err *e);

@@ -37,8 +37,7 @@ int qemu_keep(struct qemu_items *items, const char *what, const char *text, stru
 	return 0;
 }
 
-/* The next item of @text into @out, cut if it is too long (*whole says so). */
-static const char *next_item(const char *text, char *out, size_t size, bool *whole)
+const char *qemu_next_item(const char *text, char *out, size_t size, bool *whole)
 {
 	size_t n = 0;
 
@@ -63,7 +62,7 @@ bool qemu_value(const char *text, const char *key, char *out, size_t size)
 	while (*text) {
 		char *value;
 
-		text = next_item(text, item, sizeof(item), &whole);
+		text = qemu_next_item(text, item, sizeof(item), &whole);
 		value = strchr(item, '=');
 		if (first && !key[0])
 			return !value && whole && snprintf(out, size, "%s", item) < (int)size;
@@ -144,7 +143,7 @@ int qemu_check_keys(const char *option, const char *text, const char *keys, stru
 	int rc = 0;
 
 	while (*text && !rc) {
-		text = next_item(text, item, sizeof(item), &whole);
+		text = qemu_next_item(text, item, sizeof(item), &whole);
 		value = strchr(item, '=');
 		if (value)
 			*value++ = '\0';

@@ -99,7 +99,7 @@ static void told(void *arg, const struct vm_news *n)
 	}
 }
 
-static void disk_gone(void *arg, const char *id)
+static void device_gone(void *arg, const char *id)
 {
 	char path[128];
 
@@ -209,7 +209,8 @@ int qmp_create(struct qmp **out, const struct vm_access *at, struct err *e)
 	json_object_seed(0);	/* which opens a file, now and not later */
 	q->watcher = (struct vm_watcher){ .told = told, .arg = q };
 	vm_watch(at->vm, &q->watcher);
-	run_disks_watch(at->disks, disk_gone, q);
+	run_disks_watch(at->disks, device_gone, q);
+	run_nets_watch(at->nets, device_gone, q);
 	for (unsigned int i = 0; i < at->options->qmp_count && !rc; i++)
 		rc = serve(q, at->options->qmp[i], e);
 	if (rc)
@@ -224,6 +225,7 @@ void qmp_destroy(struct qmp *q)
 	if (!q)
 		return;
 	run_disks_watch(q->at.disks, NULL, NULL);
+	run_nets_watch(q->at.nets, NULL, NULL);
 	vm_unwatch(q->at.vm, &q->watcher);
 	while (q->places)
 		line_place_close(&q->place[--q->places]);

@@ -94,6 +94,11 @@ static void tell_disk(void *arg, const struct run_disk_info *disk, const struct 
 					     disk->target < 0 ? "child<virtio-blk-pci>" : "child<scsi-hd>"));
 }
 
+static void tell_net(void *arg, const struct run_net_info *net)
+{
+	json_array_append_new(arg, json_pack("{s:s,s:s}", "name", net->id, "type", "child<virtio-net-pci>"));
+}
+
 /* Of the tree of objects there is what leads to the devices. */
 static json_t *qom_list(void *arg, const json_t *arguments)
 {
@@ -110,8 +115,10 @@ static json_t *qom_list(void *arg, const json_t *arguments)
 	if (strcmp(path, "/machine/peripheral") && strcmp(path, "/machine/peripheral-anon"))
 		return json_refuse("DeviceNotFound", "there is no such object");
 	list = json_array();
-	if (!strcmp(path, "/machine/peripheral"))
+	if (!strcmp(path, "/machine/peripheral")) {
 		run_disks_list(((struct qmp *)arg)->at.disks, tell_disk, list);
+		run_nets_list(((struct qmp *)arg)->at.nets, tell_net, list);
+	}
 	return list;
 }
 

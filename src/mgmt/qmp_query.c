@@ -2,6 +2,7 @@
 /* QMP's commands; see qmp.h.  What has no counterpart here is left out of an answer. */
 #include "backend/block.h"
 #include "mgmt/dump.h"
+#include "mgmt/io_json.h"
 #include "mgmt/monitor_command.h"
 #include "mgmt/qmp_priv.h"
 #include "mgmt/run_devices.h"
@@ -106,6 +107,12 @@ static json_t *query_block(void *arg, const json_t *arguments)
 	return list;
 }
 
+static json_t *query_blockstats(void *arg, const json_t *arguments)
+{
+	(void)arguments;
+	return io_json_blockstats(&((struct qmp *)arg)->at);
+}
+
 static void add_chardev(json_t *list, const char *label, unsigned int n, const char *where)
 {
 	char name[32];
@@ -205,6 +212,7 @@ static const struct json_command rows[] = {
 	{ "dump-guest-memory", "paging! protocol! detach format", dump },
 	{ "human-monitor-command", "command-line! cpu-index", human_monitor_command },
 	{ "query-block", "", query_block },
+	{ "query-blockstats", "query-nodes", query_blockstats },
 	{ "query-chardev", "", query_chardev },
 	{ "query-commands", "", query_commands },
 	{ "query-cpus-fast", "", query_cpus_fast },

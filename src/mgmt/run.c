@@ -42,6 +42,7 @@ struct run {
 	struct vm *vm;
 	struct boot_plan *plan;
 	struct run_disks *disks;
+	struct run_nets *nets;
 	struct run_chars *chars;
 	struct terminal *terminal;	/* NULL: stdin is none */
 	struct control *control;	/* NULL: it has no name */
@@ -295,9 +296,10 @@ static int prepare(struct run *r, struct err *e)
 static int open_servers(struct run *r, struct err *e)
 {
 	const struct run_options *o = &r->options;
-	const struct vm_access at = { .vm = r->vm, .disks = r->disks, .chars = r->chars, .options = o };
+	const struct vm_access at = { .vm = r->vm, .disks = r->disks, .nets = r->nets,
+				      .chars = r->chars, .options = o };
 
-	if (o->name && control_create(&r->control, r->vm, r->disks, o, e))
+	if (o->name && control_create(&r->control, &at, e))
 		return STATUS_HOST;
 	if ((o->gdb && gdb_create(&r->gdb, r->vm, o->gdb, o->gdb_wait, e)) ||
 	    (o->monitor_count && monitor_create(&r->monitor, &at, e)) ||
@@ -317,7 +319,7 @@ static int start(struct run *r, struct err *e)
 		return STATUS_HOST;
 	if (run_add_disks(&r->disks, r->vm, &r->options, e))
 		return STATUS_USAGE;
-	if (run_add_nets(r->vm, &r->options, e))
+	if (run_add_nets(&r->nets, r->vm, &r->options, e))
 		return STATUS_HOST;
 	if (run_chars_create(&r->chars, r->vm, &r->options, e) ||
 	    run_add_consoles(r->vm, r->chars, &r->options, e) ||
@@ -372,6 +374,7 @@ static void finish(struct run *r)
 	if (r->vm)
 		vm_destroy(r->vm);	/* sends out what the guest printed last */
 	run_disks_free(r->disks);
+	run_nets_free(r->nets);
 	terminal_close(r->terminal);
 	r->log.out = stderr;
 	boot_plan_free(r->plan);

@@ -3,12 +3,14 @@
 #ifndef VIREO_MGMT_RUN_DEVICES_H
 #define VIREO_MGMT_RUN_DEVICES_H
 
+#include "backend/block.h"
 #include "machine/vm.h"
 #include "mgmt/run_options.h"
+#include "virtio/net.h"
 
-struct block_info;
 struct run_chars;
 struct run_disks;
+struct run_nets;
 
 /*
  * --disk: opens the images and makes a virtio-blk device of each, or a disk of a virtio-scsi that
@@ -32,6 +34,7 @@ struct run_disk_info {
 	unsigned int slot;
 	int target;			/* of the SCSI adapter in that slot; -1: it is none's */
 	const char *id, *node;		/* the device's name, "disk4" if none was given; the drive's */
+	struct block_count count[BLOCK_OPS];
 };
 
 /* @gone (NULL: nobody) is called when a disk has gone, on the loop's thread. */
@@ -64,8 +67,33 @@ int run_add_consoles(struct vm *vm, struct run_chars *chars, const struct run_op
 
 /* --net and --publish: reads the texts without doing anything. */
 int run_net_check(const struct run_options *o, struct err *e);
-/* Starts their back ends and plugs a virtio-net in for each. */
-int run_add_nets(struct vm *vm, const struct run_options *o, struct err *e);
+/*
+ * Starts their back ends and plugs a virtio-net in for each.  *out is set as run_add_disks() does, and
+ * outlives the VM.
+ */
+int run_add_nets(struct run_nets **out, struct vm *vm, const struct run_options *o, struct err *e);
+void run_nets_free(struct run_nets *nets);	/* after vm_destroy(); may be NULL */
+
+struct run_net_info {
+	unsigned int slot;
+	const char *id, *netdev;	/* "net0" if no id was given; "": no netdev */
+	const char *kind;		/* "user" */
+	struct virtio_net_counts counts;
+};
+
+/* On the VM's loop, as the following. */
+void run_nets_list(struct run_nets *nets, void (*tell)(void *arg, const struct run_net_info *net), void *arg);
+/* As run_disks_watch(). */
+void run_nets_watch(struct run_nets *nets, void (*gone)(void *arg, const char *id), void *arg);
+/*
+ * Opens what @text, --net's, says, for a card of later.  -EPERM: the sandbox does not let that be
+ * done; -EEXIST.
+ */
+int run_netdev_add(struct run_nets *nets, const char *name, const char *text, struct err *e);
+int run_netdev_remove(struct run_nets *nets, const char *name, struct err *e);	/* -ENOENT, -EBUSY */
+/* A card on it; @mac may be NULL.  Returns its PCI slot. */
+int run_nets_add(struct run_nets *nets, const char *netdev, const char *id, const char *mac, struct err *e);
+int run_nets_remove_id(struct run_nets *nets, const char *id, struct err *e);	/* -ENOENT */
 
 /* Is this a text for --console? */
 int run_console_check(const char *text, struct err *e);

@@ -25,6 +25,7 @@ struct run_disk {
 	bool used;
 	unsigned int slot;
 	int target;			/* of the SCSI adapter; -1: it is none's */
+	bool alone;			/* the adapter has no other disk */
 	char id[64], node[64];
 	struct block *block;		/* the device's */
 	struct loop_work stopped_work;
@@ -217,6 +218,27 @@ static int add_scsi(struct run_disk *d, struct virtio_device **adapter, const st
 	return 0;
 }
 
+/* With an adapter of its own, since what is plugged in and out is an adapter. */
+static int add_scsi_alone(struct run_disk *d, const struct block_options *o, struct err *e)
+{
+	struct virtio_device *adapter = NULL;
+	int rc = add_scsi(d, &adapter, o, e);
+
+	if (rc) {
+		if (adapter)
+			virtio_scsi_free(adapter);
+		return rc;
+	}
+	d->alone = true;
+	rc = vm_plug_virtio(d->all->vm, adapter, e);
+	if (rc < 0)
+		return rc;
+	d->slot = rc;
+	if (!o->id[0])
+		snprintf(d->id, sizeof(d->id), "scsi-%u", d->slot);
+	return rc;
+}
+
 int run_disks_add(struct run_disks *all, const char *text, struct err *e)
 {
 	struct block_options o;
@@ -224,8 +246,6 @@ int run_disks_add(struct run_disks *all, const char *text, struct err *e)
 	int rc;
 
 	rc = block_options_parse(&o, text, e);
-	if (!rc && o.scsi)
-		rc = err_set(e, EINVAL, "bus=scsi is for disks that are there when the VM starts");
 	/* The sandbox is closed, and would end the process for making a ring. */
 	if (!rc && o.io_uring)
 		rc = err_set(e, EINVAL, "disk '%s': aio=io_uring is for disks that are there when the VM "
@@ -233,7 +253,7 @@ int run_disks_add(struct run_disks *all, const char *text, struct err *e)
 	if (!rc)
 		rc = take_entry(all, &d, &o, e);
 	if (!rc)
-		rc = add_blk(d, &o, e);
+		rc = o.scsi ? add_scsi_alone(d, &o, e) : add_blk(d, &o, e);
 	if (rc == -EACCES)
 		err_prefix(e, "the sandbox lets disks be opened beside those of the start, the files that these "
 			   "are based on for reading, and what --sandbox dir=DIR (QEMU's -sandbox on,dir=DIR) "
@@ -243,9 +263,9 @@ int run_disks_add(struct run_disks *all, const char *text, struct err *e)
 
 static int remove_disk(struct run_disk *d, struct err *e)
 {
-	if (d->target >= 0)
-		return err_set(e, EINVAL, "the SCSI disk '%s' stays: only virtio disks can go while the VM "
-			       "runs", d->id);
+	if (d->target >= 0 && !d->alone)
+		return err_set(e, EINVAL, "the SCSI disk '%s' stays: it was there when the VM started, on an adapter "
+			       "that it may share", d->id);
 	return vm_unplug_slot(d->all->vm, d->slot, e);
 }
 
@@ -274,13 +294,14 @@ void run_disks_list(struct run_disks *all,
 
 	for (unsigned int i = 0; i < RUN_DISKS_MAX; i++) {
 		const struct run_disk *d = &all->disk[i];
-		const struct run_disk_info disk = {
+		struct run_disk_info disk = {
 			.slot = d->slot, .target = d->target, .id = d->id, .node = d->node,
 		};
 
 		if (!d->used)
 			continue;
 		block_info(d->block, &info);
+		block_counts(d->block, disk.count);
 		tell(arg, &disk, &info);
 	}
 }

@@ -173,8 +173,9 @@ const struct command command_stats = {
 	.summary = "show what a running VM counts, and how fast",
 	.about =
 	"Asks a VM that runs for its counters: instructions interpreted, blocks and\n"
-	"chains, exits of translated code by reason, TLB fills, invalidations, interrupts.  Prints\n"
-	"those that are not zero, and how much was added in a second since the sample before.\n"
+	"chains, exits of translated code by reason, TLB fills, invalidations, interrupts, requests\n"
+	"and bytes of each disk, frames and bytes of each network card.  Prints those that are not\n"
+	"zero, and how much was added in a second since the sample before.\n"
 	"\n"
 	"Example:\n"
 	"  vireo run --name web --kernel vmlinuz ... &\n"

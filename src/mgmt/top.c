@@ -102,6 +102,25 @@ static json_t *rates(json_t *now, const json_t *before, double seconds)
 	return out;
 }
 
+/* The same of each device that is there at both looks. */
+static json_t *device_rates(json_t *now, const json_t *before, double seconds)
+{
+	json_t *out = json_object(), *device, *one, *value;
+	const char *id, *name;
+
+	json_object_foreach(now, id, device) {
+		const json_t *old = json_object_get(before, id);
+
+		if (!old)
+			continue;
+		one = json_object();
+		json_object_foreach(device, name, value)
+			json_object_set_new(one, name, json_real((json_number_value(value) - number(old, name)) / seconds));
+		json_object_set_new(out, id, one);
+	}
+	return out;
+}
+
 static json_t *sample_vm(const char *name, json_t *now, const json_t *before)
 {
 	const double seconds = MAX(number(now, "time") - number(before, "time"), 0.001);
@@ -111,7 +130,7 @@ static json_t *sample_vm(const char *name, json_t *now, const json_t *before)
 
 	json_array_foreach(json_object_get(now, "vcpus"), i, v)
 		json_array_append_new(vcpus, vcpu_shares(v, json_array_get(old, i), seconds));
-	return json_pack("{s:s,s:O,s:O,s:O,s:O,s:f,s:f,s:o,s:O*,s:O*,s:o,s:o}", "name", name,
+	return json_pack("{s:s,s:O,s:O,s:O,s:O,s:f,s:f,s:o,s:O*,s:O*,s:o,s:o,s:o,s:o}", "name", name,
 			 "status", json_object_get(now, "status"), "engine", json_object_get(now, "engine"),
 			 "memory", json_object_get(now, "memory"),
 			 "resident", json_object_get(now, "resident"), "seconds", seconds,
@@ -119,6 +138,10 @@ static json_t *sample_vm(const char *name, json_t *now, const json_t *before)
 			 "vcpus", vcpus, "limits", json_object_get(now, "limits"),
 			 "vcpu-limits", json_object_get(now, "vcpu-limits"),
 			 "io", rates(json_object_get(now, "io"), json_object_get(before, "io"), seconds),
+			 "disks", device_rates(json_object_get(now, "disks"), json_object_get(before, "disks"),
+					       seconds),
+			 "nets", device_rates(json_object_get(now, "nets"), json_object_get(before, "nets"),
+					      seconds),
 			 "rates", rates(json_object_get(now, "counters"),
 					json_object_get(before, "counters"), seconds));
 }
@@ -187,9 +210,33 @@ static void print_limits(FILE *out, const json_t *limits)
 	}
 }
 
+struct column {
+	const char *what, *bytes, *events;
+};
+
+/* A line for each device: what it did a second. */
+static void print_devices(FILE *out, json_t *devices, const struct column columns[2])
+{
+	const char *id;
+	json_t *d;
+
+	json_object_foreach(devices, id, d) {
+		fprintf(out, "  %-12.20s", id);
+		for (unsigned int i = 0; i < 2; i++)
+			fprintf(out, "  %s %9.1f KiB/s %7.0f/s", columns[i].what, number(d, columns[i].bytes) / 1024,
+				number(d, columns[i].events));
+		fprintf(out, "\n");
+	}
+}
+
 static void print_vm(FILE *out, const json_t *vm, bool bold)
 {
 	static const char *const places[] = { "user", "kernel", "translation", "vmm", "idle" };
+	static const struct column disk_columns[2] = {
+		{ "read", "read-bytes", "reads" }, { "written", "written-bytes", "writes" },
+	}, net_columns[2] = {
+		{ "in  ", "received-bytes", "received-frames" }, { "out    ", "sent-bytes", "sent-frames" },
+	};
 	const json_t *vcpus = json_object_get(vm, "vcpus"), *v;
 	const json_t *io = json_object_get(vm, "io"), *limits = json_object_get(vm, "limits");
 	char number_text[24];
@@ -214,6 +261,8 @@ static void print_vm(FILE *out, const json_t *vm, bool bold)
 		print_limits(out, json_object_get(json_object_get(vm, "vcpu-limits"), number_text));
 		fprintf(out, "\n");
 	}
+	print_devices(out, json_object_get(vm, "disks"), disk_columns);
+	print_devices(out, json_object_get(vm, "nets"), net_columns);
 	print_reasons(out, json_object_get(vm, "rates"),
 		      json_array_size(vcpus) > 16 ? 2 : REASONS_SHOWN);
 }
@@ -397,9 +446,9 @@ const struct command command_top = {
 	.about =
 	"Shows, for each VM that runs (or those that are named) and each of its processors, where the\n"
 	"host's time went: the guest's user programs, its kernel, translating its code, vireo's\n"
-	"devices, or nowhere; the most frequent reasons why the guest's code was left; memory, and\n"
-	"what the process read and wrote.  It samples each processor while it looks.  q ends it;\n"
-	"without a terminal it prints one sample.\n"
+	"devices, or nowhere; the most frequent reasons why the guest's code was left; memory; what\n"
+	"the process, each disk and each network card read and wrote.  It samples each processor while it\n"
+	"looks.  q ends it; without a terminal it prints one sample.\n"
 	"\n"
 	"Example:\n"
 	"  vireo top --interval 2",

@@ -7,6 +7,7 @@
 
 struct run_chars;
 struct run_disks;
+struct run_nets;
 struct run_options;
 struct vm;
 
@@ -14,14 +15,16 @@ struct vm;
 struct vm_access {
 	struct vm *vm;
 	struct run_disks *disks;
+	struct run_nets *nets;
 	struct run_chars *chars;
 	const struct run_options *options;
 };
 
-/* qmp_device.c: a virtio-blk on a file that is known by a name, for QMP and monitors. */
-json_t *vm_device_add(struct vm_access *at, const char *driver, const char *drive, const char *id,
-		      const char *serial);
+/* qmp_device.c, for QMP and monitors: devices on files and networks that are known by a name. */
+json_t *vm_device_add(struct vm_access *at, const json_t *arguments);
 json_t *vm_device_del(struct vm_access *at, const char *id);
+json_t *vm_netdev_add(struct vm_access *at, const json_t *arguments);
+json_t *vm_netdev_del(struct vm_access *at, const char *id);
 
 /* stop, cont, quit, system_reset, system_powerdown. */
 extern const struct json_commands vm_commands;

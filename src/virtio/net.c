@@ -18,6 +18,7 @@
 #include "virtio/net_priv.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,6 +76,26 @@ static unsigned int collect(struct virtio_net *n, struct virtq_chain **chains,
 	return count;
 }
 
+static void count_sent(struct virtio_net *n, const struct net_out *frames, unsigned int count)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned int i = 0; i < count; i++)
+		bytes += frames[i].len;
+	atomic_fetch_add_explicit(&n->sent_frames, count, memory_order_relaxed);
+	atomic_fetch_add_explicit(&n->sent_bytes, bytes, memory_order_relaxed);
+}
+
+void virtio_net_counts(struct virtio_device *d, struct virtio_net_counts *out)
+{
+	struct virtio_net *n = container_of(d, struct virtio_net, virtio);
+
+	out->received_frames = atomic_load_explicit(&n->received_frames, memory_order_relaxed);
+	out->received_bytes = atomic_load_explicit(&n->received_bytes, memory_order_relaxed);
+	out->sent_frames = atomic_load_explicit(&n->sent_frames, memory_order_relaxed);
+	out->sent_bytes = atomic_load_explicit(&n->sent_bytes, memory_order_relaxed);
+}
+
 /* Sends until the queue is empty or the back end full. */
 static void transmit(struct virtio_net *n)
 {
@@ -85,6 +106,7 @@ static void transmit(struct virtio_net *n)
 
 	while (!n->blocked && (count = collect(n, chains, frames))) {
 		sent = net_send(n->backend, frames, count);
+		count_sent(n, frames, sent);
 		n->blocked = sent < count;
 		/* In the reverse order: the newest first. */
 		for (unsigned int i = count; i > sent; i--)
@@ -171,10 +193,14 @@ static void net_queue_reset(struct virtio_device *d, struct virtq *q)
 static void net_destroy(struct virtio_device *d)
 {
 	struct virtio_net *n = container_of(d, struct virtio_net, virtio);
+	void (*closed)(void *arg) = n->closed;
+	void *arg = n->closed_arg;
 
 	n->backend->ops->destroy(n->backend);
 	virtio_fini(d);
 	free(n);
+	if (closed)
+		closed(arg);
 }
 
 static const struct virtio_ops net_ops = {
@@ -238,6 +264,8 @@ int virtio_net_create(struct virtio_device **out, const struct virtio_net_setup 
 		return rc;
 	}
 	n->backend = s->backend;
+	n->closed = s->closed;
+	n->closed_arg = s->arg;
 	*out = &n->virtio;
 	return 0;
 }

@@ -4,7 +4,7 @@
 #define VIREO_VIRTIO_NET_PRIV_H
 
 #include "backend/net.h"
-#include "virtio/virtio.h"
+#include "virtio/net.h"
 
 /* Feature bits: "Network Device", "Feature bits" */
 #define NET_F_CSUM		0
@@ -50,7 +50,7 @@ struct net_filter {
 	uint64_t vlans[NET_VLANS / 64];
 };
 
-/* All of it is the device's thread's. */
+/* (i) constant; the rest is the device's thread's, but for the counts, which anybody reads. */
 struct virtio_net {
 	struct virtio_device virtio;
 	struct net_backend *backend;
@@ -64,6 +64,9 @@ struct virtio_net {
 	bool mergeable;		/* agreed: a frame may take several buffers */
 	bool vlan_filter;	/* agreed */
 	struct net_filter filter;
+	_Atomic uint64_t received_frames, received_bytes, sent_frames, sent_bytes;
+	void (*closed)(void *arg);	/* (i) or NULL */
+	void *closed_arg;		/* (i) */
 	uint8_t segment[NET_FRAME_MAX];
 };
 

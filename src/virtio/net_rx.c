@@ -13,6 +13,7 @@
 #include "virtio/net_priv.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #define BUFFERS_MAX	256U	/* of one frame; drivers give at least 1526 bytes in each */
@@ -103,6 +104,8 @@ static int put(struct virtio_net *n, const struct net_hdr *hdr, const uint8_t *d
 	h.num_buffers = count;
 	scatter(chains, written, count, &h, data, len);
 	virtq_push_all(chains, written, count);
+	atomic_fetch_add_explicit(&n->received_frames, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&n->received_bytes, len, memory_order_relaxed);
 	return 0;
 }
 

@@ -11,14 +11,18 @@ guest idle 'f4 eb fd'
 
 run_vireo top
 grep -q '^no VM runs$' out || complain "without VMs: $(cat out err)"
+truncate -s 1M disk.img
 for name in busy idle; do
-	"$VIREO" run --name $name --kernel $name --memory 16M --log-level error </dev/null &
+	[ $name = busy ] && devices=() || devices=(--disk disk.img,format=raw,id=root --net user)
+	"$VIREO" run --name $name "${devices[@]}" --kernel $name --memory 16M --log-level error </dev/null &
 	for _ in $(seq 200); do "$VIREO" ps | grep -q " $name " && break; sleep 0.05; done
 done
 run_vireo top --interval 2
 [ "$status" = 0 ] && [ ! -s err ] || complain "top: status $status: $(cat err)"
 grep -q $'\033' out && complain "escape sequences in a file"
 grep -qE '^busy +running +soft ' out || complain "top: $(cat out)"
+grep -qE '^  root +read +0.0 KiB/s +0/s  written +0.0 KiB/s +0/s$' out || complain "no disk: $(cat out)"
+grep -qE '^  net0 +in +0.0 KiB/s +0/s  out +0.0 KiB/s +0/s$' out || complain "no network card: $(cat out)"
 grep -qE '^ +[0-9]+/s  port accesses$' out || complain "no reasons: $(cat out)"
 run_vireo top --interval 2 --format json --count 2
 python3 - out <<'END' || complain "not what was expected: $(cat out)"
@@ -36,6 +40,10 @@ for line in lines:
     cpu = vm["busy"]["vcpus"][0]
     assert cpu["user"] == 0 and cpu["kernel"] + cpu["vmm"] + cpu["translation"] > 0.02, cpu
     assert vm["busy"]["rates"]["port accesses"] > 0
+    assert not vm["busy"]["disks"] and not vm["busy"]["nets"]
+    assert vm["idle"]["disks"] == {"root": dict.fromkeys(
+        ("reads", "read-bytes", "writes", "written-bytes", "discards", "flushes"), 0)}, vm["idle"]
+    assert set(vm["idle"]["nets"]["net0"]) == {"received-frames", "received-bytes", "sent-frames", "sent-bytes"}
 END
 run_vireo top --count 1 --interval 0.2 idle
 grep -q '^busy' out && complain "not only the one that was named"

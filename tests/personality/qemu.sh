@@ -44,15 +44,15 @@ becomes '--serial none --disk a,format=qcow2,bus=scsi,id=s,node=hd0 --disk b,for
 	-device scsi-hd,drive=hd0,id=s -drive file=b,snapshot=on,id=x,if=none,format=raw,file.backing.file.locking=off -device scsi-hd,drive=x
 becomes '--serial none --disk a,format=qcow2,node=n' -nodefaults -blockdev driver=file,node-name=f,filename=a \
 	-blockdev driver=qcow2,node-name=n,file=f -device virtio-blk-pci,drive=n
-becomes '--serial none --net user,hostfwd=tcp::1-:2,mac=52:54:00:00:00:01' -nodefaults \
+becomes '--serial none --net user,hostfwd=tcp::1-:2,mac=52:54:00:00:00:01,netdev=n' -nodefaults \
 	-netdev user,id=n,hostfwd=tcp::1-:2 -device virtio-net-pci,netdev=n,mac=52:54:00:00:00:01
 becomes '--serial none --net user' -net nic,model=virtio -net user
-becomes '--serial none --net user,mac=52:54:00:00:00:09,mtu=9000' -nodefaults -netdev user,id=n \
-	-device virtio-net-pci,netdev=n,mac=52:54:00:00:00:09,host_mtu=9000
+becomes '--serial none --net user,mac=52:54:00:00:00:09,mtu=9000,id=card,netdev=n' -nodefaults -netdev user,id=n \
+	-device virtio-net-pci,netdev=n,id=card,mac=52:54:00:00:00:09,host_mtu=9000
 becomes '--serial none --net socket,listen=:1234' -nodefaults -nic socket,listen=:1234,model=virtio
-becomes '--serial none --net socket,connect=unix:/p' -nodefaults -netdev stream,id=n,server=off,addr.type=unix,addr.path=/p \
+becomes '--serial none --net socket,connect=unix:/p,netdev=n' -nodefaults -netdev stream,id=n,server=off,addr.type=unix,addr.path=/p \
 	-device virtio-net-pci,netdev=n
-becomes '--serial none --net socket,udp=10.0.0.1:5,localaddr=:6' -nodefaults -netdev dgram,id=n,local.type=inet,local.port=6,remote.type=inet,remote.host=10.0.0.1,remote.port=5 \
+becomes '--serial none --net socket,udp=10.0.0.1:5,localaddr=:6,netdev=n' -nodefaults -netdev dgram,id=n,local.type=inet,local.port=6,remote.type=inet,remote.host=10.0.0.1,remote.port=5 \
 	-device virtio-net-pci,netdev=n
 becomes '--serial none' -net none
 becomes '--serial none --share /d,tag=t,security=none' -nodefaults -virtfs local,path=/d,mount_tag=t,security_model=none

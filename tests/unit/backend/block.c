@@ -97,6 +97,7 @@ static void test_locks(void **state)
 static void test_requests(void **state)
 {
 	struct bench *b = *state;
+	struct block_count n[BLOCK_OPS];
 	struct block_info info;
 	struct block *d;
 	uint8_t buf[1024];
@@ -119,6 +120,12 @@ static void test_requests(void **state)
 		assert_int_equal(block_rw(d, BLOCK_READ, MIB - 1024, buf, 1024), 0);
 		assert_int_equal(buf[511], 7);
 		assert_int_equal(buf[512], 0);
+		/* What failed does not count. */
+		block_counts(d, n);
+		assert_true(n[BLOCK_WRITE].requests == 1 && n[BLOCK_WRITE].bytes == 1024);
+		assert_true(n[BLOCK_READ].requests == 1 && n[BLOCK_READ].bytes == 1024);
+		assert_true(n[BLOCK_WRITE_ZEROES].requests == 1 && n[BLOCK_WRITE_ZEROES].bytes == 512);
+		assert_true(n[BLOCK_FLUSH].requests == 1 && !n[BLOCK_FLUSH].bytes && !n[BLOCK_DISCARD].requests);
 		assert_int_equal(block_resize(d, 2 * MIB, NULL), 0);
 		assert_int_equal(block_rw(d, BLOCK_WRITE, 2 * MIB - 512, buf, 512), 0);
 		assert_int_equal(block_close(d), 0);

@@ -28,12 +28,19 @@ struct card {
 	struct ring rx, tx, control;
 	uint8_t frame[NET_FRAME_MAX];
 	struct net_in in[4];
+	struct virtio_device *device;
+	unsigned int closed;
 };
+
+static void card_closed(void *arg)
+{
+	((struct card *)arg)->closed++;
+}
 
 static void card_up(struct card *c, uint64_t features)
 {
 	struct virtio_net_setup setup = {
-		.backend = &c->net.net, .mac = { 0x52, 0x54, 0, 0, 0, 1 },
+		.backend = &c->net.net, .mac = { 0x52, 0x54, 0, 0, 0, 1 }, .closed = card_closed, .arg = c,
 	};
 	struct virtio_device *d;
 
@@ -41,6 +48,7 @@ static void card_up(struct card *c, uint64_t features)
 	fake_net_init(&c->net);
 	setup.space = &c->b.rig.space;
 	assert_int_equal(virtio_net_create(&d, &setup, NULL), 0);
+	c->device = d;
 	bench_plug(&c->b, d);
 	bench_features(&c->b, features);
 	ring_init(&c->rx, &c->b, RX, false, 64);
@@ -51,7 +59,9 @@ static void card_up(struct card *c, uint64_t features)
 
 static void card_down(struct card *c)
 {
+	assert_int_equal(c->closed, 0);
 	bench_done(&c->b);
+	assert_int_equal(c->closed, 1);
 	assert_true(c->net.destroyed);
 	fake_net_done(&c->net);
 }
@@ -87,6 +97,7 @@ static void make_in(struct card *c, size_t payload, uint16_t mss)
 static void receives_in_several_buffers(void **state)
 {
 	struct card *c = calloc(1, sizeof(*c));
+	struct virtio_net_counts n;
 	uint32_t id, len;
 	size_t at = 0;
 
@@ -105,6 +116,8 @@ static void receives_in_several_buffers(void **state)
 	assert_int_equal(peek16(&c->b, BUFFERS + 10), 4);
 	assert_int_equal(peek16(&c->b, BUFFERS + 4), 1460);
 	assert_memory_equal(mem(&c->b, BUFFERS + HDR), c->frame, c->in[0].len);
+	virtio_net_counts(c->device, &n);
+	assert_true(n.received_frames == 1 && n.received_bytes == c->in[0].len && !n.sent_frames);
 	card_down(c);
 	free(c);
 }

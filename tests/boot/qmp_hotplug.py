@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A disk that QMP gives a running Linux guest (blockdev-add, device_add) and takes from it
 (device_del, DEVICE_DELETED, blockdev-del), then the same by the monitor's commands, under the
-names that QEMU's clients use: -device's id and -drive's."""
+names that QEMU's clients use: -device's id and -drive's.  The same of a SCSI disk and of network cards."""
 import json
 import os
 import socket
@@ -23,24 +23,44 @@ for i in 1 2; do
 	echo gone $i
 done
 """
+GUEST_OTHERS = """cd /
+while [ ! -b /dev/sda ]; do sleep 0.1; done
+echo there scsi $(cat /sys/block/sda/device/model)
+echo scsi | dd of=/dev/sda bs=512 conv=sync,fsync 2>/dev/null
+echo written scsi
+while [ -b /dev/sda ]; do sleep 0.1; done
+echo gone scsi
+for i in 1 2; do
+	while [ ! -d /sys/class/net/eth0 ]; do sleep 0.1; done
+	echo net $i $(cat /sys/class/net/eth0/address)
+	ifconfig eth0 10.0.2.15 up
+	ping -c 1 -W 5 10.0.2.2 >/dev/null && echo pong $i
+	while [ -d /sys/class/net/eth0 ]; do sleep 0.1; done
+	echo gone $i
+done
+"""
 failed = 0
 
 
 def check(ok, name, detail=""):
     global failed
     failed += not ok
-    print(f"ok qmp-disk/{name}" if ok else f"not ok qmp-disk/{name}: {detail!r}", flush=True)
+    print(f"ok qmp-hotplug/{name}" if ok else f"not ok qmp-hotplug/{name}: {detail!r}", flush=True)
 
 
 class Machine:
-    def __init__(self, work, kernel):
+    def __init__(self, work, kernel, session, *options):
         self.log = os.path.join(work, "log")
         qmp = os.path.join(work, "q")
         args = [os.path.join(BUILD, "vireo"), "qemu", "-accel", "tcg", "-m", "256", "-nodefaults", "-kernel", kernel,
-                "-initrd", os.path.join(work, "cpio"), "-append", 'console=ttyS0 panic=-1 quiet run="sh /session"',
+                "-initrd", os.path.join(work, "cpio"),
+                "-append", f'console=ttyS0 panic=-1 quiet modules="failover net_failover virtio_net" run="sh /{session}"',
                 "-serial", f"file:{self.log}", "-qmp", f"unix:{qmp},server=on,wait=off",
-                "-drive", f"if=none,id=d0,format=raw,file={work}/a", "-device", "virtio-blk-pci,drive=d0,id=first"]
+                "-drive", f"if=none,id=d0,format=raw,file={work}/a", "-device", "virtio-blk-pci,drive=d0,id=first", *options]
         env = dict(os.environ, VIREO_ENGINE="soft")
+        for path in (self.log, qmp):
+            if os.path.exists(path):
+                os.unlink(path)
         self.p = subprocess.Popen(args, stdin=subprocess.DEVNULL, env=env)
         self.s = socket.socket(socket.AF_UNIX)
         self.s.settimeout(60)
@@ -125,6 +145,45 @@ def test(m, work):
     check(m.p.wait(60) == 0 and first_sector(f"{work}/b") == b"round 2", "the end")
 
 
+def test_others(m, work):
+    b = {"driver": "raw", "node-name": "n1", "file": {"driver": "file", "filename": f"{work}/b"}}
+    check(m.ask("blockdev-add", **b) == {"return": {}}, "blockdev-add for SCSI")
+    got = m.ask("device_add", driver="scsi-hd", drive="n1", id="sd", bus="scsi0.0")
+    check(got == {"return": {}} and m.says("written scsi"), "scsi-hd", got)
+    stats = {x["qdev"]: x["stats"] for x in m.ask("query-blockstats")["return"]}
+    check(stats["sd"]["wr_bytes"] == 4096 and stats["sd"]["wr_operations"] == 1 and stats["sd"]["rd_bytes"] > 512 and
+          stats["sd"]["flush_operations"] >= 1, "query-blockstats", stats)
+    check(m.ask("device_del", id="sd") == {"return": {}} and m.event("DEVICE_DELETED")["data"]["device"] == "sd" and
+          m.says("gone scsi"), "scsi-hd goes")
+    check(first_sector(f"{work}/b") == b"scsi", "written by SCSI")
+    check("error" in m.ask("device_add", driver="virtio-net-pci", netdev="u", id="card"), "no such netdev")
+    got = m.ask("netdev_add", type="user", id="u", hostfwd=[{"str": "tcp:127.0.0.1:0-:22"}])
+    check("error" in got, "netdev_add says what is wrong", got)
+    check(m.ask("netdev_add", type="user", id="u", hostname="hot") == {"return": {}}, "netdev_add")
+    check("error" in m.ask("netdev_add", type="user", id="u"), "netdev_add twice")
+    got = m.ask("device_add", driver="virtio-net-pci", netdev="u", id="card", mac="52:54:00:aa:bb:01")
+    check(got == {"return": {}}, "virtio-net-pci", got)
+    check("error" in m.ask("device_add", driver="virtio-net-pci", netdev="u", id="two"), "its netdev is in use")
+    check(m.says("net 1 52:54:00:aa:bb:01") and m.says("pong 1"), "the guest pings")
+    names = [x["name"] for x in m.ask("qom-list", path="/machine/peripheral")["return"]]
+    check("card" in names and "card: type=user,netdev=u" in m.human("info network"), "the card is listed", names)
+    check("error" in m.ask("netdev_del", id="u"), "netdev_del of one in use")
+    check(m.ask("device_del", id="card") == {"return": {}} and
+          m.event("DEVICE_DELETED")["data"]["device"] == "card" and m.says("gone 1"), "the card goes")
+    check(m.ask("netdev_del", id="u") == {"return": {}} and
+          m.ask("netdev_del", id="u")["error"]["class"] == "DeviceNotFound", "netdev_del")
+    check(m.human("netdev_add user,id=u2,net=10.0.2.0/24") == "" and
+          m.human("device_add virtio-net-pci,netdev=u2,id=card2") == "", "the monitor's netdev_add")
+    check(m.says("pong 2") and m.human("device_del card2") == "" and
+          m.event("DEVICE_DELETED")["data"]["device"] == "card2" and m.says("gone 2"), "the monitor's device_del of a card")
+    check(m.p.wait(60) == 0, "the end of it")
+
+
+def test_confined(m, work):
+    got = m.ask("netdev_add", type="user", id="u")
+    check("--sandbox off" in got.get("error", {}).get("desc", ""), "the sandbox keeps the network shut", got)
+
+
 with tempfile.TemporaryDirectory() as work:
     kernel = subprocess.run([os.path.join(TOP, "tools/kernel.sh"), "cloud"], text=True, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE)
@@ -135,17 +194,20 @@ with tempfile.TemporaryDirectory() as work:
     for disk in ("a", "b"):
         with open(os.path.join(work, disk), "wb") as f:
             f.truncate(4 << 20)
-    with open(os.path.join(work, "session"), "w") as f:
-        f.write(GUEST)
+    for name, text in (("session", GUEST), ("others", GUEST_OTHERS)):
+        with open(os.path.join(work, name), "w") as f:
+            f.write(text)
     with open(os.path.join(work, "list"), "w") as f:
         subprocess.run([os.path.join(TOP, "tools/modules.sh"), kernel], stdout=f, check=True)
-        f.write(f"file /session {work}/session 755\n")
+        f.write(f"file /session {work}/session 755\nfile /others {work}/others 755\n")
     if subprocess.call([os.path.join(TOP, "tools/initramfs.sh"), f"{work}/cpio", f"{work}/list"]):
         sys.exit(77)
-    machine = Machine(work, kernel)
-    try:
-        test(machine, work)
-    finally:
-        machine.p.kill()
-        machine.p.wait()
+    for run, session, options in ((test, "session", []), (test_others, "others", ["-sandbox", "off"]),
+                                  (test_confined, "others", [])):
+        machine = Machine(work, kernel, session, *options)
+        try:
+            run(machine, work)
+        finally:
+            machine.p.kill()
+            machine.p.wait()
 sys.exit(failed > 0)
