@@ -81,7 +81,7 @@ if [ -n "${LONG:-}" ]; then
 	boot 300 1200
 	kernels interp,sort,hash,string,sieve,sha256,lz,nbody,x87,matsse2,chase64k,copyrep,copysse,vcall,fib,smc,jit,syscall,pipe,fork,exec,fault,signal,file
 else
-	boot 15 60 240
+	boot 4 15 60 240
 	kernels interp,hash,string,sha256,nbody,x87,copyrep,vcall,smc,jit,syscall,fork,fault,signal
 fi
 exit $bad

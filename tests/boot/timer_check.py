@@ -15,7 +15,7 @@ import sys
 import time
 
 BUILD = os.path.realpath(os.environ.get("BUILD", "build"))
-BOOTS = 12 if os.environ.get("LONG") else 3
+BOOTS = 12 if os.environ.get("LONG") else 2
 SEED = int(os.environ.get("SEED", "20261121"))
 
 

@@ -13,7 +13,7 @@ kernel=$(tools/kernel.sh standard 2>/dev/null) || { echo "no kernel"; exit 77; }
 [ -f "$(dirname "$kernel")/i6300esb.ko" ] || { echo "no i6300esb.ko beside the kernel"; exit 77; }
 tools/modules.sh "$kernel" >"$work/watchdog.list"
 tools/initramfs.sh "$work/watchdog.cpio" "$work/watchdog.list" || { echo "no initramfs"; exit 77; }
-commands='insmod /lib/watchdog.ko; insmod /lib/i6300esb.ko heartbeat=2; exec 3>/dev/watchdog; for i in 1 2 3 4 5 6; do echo >\&3; sleep 1; done; echo fed; sleep 30; echo late'
+commands='insmod /lib/watchdog.ko; insmod /lib/i6300esb.ko heartbeat=2; exec 3>/dev/watchdog; for i in 1 2 3 4; do echo >\&3; sleep 1; done; echo fed; sleep 30; echo late'
 
 run() {	# ACTION STATUS
 	local log=$work/watchdog.$1.log status
@@ -39,7 +39,7 @@ log=$work/watchdog.pause.log
 name=watchdog-$$
 timeout 120 "$build/vireo" run --engine "${ENGINE:-soft}" --kernel "$kernel" --name "$name" \
 	--initrd "$work/watchdog.cpio" --memory 256M --watchdog pause --no-reboot \
-	--cmdline "console=ttyS0 panic=-1 quiet run=\"${commands//sleep 30/sleep 6}\"" </dev/null \
+	--cmdline "console=ttyS0 panic=-1 quiet run=\"${commands//sleep 30/sleep 5}\"" </dev/null \
 	>"$log" 2>&1 &
 pid=$!
 for _ in $(seq 600); do
@@ -47,7 +47,7 @@ for _ in $(seq 600); do
 	kill -0 $pid 2>/dev/null || break
 	sleep 0.1
 done
-sleep 8
+sleep 6
 before=$(grep -c '^late' "$log")
 "$build/vireo" resume "$name" >>"$log" 2>&1
 wait $pid

@@ -116,6 +116,7 @@ for _ in $(seq 200); do [ -s watched ] && break; sleep 0.05; done
 kill -TERM "${pids[0]}"
 wait "$watcher" || complain "vireo stats when the VM ends: status $?: $(tail -n 2 watched)"
 wait "${pids[0]}"
+pids=()
 [ -e "$socket" ] && complain "the socket was left behind"
 [ -e "${socket%.sock}.lock" ] && complain "the lock was left behind"
 # Many at once, again and again: one of them has the name, and nothing is left.
@@ -146,8 +147,9 @@ for round in 1 2 3 4; do
 done
 [ -z "$(ls "$XDG_RUNTIME_DIR/vireo")" ] || complain "left behind: $(ls "$XDG_RUNTIME_DIR/vireo")"
 start one
-kill -9 "${pids[1]}"
-wait "${pids[1]}" 2>/dev/null
+kill -9 "${pids[0]}"
+wait "${pids[0]}" 2>/dev/null
+pids=()
 [ -S "$socket" ] || complain "no stale socket to try with"
 expect 2 "no VM with the name 'one'" stats one
 rm -f probe

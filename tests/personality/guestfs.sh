@@ -36,7 +36,7 @@ if ((bad)) && grep -q 'supermin' err && ! grep -q qemu err; then
 	exit 77
 fi
 try cat '^of the host$' virt-cat -a disk.img -m /dev/sda /etc/greeting
-try ls '^lost\+found$' virt-ls -a disk.img -m /dev/sda /
+[ -z "${LONG:-}" ] || try ls '^lost\+found$' virt-ls -a disk.img -m /dev/sda /
 try df '^disk.img:/dev/sda' virt-df -a disk.img
 try write '^true$' guestfish -a disk.img -m /dev/sda write /etc/new 'from the guest' : exists /etc/new
 [ "$(debugfs -R 'cat /etc/new' disk.img 2>/dev/null)" = 'from the guest' ] && e2fsck -fn disk.img >/dev/null 2>&1 ||

@@ -224,7 +224,7 @@ def offset(vm):
 
 
 def test_stopped(b):
-    stop, after = (120, 60) if LONG else (20, 10)
+    stop, after = (120, 60) if LONG else (8, 5)
     vm = b.linux("cat /sys/devices/system/clocksource/clocksource0/current_clocksource; "
                  "sched_guest clock; dmesg", "--cpus", "2")
     clock = vm.read_until(r"(tsc|kvm-clock|hpet|acpi_pm|jiffies)\n").group(1)
