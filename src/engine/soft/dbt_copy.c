@@ -64,7 +64,7 @@ static void copy_modrm(struct tr *t, const struct insn *i, const struct fields *
 	unsigned int reg = f->reg != NO_REG ? f->reg : modrm >> 3 & 7;
 
 	if (f->mem)
-		e_modrm_mem(&t->e, reg, &f->m);
+		e_modrm_mem(&t->e, reg, &f->m, t->i->encoding != ENC_EVEX);
 	else
 		e8(&t->e, 0xc0 | (reg & 7) << 3 | (f->rm != NO_REG ? f->rm & 7 : modrm & 7));
 }

@@ -59,8 +59,12 @@ static inline void *emit_here(const struct emit *e)
 	return e->p + e->to_exec;
 }
 
-/* ModRM, SIB and displacement for @m; @reg's low three bits go into ModRM.reg. */
-static inline void e_modrm_mem(struct emit *e, unsigned int reg, const struct host_mem *m)
+/*
+ * ModRM, SIB and displacement for @m; @reg's low three bits go into ModRM.reg.  @disp8: the
+ * displacement may be a byte (EVEX would scale it).
+ */
+static inline void e_modrm_mem(struct emit *e, unsigned int reg, const struct host_mem *m,
+			       bool disp8)
 {
 	unsigned int r = (reg & 7) << 3, mod;
 
@@ -70,15 +74,17 @@ static inline void e_modrm_mem(struct emit *e, unsigned int reg, const struct ho
 		e32(e, m->disp);
 		return;
 	}
-	/* Never disp8: EVEX would scale it. */
-	mod = m->disp || (m->base & 7) == 5 ? 0x80 : 0;
+	disp8 = disp8 && m->disp == (int8_t)m->disp;
+	mod = !m->disp && (m->base & 7) != 5 ? 0 : disp8 ? 0x40 : 0x80;
 	if (m->index == NO_REG && (m->base & 7) != 4) {
 		e8(e, mod | r | (m->base & 7));
 	} else {
 		e8(e, mod | r | 4);
 		e8(e, m->scale << 6 | (m->index == NO_REG ? 4 : m->index & 7) << 3 | (m->base & 7));
 	}
-	if (mod)
+	if (mod == 0x40)
+		e8(e, m->disp);
+	else if (mod)
 		e32(e, m->disp);
 }
 
@@ -109,7 +115,7 @@ static inline void e_op_mem(struct emit *e, unsigned int w, uint32_t op, unsigne
 	if (rex)
 		e8(e, 0x40 | rex);
 	e_opcode(e, op);
-	e_modrm_mem(e, reg, &m);
+	e_modrm_mem(e, reg, &m, true);
 }
 
 static inline void e_op_reg(struct emit *e, unsigned int w, uint32_t op, unsigned int reg,
@@ -228,7 +234,7 @@ static inline void e_vex38_mem(struct emit *e, unsigned int pp, unsigned int op,
 	e8(e, (reg >> 3 & 1 ? 0 : 0x80) | (x ? 0 : 0x40) | (b ? 0 : 0x20) | 2);
 	e8(e, 0x80 | (~vvvv & 15) << 3 | pp);
 	e8(e, op);
-	e_modrm_mem(e, reg, &m);
+	e_modrm_mem(e, reg, &m, true);
 }
 
 /* pext dst, src, mask; pdep likewise */
