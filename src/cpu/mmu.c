@@ -276,6 +276,8 @@ enum mem_result gva_to_gpa(struct vcpu *v, gva_t gva, unsigned int access, gpa_t
 		return non_canonical(v, access);
 	if (walk(v, gva, access, &w))
 		return MEM_FAULT;
+	if (access & ACC_FETCH)
+		tlb_note_fetch(v->tlb.current, gva, w.page_shift);
 	*gpa = w.gpa;
 	return MEM_OK;
 }

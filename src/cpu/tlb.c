@@ -167,12 +167,58 @@ bool tlb_writes_to(struct vcpu *v, uint64_t index, const uint8_t *hva)
 
 /* --- flushes --- */
 
+static void set_bit(uint64_t map[1024], uint64_t n)
+{
+	map[n >> 6 & 1023] |= BIT(n & 63);
+}
+
+static bool has_bit(const uint64_t map[1024], uint64_t n)
+{
+	return map[n >> 6 & 1023] >> (n & 63) & 1;
+}
+
+void tlb_note_fetch(struct tlb_space *s, gva_t gva, unsigned int shift)
+{
+	if (shift <= 12)
+		set_bit(s->fetched, gva >> 12);
+	else if (shift <= 22)
+		set_bit(s->fetched_large, gva >> 21);
+	if (shift == 22)
+		set_bit(s->fetched_large, gva >> 21 ^ 1);
+	s->fetched_huge |= shift > 22;
+	s->fetched_any = true;
+}
+
+/* May the page at @gva, of whatever size, have been walked for execution? */
+static bool was_fetched(const struct tlb_space *s, gva_t gva)
+{
+	return s->fetched_huge || has_bit(s->fetched, gva >> 12) ||
+	       has_bit(s->fetched_large, gva >> 21);
+}
+
+static void new_tag(struct vcpu *v, struct tlb_space *s)
+{
+	s->tag = v->tlb.next_tag++;
+	if (!s->fetched_any)
+		return;
+	zero_entries(s->fetched, ARRAY_SIZE(s->fetched));
+	zero_entries(s->fetched_large, ARRAY_SIZE(s->fetched_large));
+	s->fetched_any = s->fetched_huge = false;
+}
+
 static void space_flush(struct vcpu *v, struct tlb_space *s)
 {
 	tlb_record_flush(&s->rec, s->view);
 	s->low_global = false;
-	s->tag = v->tlb.next_tag++;
+	new_tag(v, s);
 	v->stats.tlb_flushes++;
+}
+
+static void space_flush_page(struct vcpu *v, struct tlb_space *s, gva_t gva)
+{
+	tlb_record_flush_page(&s->rec, s->view, tlb_index(gva));
+	if (was_fetched(s, gva))
+		new_tag(v, s);
 }
 
 static void update_tag(struct vcpu *v)
@@ -217,10 +263,8 @@ void tlb_flush_page(struct vcpu *v, gva_t gva)
 	for (int i = 0; i < TLB_SPACES && v->tlb.space[i]; i++) {
 		struct tlb_space *s = v->tlb.space[i];
 
-		if (!everywhere && s != v->tlb.current)
-			continue;
-		tlb_record_flush_page(&s->rec, s->view, index);
-		s->tag = v->tlb.next_tag++;
+		if (everywhere || s == v->tlb.current)
+			space_flush_page(v, s, gva);
 	}
 	if (v->tlb.upper_code[gva >> 24 & 8191] >> (gva >> 21 & 7) & 1)
 		v->tlb.upper_tag++;
@@ -244,8 +288,7 @@ static void invpcid_one(struct vcpu *v, bool whole, uint16_t pcid, gva_t gva)
 	if (s && whole) {
 		space_flush(v, s);
 	} else if (s) {
-		tlb_record_flush_page(&s->rec, s->view, tlb_index(gva));
-		s->tag = v->tlb.next_tag++;
+		space_flush_page(v, s, gva);
 	}
 	/* In the shared half, only the current space's entries are not global. */
 	if (s == v->tlb.current)

@@ -46,6 +46,12 @@ struct tlb_space {
 	uint16_t pcid;
 	bool low_global;	/* a global page of the lower half was walked */
 	uint64_t tag;		/* fetch_tag while this space is current */
+	/*
+	 * Pages that were walked for execution under this tag: a bit for 4 KiB, in the other for
+	 * 2 MiB, by their number modulo 65536; and was there a larger one?
+	 */
+	uint64_t fetched[1024], fetched_large[1024];
+	bool fetched_any, fetched_huge;
 	uint64_t used_at;	/* tlb.clock */
 };
 
@@ -80,6 +86,9 @@ void tlb_record_use(struct tlb_record *r, uint64_t region, unsigned int bits);
 void tlb_record_flush(struct tlb_record *r, struct tlb_view *view);
 /* INVLPG: the entry at @index, and all others of the same large page. */
 void tlb_record_flush_page(struct tlb_record *r, struct tlb_view *view, uint64_t index);
+
+/* A page of 1 << @shift bytes was walked for execution: engines may keep that under the tag. */
+void tlb_note_fetch(struct tlb_space *s, gva_t gva, unsigned int shift);
 
 /* An empty space; NULL: the host refuses. */
 struct tlb_space *tlb_space_create(struct tlb_kernel_half *k);
