@@ -144,7 +144,7 @@ struct debug_hit {
 	gva_t addr;		/* of the instruction to come, or of the watchpoint */
 };
 
-#define ENGINE_AREA	917504
+#define ENGINE_AREA	4063232
 #define XSAVE_AREA_SIZE	4096	/* standard format: legacy, AVX, AVX-512 */
 
 /* What a vCPU's thread does, as far as it says. */

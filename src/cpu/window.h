@@ -53,7 +53,7 @@ struct vcpu *vcpu_alloc(void);
 void vcpu_free(struct vcpu *v);
 
 /* Where in a struct vcpu's memory the table of slots is. */
-#define VCPU_SLOTS		BIT(20)
+#define VCPU_SLOTS		BIT(22)
 
 /* Makes v's windows; without them (no room, no slots) v->tlb.window.low stays 0. */
 void window_init(struct vcpu *v);

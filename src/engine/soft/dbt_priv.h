@@ -55,7 +55,7 @@ static const uint8_t host_reg[16] = {
 #define BLOCK_ROOM	65536		/* host bytes a block may need, and so many its record */
 #define JUMP_CACHE	4096		/* entries in a set of the jump cache, */
 #define JUMP_SHIFT	4		/* by the bits of the address from this one on */
-#define FOUND_BITS	14		/* lookups that are remembered, */
+#define FOUND_BITS	16		/* lookups that are remembered, */
 #define FOUND_SHIFT	2		/* by the bits of the address from this one on */
 #define GROUP_RANGE	512		/* bytes that a group's operands may span */
 #define TAG_IDS		64
