@@ -65,7 +65,7 @@ enum dbt_reason {
 };
 
 struct dbt_stats {
-	uint64_t blocks, bytes, flushes, invalidated;
+	uint64_t blocks, bytes, flushes, invalidated, moved;
 	uint64_t chains, lookups, steps, entries;
 	uint64_t windows, window_faults, window_fills;
 	uint64_t exits[DBT_REASONS];

@@ -151,6 +151,7 @@ static void emit_same_space(struct tr *t)
 	regs_lost(t);
 	t->b->id = hot->id[half];
 	e_mov_imm(e, H_TMP, -t->b->id);
+	t->b->id_at = e->p - 8 - t->d->rw;
 	e_load(e, H_ADDR, GS_MEM(offsetof(struct vcpu, engine_area) +
 				 offsetof(struct dbt_hot, id) + 8 * half));
 	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
@@ -232,7 +233,7 @@ static void set_off(struct tr *t)
 static bool emit_insn_reachable(struct tr *t)
 {
 	struct { uint8_t *p; unsigned int near, step, jump, slots, probes; struct known known;
-		 unsigned int loops; } mark;
+		 unsigned int loops, moves; } mark;
 	bool ends;
 
 	if (two_lookups(t, t->i))	/* puts islands itself, in between */
@@ -246,6 +247,7 @@ static bool emit_insn_reachable(struct tr *t)
 	mark.probes = t->probe_calls;
 	mark.known = t->known;
 	mark.loops = t->loops;
+	mark.moves = t->moves.count;
 	ends = emit_insn(t);
 
 	if (!mark.near || (islands_reachable(t) && t->near_count < ARRAY_SIZE(t->near) - 4))
@@ -258,6 +260,7 @@ static bool emit_insn_reachable(struct tr *t)
 	t->probe_calls = mark.probes;
 	t->known = mark.known;
 	t->loops = mark.loops;
+	t->moves.count = mark.moves;
 	emit_islands(t, true);
 	set_off(t);
 	return emit_insn(t);
@@ -493,6 +496,21 @@ static void keep_steps(struct tr *t)
 	}
 }
 
+static void keep_moves(struct tr *t)
+{
+	struct tblock *b = t->b;
+
+	b->slots = t->d->slot_count - b->first_slot;
+	if (!(b->mode & MODE_USER) || t->moves.fixed)
+		return;
+	b->movable = true;
+	b->made_at = __builtin_ia32_rdtsc();
+	b->move_count = t->moves.count;
+	b->moves = record_room(t, t->moves.count * sizeof(*b->moves));
+	for (unsigned int k = 0; k < t->moves.count; k++)
+		b->moves[k] = t->moves.at[k];
+}
+
 /* Where the jump cache leads: to the code, if r14 is the block's address. */
 static void emit_entry(struct tr *t)
 {
@@ -512,8 +530,12 @@ static void begin_block(struct tr *t, struct dbt *d, struct vcpu *v, gva_t gva, 
 	__builtin_memset(t, 0, offsetof(struct tr, insn));
 	t->d = d;
 	t->v = v;
-	t->e = (struct emit){ .p = d->next, .to_exec = d->rx - d->rw };
+	t->e = (struct emit){ .p = d->next, .to_exec = d->rx - d->rw, .moves = &t->moves };
+	t->moves.count = 0;
+	t->moves.fixed = false;
+	t->moves.base = d->rw;
 	record_begin(t);
+	t->b->first_slot = d->slot_count;
 	t->b->gva = gva;
 	t->b->gpa = gpa;
 	t->b->mode = dbt_mode(v);
@@ -560,6 +582,7 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 		/* And so the offsets hold each place. */
 		assert(t->b->end - t->b->code < BLOCK_ROOM && t->b->cold_end - t->b->cold < BLOCK_ROOM);
 		keep_steps(t);
+		keep_moves(t);
 		/* Choosing handlers may have emptied the caches. */
 		if (d->generation == generation &&
 		    d->cfg.keep(d->cfg.arg, v, true, gpa, t->b->second, t->b->size))

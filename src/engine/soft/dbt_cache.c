@@ -168,6 +168,12 @@ void dbt_insert(struct dbt *d, struct tblock *b)
 	d->stats.blocks++;
 }
 
+/* Of these, those with the page in question depend on it. */
+struct page_link *dbt_page_blocks(const struct dbt *d, gpa_t gpa)
+{
+	return d->page[page_hash(gpa)];
+}
+
 /* The block whose code holds @host_pc, or NULL.  Blocks lie in the order of their ids. */
 struct tblock *dbt_block_at(struct dbt *d, const void *host_pc)
 {
@@ -231,6 +237,17 @@ static void unlink_hash(struct dbt *d, struct tblock *b)
 	while (*p != b)
 		p = &(*p)->next_hash;
 	*p = b->next_hash;
+}
+
+/* @b is found at @gva from now on. */
+void dbt_rehash(struct dbt *d, struct tblock *b, gva_t gva)
+{
+	struct tblock **h = &d->hash[block_hash(gva, b->gpa, b->mode)];
+
+	unlink_hash(d, b);
+	b->gva = gva;
+	b->next_hash = *h;
+	*h = b;
 }
 
 void dbt_kill(struct dbt *d, struct tblock *b)
@@ -361,6 +378,10 @@ struct tblock *dbt_known(struct dbt *d, struct vcpu *v, gpa_t gpa)
 	uint32_t mode = dbt_mode(v);
 	struct tblock *b = dbt_find(d, v->rip, gpa, mode);
 
+	if (!b && mode & MODE_USER && with(d, TRANSLATOR_OPT_MOVE))
+		b = dbt_move(d, v, gpa, mode);
+	if (b && b->id_at)
+		dbt_adopt(d, v, b);
 	if (!b && mode & MODE_WINDOW && dbt_find(d, v->rip, gpa, mode & ~MODE_WINDOW))
 		b = dbt_get(d, v, gpa);
 	return b;

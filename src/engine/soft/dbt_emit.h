@@ -17,9 +17,21 @@
 
 #include <assert.h>
 
+#define MOVES_MAX	512
+#define MOVE_MINUS	BIT(31)
+
+/* Where a block's code holds guest addresses that move with it: dbt_move.c. */
+struct moves {
+	uint32_t at[MOVES_MAX];		/* 64-bit values, from 'base'; MOVE_MINUS: negative ones */
+	unsigned int count;
+	bool fixed;			/* it holds one otherwise, and cannot be moved */
+	const uint8_t *base;
+};
+
 struct emit {
 	uint8_t *p;		/* writable mapping */
 	ptrdiff_t to_exec;	/* executable address = p + to_exec */
+	struct moves *moves;	/* or NULL */
 };
 
 #define NO_REG	0xff
@@ -219,6 +231,32 @@ static inline void e_mov_imm(struct emit *e, unsigned int dst, uint64_t imm)
 		e8(e, 0xb8 | (dst & 7));
 		e64(e, imm);
 	}
+}
+
+/* The 64-bit value just emitted moves with the code; a shorter one does not. */
+static inline void e_note_move(struct emit *e, uint64_t value, uint32_t minus)
+{
+	struct moves *m = e->moves;
+
+	if (!m)
+		return;
+	if (m->count == MOVES_MAX || value == (uint32_t)value || fits_s32(value))
+		m->fixed = true;
+	else
+		m->at[m->count++] = (e->p - 8 - m->base) | minus;
+}
+
+/* dst = guest address @gva, of the code or at a distance from it */
+static inline void e_mov_gva(struct emit *e, unsigned int dst, gva_t gva)
+{
+	e_mov_imm(e, dst, gva);
+	e_note_move(e, gva, 0);
+}
+
+static inline void e_mov_minus_gva(struct emit *e, unsigned int dst, gva_t gva)
+{
+	e_mov_imm(e, dst, -gva);
+	e_note_move(e, -gva, MOVE_MINUS);
 }
 
 /* VEX with map 0F38 and a memory operand; @pp 2: F3, 3: F2. */

@@ -64,15 +64,22 @@ void emit_push_scratch(struct tr *t)
 	emit_adjust_stack(t, -8);
 }
 
-static void emit_push_imm(struct tr *t, uint64_t imm)
+static void emit_push_imm(struct tr *t, int32_t imm)
+{
+	e_store_imm(&t->e, emit_push_place(t), imm);
+	emit_adjust_stack(t, -8);
+}
+
+static void emit_push_next(struct tr *t)
 {
 	struct host_mem m = emit_push_place(t);
 	struct emit *e = &t->e;
 
-	if (fits_s32(imm)) {
-		e_store_imm(e, m, imm);
+	if (fits_s32(t->next)) {
+		t->moves.fixed = true;
+		e_store_imm(e, m, t->next);
 	} else {
-		e_mov_imm(e, H_ADDR, imm);
+		e_mov_gva(e, H_ADDR, t->next);
 		e_store(e, m, H_ADDR);
 	}
 	emit_adjust_stack(t, -8);
@@ -179,7 +186,7 @@ static void *emit_probe(struct tr *t, gva_t target)
 {
 	void *here = emit_here(&t->e);
 
-	e_mov_imm(&t->e, H_ADDR, target);
+	e_mov_gva(&t->e, H_ADDR, target);
 	emit_jump_cached(&t->e);
 	return here;
 }
@@ -383,20 +390,21 @@ static void emit_push_return(struct tr *t)
 		e_store(e, GS_HOT(target), H_ADDR);
 		if (t->i->op[0].kind == OPND_MEM)	/* see two_lookups() */
 			emit_islands(t, true);
-		emit_push_imm(t, t->next);
+		emit_push_next(t);
 		e_load(e, H_ADDR, GS_HOT(target));
 		return;
 	}
 	m = emit_pointed(t, REG_RSP, -8, true);
 	if (fits_s32(t->next)) {
+		t->moves.fixed = true;
 		e_store_imm(e, m, t->next);
 	} else if (m.index != H_TMP) {
-		e_mov_imm(e, H_TMP, t->next);
+		e_mov_gva(e, H_TMP, t->next);
 		e_store(e, m, H_TMP);
 	} else {
 		e_lea(e, H_TMP, m);
 		e_store(e, GS_HOT(target), H_ADDR);
-		e_mov_imm(e, H_ADDR, t->next);
+		e_mov_gva(e, H_ADDR, t->next);
 		e_store(e, AT(H_TMP), H_ADDR);
 		e_load(e, H_ADDR, GS_HOT(target));
 	}
@@ -407,7 +415,7 @@ static bool emit_call(struct tr *t, const struct insn *i)
 {
 	if (i->op[0].kind == OPND_REL) {
 		emit_poll_backward(t, i);
-		emit_push_imm(t, t->next);
+		emit_push_next(t);
 		emit_taken_later(t, emit_host_call(t), target_of(t, i));
 	} else {
 		if (!emit_load_target(t, i))

@@ -179,9 +179,11 @@ void emit_jump_found(struct emit *e, void *miss)
 uint8_t *emit_if_address(struct emit *e, gva_t gva)
 {
 	if (fits_s32(-gva)) {
+		if (e->moves)
+			e->moves->fixed = true;
 		e_lea(e, H_TMP, AT_DISP(H_ADDR, -gva));
 	} else {
-		e_mov_imm(e, H_TMP, -gva);
+		e_mov_minus_gva(e, H_TMP, gva);
 		e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
 	}
 	return e_jrcxz(e);

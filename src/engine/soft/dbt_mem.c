@@ -42,7 +42,10 @@ void emit_effective(struct tr *t, const struct mem_operand *m, unsigned int dst,
 	if (m->base == REG_RIP || (m->base == REG_NONE && m->index == REG_NONE)) {
 		uint64_t a = m->disp + (m->base == REG_RIP ? t->next : 0);
 
-		e_mov_imm(e, dst, narrow ? (uint32_t)a : a);
+		if (m->base == REG_RIP)
+			e_mov_gva(e, dst, narrow ? (uint32_t)a : a);
+		else
+			e_mov_imm(e, dst, narrow ? (uint32_t)a : a);
 		return;
 	}
 	if (m->base != REG_NONE)

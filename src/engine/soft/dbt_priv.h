@@ -58,7 +58,8 @@ static const uint8_t host_reg[16] = {
 #define FOUND_BITS	16		/* lookups that are remembered, */
 #define FOUND_SHIFT	2		/* by the bits of the address from this one on */
 #define GROUP_RANGE	512		/* bytes that a group's operands may span */
-#define TAG_IDS		64
+#define TAG_SETS	32	/* of ids that are remembered, by tag, */
+#define TAG_WAYS	4	/* and so many in each: spaces that take turns must not exclude each other */
 #define PRIVATE_STACK	(64 * 1024)	/* bytes */
 
 /* What translated code finds behind gs: beside struct vcpu's own fields. */
@@ -97,7 +98,7 @@ struct dbt_hot {
 	uint64_t seen_upper;	/* tlb.upper_tag, */
 	uint64_t seen_tag;	/* tlb.fetch_tag and ... */
 	uint32_t seen_changed;	/* ... dbt.changed when the private stack was last valid */
-	struct { uint64_t tag; uint64_t id; } ids[TAG_IDS];	/* ids of late */
+	struct tag_id { uint64_t tag, id; } ids[TAG_SETS][TAG_WAYS];	/* of late, the last first */
 	uint64_t next_id;
 	bool watch;		/* see dbt_watch */
 	uint64_t flags;		/* as LAHF and SETO AL leave them in AX */
@@ -178,6 +179,14 @@ struct tblock {
 	gpa_t second;		/* page of the last instruction's last bytes, or GPA_NONE */
 	uint64_t id;		/* hot.id that it is right for, and ... */
 	uint32_t foreign;	/* ... runs of that instruction under another */
+	uint32_t id_at;		/* -id in the code, from dbt.rw; 0: there is none */
+	/* For dbt_move.c: */
+	bool movable;
+	uint16_t move_count;
+	uint16_t slots;		/* so many, from first_slot */
+	uint32_t first_slot;
+	uint32_t *moves;	/* as in struct moves, from dbt.rw */
+	uint64_t made_at;	/* TSC when it was made or moved */
 	struct tblock *next_hash;
 	struct page_link page[2];	/* of the first and the second page */
 	struct slot *in;
@@ -340,6 +349,7 @@ struct tr {
 	struct loop loop[4];
 	struct { uint8_t *rel32; gva_t target; void *own; bool probed; } jump[TBLOCK_INSNS + 1]; /* direct */
 	uint8_t *probe_call[TBLOCK_INSNS];	/* indirect calls */
+	struct moves moves;
 };
 
 /* dbt_mem.c */
@@ -445,6 +455,15 @@ void emit_load_tables(struct emit *e);
 void emit_step(struct tr *t);
 struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa);
 
+/* dbt_move.c */
+/*
+ * The translation of @gpa for @mode at v->rip, if there was one at another guest address: the
+ * page's translations are moved to where it is mapped now.  Or NULL.
+ */
+struct tblock *dbt_move(struct dbt *d, struct vcpu *v, gpa_t gpa, uint32_t mode);
+/* Is the page of @b's last bytes the same in the present space?  Then @b is right for that. */
+bool dbt_adopt(struct dbt *d, struct vcpu *v, struct tblock *b);
+
 /* dbt_trace.c: the present instruction was emitted; the block was made */
 void trace_insn(struct tr *t);
 void trace_block(const struct tr *t);
@@ -455,6 +474,8 @@ void dbt_perf_block(struct dbt *d, const struct tblock *b);
 
 /* dbt_cache.c */
 void dbt_insert(struct dbt *d, struct tblock *b);
+struct page_link *dbt_page_blocks(const struct dbt *d, gpa_t gpa);
+void dbt_rehash(struct dbt *d, struct tblock *b, gva_t gva);
 void dbt_kill(struct dbt *d, struct tblock *b);
 void dbt_make_room(struct dbt *d);
 struct tblock *dbt_find(struct dbt *d, gva_t gva, gpa_t gpa, uint32_t mode);

@@ -24,22 +24,33 @@ static void flags_out(struct vcpu *v, const struct dbt_hot *hot)
 }
 
 
+/* Once they have all been used, what was found under them is forgotten. */
+static uint64_t new_id(struct dbt_hot *hot)
+{
+	if (++hot->next_id > 0xffff) {
+		hot->next_id = 1;
+		for (unsigned int i = 0; i < TAG_SETS; i++)
+			for (unsigned int k = 0; k < TAG_WAYS; k++)
+				hot->ids[i][k].tag = 0;
+		jumps_clear_found(hot);
+	}
+	return hot->next_id;
+}
+
 /* A small number for an address space and mode, the same as long as it is remembered. */
 static uint64_t tag_id(struct dbt_hot *hot, uint64_t tag)
 {
-	unsigned int k = (tag ^ tag >> MODE_BITS) & (TAG_IDS - 1);
+	struct tag_id *set = hot->ids[(tag ^ tag >> MODE_BITS) % TAG_SETS];
+	struct tag_id found = { .tag = tag + 1 };
+	unsigned int k = 0;
 
-	if (hot->ids[k].tag != tag + 1) {
-		if (++hot->next_id > 0xffff) {
-			hot->next_id = 1;
-			for (unsigned int i = 0; i < TAG_IDS; i++)
-				hot->ids[i].tag = 0;
-			jumps_clear_found(hot);
-		}
-		hot->ids[k].tag = tag + 1;
-		hot->ids[k].id = hot->next_id;
-	}
-	return hot->ids[k].id;
+	while (k < TAG_WAYS - 1 && set[k].tag != tag + 1)
+		k++;
+	found.id = set[k].tag == tag + 1 ? set[k].id : new_id(hot);
+	for (; k; k--)
+		set[k] = set[k - 1];
+	set[0] = found;
+	return found.id;
 }
 
 /*
@@ -144,8 +155,7 @@ static enum exec_status interpret(struct dbt *d, struct vcpu *v, const struct tb
 /* A block whose second page is another one now: after some time it is made anew. */
 static void count_foreign(struct dbt *d, struct vcpu *v, struct tblock *b, unsigned int n)
 {
-	if (b->second != GPA_NONE && n + 1U == b->count &&
-	    b->id != dbt_hot(v)->id[b->gva >> 63] && ++b->foreign > FOREIGN_MAX)
+	if (b->id_at && n + 1U == b->count && !dbt_adopt(d, v, b) && ++b->foreign > FOREIGN_MAX)
 		dbt_kill(d, b);
 }
 

@@ -275,10 +275,15 @@ static struct host_mem constant_operand(struct tr *t, const struct mem_operand *
 	if (m->addr_size == 4)
 		gva = (uint32_t)gva;
 	w = where_is(gva);
-	if (w == WHERE_LOW && gva <= INT32_MAX)
+	if (w == WHERE_LOW && gva <= INT32_MAX) {
+		t->moves.fixed |= m->base == REG_RIP;
 		return AT_DISP(H_LOW, gva - WINDOW_BIAS);
+	}
 	t->known.held[1] = NO_REG;
-	e_mov_imm(&t->e, H_ADDR, gva);
+	if (m->base == REG_RIP)
+		e_mov_gva(&t->e, H_ADDR, gva);
+	else
+		e_mov_imm(&t->e, H_ADDR, gva);
 	if (w == WHERE_ANY)
 		emit_check(t, H_ADDR);
 	return operand_at(H_ADDR, w, 0);
