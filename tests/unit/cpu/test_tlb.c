@@ -187,9 +187,38 @@ static void test_invlpg(void **state)
 	assert_false(held(g, USER));
 	assert_null(tlb_lookup(g->v->view, USER, 1, TLB_WRITE));
 	assert_true(held(g, USER + 0x1000) && held(g, KERNEL));
-	assert_int_not_equal(g->v->tlb.fetch_tag, tag);
+	assert_int_equal(g->v->tlb.fetch_tag, tag);	/* nothing was fetched there */
 	tlb_flush_page(g->v, KERNEL);
 	assert_false(held(g, KERNEL));
+}
+
+/* Does INVLPG of @there make known that what was fetched from @fetched may be stale? */
+static bool fetch_goes_stale(struct guest *g, gva_t fetched, gva_t there)
+{
+	uint64_t tag;
+	gpa_t gpa;
+
+	assert_int_equal(gva_to_gpa(g->v, fetched, ACC_FETCH, &gpa), MEM_OK);
+	tag = g->v->tlb.fetch_tag;
+	tlb_flush_page(g->v, there);
+	return g->v->tlb.fetch_tag != tag;
+}
+
+static void test_invlpg_code(void **state)
+{
+	struct guest *g = *state;
+
+	pt_map(g, USER, PAGE, 12, PWU);
+	pt_map(g, USER + 0x1000, PAGE, 12, PWU);
+	pt_map(g, 0x40000000, 0x200000, 21, PWU);
+	pt_map(g, 0x8000000000, 0, 30, PWU);
+	assert_true(fetch_goes_stale(g, USER + 7, USER + 0x234));
+	assert_false(fetch_goes_stale(g, USER, USER + 0x1000));
+	assert_false(fetch_goes_stale(g, USER, 0x40000000));
+	assert_true(fetch_goes_stale(g, USER + 0x1000, USER + 0x1fff));
+	assert_true(fetch_goes_stale(g, 0x40001000, 0x40100000));
+	assert_false(fetch_goes_stale(g, 0x40001000, 0x40200000));
+	assert_true(fetch_goes_stale(g, 0x8000a00000, 0x8030000000));
 }
 
 static void test_invlpg_large(void **state)
@@ -496,7 +525,7 @@ int main(void)
 #define U(f) { #f " (not shared)", f, setup_unshared, teardown, NULL }
 	const struct CMUnitTest tests[] = {
 		T(test_cr3_flush), T(test_pcid), T(test_many_pcids), T(test_invlpg),
-		T(test_invlpg_large), T(test_invlpg_4m), T(test_invlpg_global_everywhere),
+		T(test_invlpg_code), T(test_invlpg_large), T(test_invlpg_4m), T(test_invlpg_global_everywhere),
 		T(test_invpcid), T(test_views), T(test_mode_change_flushes),
 		T(test_many_nonglobal), T(test_protect_aliases), T(test_host_memory_is_bounded),
 		T(test_address_space_limit), cmocka_unit_test(test_compact),
