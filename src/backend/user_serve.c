@@ -337,6 +337,7 @@ int user_serve(int fd, const struct user_config *c, bool confined)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, SIG_IGN);	/* Ctrl-C is the VM's to answer */
 	signal(SIGHUP, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);	/* to the whole group: the VM ends, and we with it */
 	prctl(PR_SET_NAME, "vireo-net", 0, 0, 0);
 	rc = u ? start(u, fd, c, &e) : err_set(&e, ENOMEM, "out of memory for user networking");
 	if (!rc && confined)

@@ -11,8 +11,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#define CONNECT_SECONDS	10
 
 static int bad_address(const char *what, const char *text, struct err *e)
 {
@@ -80,6 +83,19 @@ int inet_listen(const char *what, const char *text, int backlog, struct err *e)
 	return rc;
 }
 
+/* connect(), but no longer than CONNECT_SECONDS: a host that answers nothing must not stop ours. */
+static int connect_soon(int fd, const struct sockaddr *a, socklen_t len)
+{
+	const struct timeval limit = { .tv_sec = CONNECT_SECONDS }, none = { 0 };
+	int rc;
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	rc = connect(fd, a, len) ? errno : 0;
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof(none));
+	errno = rc == EINPROGRESS || rc == EAGAIN ? ETIMEDOUT : rc;
+	return errno ? -1 : 0;
+}
+
 int inet_connect(const char *what, const char *text, struct err *e)
 {
 	struct sockaddr_storage a;
@@ -90,7 +106,7 @@ int inet_connect(const char *what, const char *text, struct err *e)
 	if (fd < 0)
 		return fd;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
-	if (!connect(fd, (struct sockaddr *)&a, len))
+	if (!connect_soon(fd, (struct sockaddr *)&a, len))
 		return fd;
 	rc = err_errno(e, errno, "%s: could not connect to %s", what, text);
 	close(fd);
@@ -109,7 +125,7 @@ int unix_connect(const char *path, struct err *e)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return err_errno(e, errno, "could not create a socket");
-	if (!connect(fd, (struct sockaddr *)&a, sizeof(a)))
+	if (!connect_soon(fd, (struct sockaddr *)&a, sizeof(a)))
 		return fd;
 	rc = err_errno(e, errno, "could not connect to the socket %s", path);
 	close(fd);

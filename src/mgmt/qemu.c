@@ -213,6 +213,7 @@ static bool answered(int argc, char **argv)
 		}
 		if (i + 1 < argc && listed(name, argv[i + 1]))
 			return true;
+		i += qemu_option_takes(name);	/* whose value may be any word */
 	}
 	return false;
 }

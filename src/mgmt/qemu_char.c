@@ -169,13 +169,12 @@ int qemu_chardev_place(struct qemu *q, const char *option, const char *id, char 
 {
 	const char *text = qemu_with_id(&q->chardevs, id);
 	char place[PLACE_MAX];
-	unsigned int i = 0;
+	unsigned int i;
 	int rc;
 
 	if (!text)
 		return err_set(e, EINVAL, "%s: there is no chardev '%s'", option, id);
-	while (q->chardevs.text[i] != text)
-		i++;
+	i = qemu_place_among(&q->chardevs, text);
 	rc = chardev_text(q, text, place, sizeof(place), e);
 	if (rc)
 		return rc;
@@ -194,6 +193,19 @@ int qemu_chardev_place(struct qemu *q, const char *option, const char *id, char 
 		rc = qemu_push(q, e, "--mux", "%s=%s", id, place);
 	q->chardevs_shared |= BIT(i);
 	snprintf(out, size, "mux:%s", id);
+	return rc;
+}
+
+int qemu_check_chardevs(struct qemu *q, struct err *e)
+{
+	const bool signals = q->signals;
+	char place[PLACE_MAX];
+	int rc = 0;
+
+	for (unsigned int i = 0; i < q->chardevs.count && !rc; i++)
+		if (!((q->chardevs_used | q->chardevs_shared) & BIT(i)))
+			rc = chardev_text(q, q->chardevs.text[i], place, sizeof(place), e);
+	q->signals = signals;
 	return rc;
 }
 
@@ -224,12 +236,12 @@ static int add_with_monitor(struct qemu *q, const char *spec, struct err *e)
 }
 
 /* -device isa-serial,chardev=ID comes behind those of -serial. */
-static int gather_isa_serials(struct qemu *q, char text[][96], struct err *e)
+static int gather_isa_serials(struct qemu *q, struct err *e)
 {
 	unsigned int n = 0;
 	int rc = 0;
 
-	for (unsigned int i = 0; i < q->devices.count && n < 4 && !rc; i++) {
+	for (unsigned int i = 0; i < q->devices.count && !rc; i++) {
 		char name[64] = "", id[64];
 
 		qemu_value(q->devices.text[i], "", name, sizeof(name));
@@ -237,8 +249,10 @@ static int gather_isa_serials(struct qemu *q, char text[][96], struct err *e)
 			continue;
 		if (!qemu_value(q->devices.text[i], "chardev", id, sizeof(id)))
 			return err_set(e, EINVAL, "-device isa-serial: chardev= is missing");
-		snprintf(text[n], sizeof(text[n]), "chardev:%s", id);
-		rc = qemu_keep(&q->serials, "-serial", text[n++], e);
+		if (n == ARRAY_SIZE(q->isa_text))
+			return err_set(e, E2BIG, "-device isa-serial: there are too many of them");
+		snprintf(q->isa_text[n], sizeof(q->isa_text[n]), "chardev:%s", id);
+		rc = qemu_keep(&q->serials, "-serial", q->isa_text[n++], e);
 	}
 	return rc;
 }
@@ -329,10 +343,8 @@ static bool uses_stdio(const struct qemu *q)
 
 int qemu_add_chars(struct qemu *q, struct err *e)
 {
-	char isa[4][96];
-	int rc;
+	int rc = gather_isa_serials(q, e);
 
-	rc = gather_isa_serials(q, isa, e);
 	if (!rc && !(q->nographic && q->serials.count && !q->monitors.count && uses_stdio(q)))
 		rc = add_defaults(q, e);
 	if (!rc)

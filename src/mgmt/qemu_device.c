@@ -238,6 +238,12 @@ int qemu_add_devices(struct qemu *q, struct err *e)
 	}
 	if (!rc)
 		rc = qemu_add_cards(q, e);
+	if (!rc)
+		rc = qemu_add_spare_drives(q, e);
+	if (!rc)
+		rc = qemu_add_spare_nets(q, e);
+	if (!rc)
+		rc = qemu_check_chardevs(q, e);
 	if (!rc && q->watchdog)
 		rc = qemu_push(q, e, "--watchdog", "%s", q->watchdog_action ? q->watchdog_action : "reset");
 	return rc;

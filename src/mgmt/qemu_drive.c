@@ -126,7 +126,8 @@ static int find_aio(const char *drive, const char **text, struct err *e)
 	return err_set(e, EINVAL, "aio=%s: there are threads, native and io_uring", value);
 }
 
-int qemu_add_disk(struct qemu *q, const char *drive, const char *device, bool scsi, struct err *e)
+static int push_disk(struct qemu *q, const char *option, const char *drive, const char *device, bool scsi,
+		     struct err *e)
 {
 	char path[1024] = "", name[2060], format[64] = "", serial[64] = "", id[64] = "", node[64] = "";
 	const char *werror, *aio;
@@ -150,11 +151,29 @@ int qemu_add_disk(struct qemu *q, const char *drive, const char *device, bool sc
 		qemu_value(drive, "node-name", node, sizeof(node));
 	if (device)
 		qemu_value(device, "id", id, sizeof(id));
-	return qemu_push(q, e, "--disk", "%s%s%s%s%s%s%s%s%s%s%s%s%s%s", name, format[0] ? ",format=" : "", format,
+	return qemu_push(q, e, option, "%s%s%s%s%s%s%s%s%s%s%s%s%s%s", name, format[0] ? ",format=" : "", format,
 			 qemu_on(drive, "readonly", qemu_on(drive, "read-only", false)) ? ",readonly=on" : "",
 			 q->snapshot || qemu_on(drive, "snapshot", false) ? ",snapshot=on" : "",
 			 serial[0] ? ",serial=" : "", serial, werror, aio, scsi ? ",bus=scsi" : "",
 			 id[0] ? ",id=" : "", id, node[0] ? ",node=" : "", node);
+}
+
+int qemu_add_disk(struct qemu *q, const char *drive, const char *device, bool scsi, struct err *e)
+{
+	q->drives_used |= BIT(qemu_place_among(&q->drives, drive));
+	return push_disk(q, "--disk", drive, device, scsi, e);
+}
+
+int qemu_add_spare_drives(struct qemu *q, struct err *e)
+{
+	char id[64];
+	int rc = 0;
+
+	for (unsigned int i = 0; i < q->drives.count && !rc && qemu_can_be_asked(q); i++)
+		if (!(q->drives_used & BIT(i)) && (qemu_value(q->drives.text[i], "id", id, sizeof(id)) ||
+						   qemu_value(q->drives.text[i], "node-name", id, sizeof(id))))
+			rc = push_disk(q, "--spare-disk", q->drives.text[i], NULL, false, e);
+	return rc;
 }
 
 /* Those that are a device too, in their order. */

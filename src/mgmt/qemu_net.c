@@ -154,21 +154,36 @@ int qemu_add_net(struct qemu *q, const char *device, struct err *e)
 	const char *netdev;
 	const int rc = qemu_named(&netdev, &q->netdevs, device, "netdev", e);
 
-	return rc ? rc : push_net(q, netdev, device, e);
+	if (rc)
+		return rc;
+	q->netdevs_used |= BIT(qemu_place_among(&q->netdevs, netdev));
+	return push_net(q, netdev, device, e);
+}
+
+int qemu_add_spare_nets(struct qemu *q, struct err *e)
+{
+	char text[QEMU_TEXT_MAX], id[64];
+	int rc = 0;
+
+	for (unsigned int i = 0; i < q->netdevs.count && !rc; i++) {
+		if (q->netdevs_used & BIT(i))
+			continue;
+		rc = qemu_net_text(q->netdevs.text[i], text, sizeof(text), e);
+		if (!rc && qemu_can_be_asked(q) && qemu_value(q->netdevs.text[i], "id", id, sizeof(id)))
+			rc = qemu_push(q, e, "--spare-net", "%s,netdev=%s", text, id);
+	}
+	return rc;
 }
 
 /* Those of -nic and -net, which have a card with them, and what QEMU does without any option. */
 int qemu_add_cards(struct qemu *q, struct err *e)
 {
-	char id[64], model[64];
+	char model[64];
 	int rc = 0;
 
-	for (unsigned int i = 0; i < q->netdevs.count && !rc; i++) {
-		const char *text = q->netdevs.text[i];
+	for (unsigned int i = 0; i < q->nics.count && !rc; i++) {
+		const char *text = q->nics.text[i];
 
-		/* Those of -netdev have an id; a card of -nic's may have one, too, but then a model. */
-		if (qemu_value(text, "id", id, sizeof(id)) && !qemu_value(text, "model", model, sizeof(model)))
-			continue;
 		if (qemu_value(text, "model", model, sizeof(model)) && strncmp(model, "virtio", 6))
 			rc = err_set(e, EINVAL, "-nic model=%s: there is virtio-net-pci here", model);
 		if (!rc)

@@ -7,6 +7,7 @@
  */
 #include "mgmt/qemu_priv.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -33,7 +34,7 @@ static int set_smp(struct qemu *q, const char *value, struct err *e)
 {
 	static const char *const parts[] = { "sockets", "dies", "clusters", "cores", "threads" };
 	char count[64] = "", max[64] = "", part[64];
-	unsigned long product = 1;
+	unsigned long product = 1, total;
 	int rc;
 
 	rc = qemu_check_keys("smp", value, "cpus maxcpus", e);
@@ -45,6 +46,10 @@ static int set_smp(struct qemu *q, const char *value, struct err *e)
 	qemu_value(value, "maxcpus", max, sizeof(max));
 	if (!qemu_value(value, "cpus", count, sizeof(count)) && !qemu_value(value, "", count, sizeof(count)))
 		snprintf(count, sizeof(count), "%lu", product);
+	total = strtoul(max[0] ? max : count, NULL, 10);
+	if (!product || (total && total % product))
+		return err_set(e, EINVAL, "Invalid CPU topology: product of the hierarchy must match maxcpus: "
+			       "-smp %s", value);
 	rc = qemu_push(q, e, "--cpus", "%s", count);
 	return rc || !max[0] || !strcmp(max, count) ? rc : qemu_push(q, e, "--max-cpus", "%s", max);
 }
@@ -106,6 +111,34 @@ static int set_kernel(struct qemu *q, const char *value, struct err *e)
 	return qemu_push(q, e, "--kernel", "%s", value);
 }
 
+static int set_initrd(struct qemu *q, const char *value, struct err *e)
+{
+	q->initrd = true;
+	return qemu_push(q, e, "--initrd", "%s", value);
+}
+
+static int set_append(struct qemu *q, const char *value, struct err *e)
+{
+	q->append = true;
+	return qemu_push(q, e, "--cmdline", "%s", value);
+}
+
+static int set_watchdog_action(struct qemu *q, const char *value, struct err *e)
+{
+	static const struct { const char *theirs, *ours; } actions[] = {
+		{ "reset", "reset" }, { "shutdown", "poweroff" }, { "poweroff", "poweroff" }, { "pause", "pause" },
+		{ "none", "none" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(actions); i++)
+		if (!strcmp(actions[i].theirs, value)) {
+			q->watchdog_action = actions[i].ours;
+			return 0;
+		}
+	return err_set(e, EINVAL, "-watchdog-action %s: Parameter 'watchdog' does not accept value '%s' here; "
+		       "there are reset, shutdown, poweroff, pause, none", value, value);
+}
+
 static int set_action(struct qemu *q, const char *value, struct err *e)
 {
 	char what[32];
@@ -121,14 +154,12 @@ static int set_action(struct qemu *q, const char *value, struct err *e)
 		if (!q->panic_fails && strcmp(what, "shutdown"))
 			return err_set(e, EINVAL, "-action panic=%s: there are shutdown and exit-failure here", what);
 	}
-	if (qemu_value(value, "watchdog", what, sizeof(what))) {
-		q->watchdog_action = strcmp(what, "shutdown") ? value + (strstr(value, "watchdog=") - value) + 9
-							      : "poweroff";
-		if (strchr(q->watchdog_action, ','))
-			return err_set(e, EINVAL, "-action: watchdog= is to be its last parameter");
-	}
-	if (!qemu_value(value, "reboot", what, sizeof(what)) || !strcmp(what, "reset"))
-		return 0;
+	if (qemu_value(value, "watchdog", what, sizeof(what)))
+		rc = set_watchdog_action(q, what, e);
+	if (rc || !qemu_value(value, "reboot", what, sizeof(what)) || !strcmp(what, "reset"))
+		return rc;
+	if (strcmp(what, "shutdown"))
+		return err_set(e, EINVAL, "-action %s: Parameter 'reboot' does not accept value '%s'", value, what);
 	return qemu_push(q, e, "--no-reboot", NULL);
 }
 
@@ -156,6 +187,19 @@ static int set_name(struct qemu *q, const char *value, struct err *e)
 		    qemu_value(value, "", q->name_text, sizeof(q->name_text))))
 		q->name = q->name_text;
 	return rc;
+}
+
+static int set_uuid(struct qemu *q, const char *value, struct err *e)
+{
+	static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+	size_t n = 0;
+
+	while (n < sizeof(form) - 1 && (form[n] == '-' ? value[n] == '-' : isxdigit((unsigned char)value[n])))
+		n++;
+	if (form[n] || value[n])
+		return err_set(e, EINVAL, "-uuid %s: failed to parse UUID string: wrong format", value);
+	q->uuid = value;
+	return 0;
 }
 
 static int set_watchdog(struct qemu *q, const char *value, struct err *e)
@@ -213,7 +257,7 @@ static int set_net(struct qemu *q, const char *value, struct err *e)
 		return 0;
 	/* -net nic is the card of -net user. */
 	if (strncmp(value, "nic", 3))
-		return qemu_keep(&q->netdevs, "-nic", value, e);
+		return qemu_keep(&q->nics, "-nic", value, e);
 	q->nic_mac = value;
 	if (qemu_value(value, "model", model, sizeof(model)) && strncmp(model, "virtio", 6))
 		return err_set(e, EINVAL, "-net nic,model=%s: there is virtio here", model);
@@ -311,7 +355,7 @@ static const struct qemu_option {
 } options[] = {
 	{ .name = "accel", .takes = true, .what = CALL, .set = set_accel },
 	{ .name = "action", .takes = true, .what = CALL, .set = set_action },
-	{ .name = "append", .takes = true, .what = WORD, .ours = "--cmdline" },
+	{ .name = "append", .takes = true, .what = CALL, .set = set_append },
 	{ .name = "bios", .takes = true, .what = CALL, .set = set_bios },
 	{ .name = "blockdev", .takes = true, .what = KEEP, .field = FIELD(drives) },
 	{ .name = "boot", .takes = true, .what = CALL, .set = set_boot },
@@ -325,7 +369,7 @@ static const struct qemu_option {
 	{ .name = "fsdev", .takes = true, .what = KEEP, .field = FIELD(fsdevs) },
 	{ .name = "gdb", .takes = true, .what = CALL, .set = set_gdb },
 	{ .name = "global", .takes = true, .what = CALL, .set = set_global },
-	{ .name = "initrd", .takes = true, .what = WORD, .ours = "--initrd" },
+	{ .name = "initrd", .takes = true, .what = CALL, .set = set_initrd },
 	{ .name = "kernel", .takes = true, .what = CALL, .set = set_kernel },
 	{ .name = "L", .takes = true, .what = IGNORE, .ours = "there is no firmware" },
 	{ .name = "m", .takes = true, .what = CALL, .set = set_memory },
@@ -357,11 +401,11 @@ static const struct qemu_option {
 	{ .name = "serial", .takes = true, .what = KEEP, .field = FIELD(serials) },
 	{ .name = "smp", .takes = true, .what = CALL, .set = set_smp },
 	{ .name = "snapshot", .what = FLAG, .field = FIELD(snapshot) },
-	{ .name = "uuid", .takes = true, .what = TEXT, .field = FIELD(uuid) },
+	{ .name = "uuid", .takes = true, .what = CALL, .set = set_uuid },
 	{ .name = "vga", .takes = true, .what = CALL, .set = set_vga },
 	{ .name = "virtfs", .takes = true, .what = KEEP, .field = FIELD(fsdevs) },
 	{ .name = "watchdog", .takes = true, .what = CALL, .set = set_watchdog },
-	{ .name = "watchdog-action", .takes = true, .what = TEXT, .field = FIELD(watchdog_action) },
+	{ .name = "watchdog-action", .takes = true, .what = CALL, .set = set_watchdog_action },
 };
 
 void qemu_print_options(void)
@@ -421,11 +465,51 @@ static int parse_one(struct qemu *q, int argc, char **argv, int *at, struct err 
 	return err_set(e, EINVAL, "%s: invalid option", argv[*at]);
 }
 
+bool qemu_option_takes(const char *name)
+{
+	for (unsigned int i = 0; i < ARRAY_SIZE(options); i++)
+		if (!strcmp(options[i].name, name))
+			return options[i].takes;
+	return false;
+}
+
+/* Each of @items has an id, and no two have the same. */
+static int check_ids(const struct qemu_items *items, const char *what, struct err *e)
+{
+	char id[256], node[256], other[256];
+
+	for (unsigned int i = 0; i < items->count; i++) {
+		if (!qemu_value(items->text[i], "id", id, sizeof(id))) {
+			if (!strcmp(what, "drive") || !strcmp(what, "fsdev"))
+				continue;	/* which may be a device without one, or a node */
+			return err_set(e, EINVAL, "-%s %s: Parameter 'id' is missing", what, items->text[i]);
+		}
+		for (unsigned int j = 0; j < i; j++)
+			if ((qemu_value(items->text[j], "id", other, sizeof(other)) && !strcmp(id, other)) ||
+			    (qemu_value(items->text[j], "node-name", node, sizeof(node)) && !strcmp(id, node)))
+				return err_set(e, EINVAL, "-%s %s: Duplicate ID '%s' for %s", what, items->text[i], id,
+					       what);
+	}
+	return 0;
+}
+
 int qemu_parse(struct qemu *q, int argc, char **argv, struct err *e)
 {
 	int rc = 0;
 
 	for (int i = 1; i < argc && !rc; i++)
 		rc = parse_one(q, argc, argv, &i, e);
+	if (!rc)
+		rc = check_ids(&q->chardevs, "chardev", e);
+	if (!rc)
+		rc = check_ids(&q->netdevs, "netdev", e);
+	if (!rc)
+		rc = check_ids(&q->drives, "drive", e);
+	if (!rc)
+		rc = check_ids(&q->fsdevs, "fsdev", e);
+	if (!rc && (q->append || q->initrd) && !q->kernel)
+		rc = err_set(e, EINVAL, "%s only allowed with -kernel option", q->append ? "-append" : "-initrd");
+	if (!rc && q->daemonize && q->nographic)
+		rc = err_set(e, EINVAL, "-nographic cannot be used with -daemonize");
 	return rc;
 }

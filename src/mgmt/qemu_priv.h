@@ -24,9 +24,9 @@ struct qemu_items {
 struct qemu {
 	char *word[QEMU_WORDS_MAX];	/* ours, malloc'ed */
 	unsigned int words;
-	struct qemu_items chardevs, drives, netdevs, fsdevs, devices, serials;
+	struct qemu_items chardevs, drives, netdevs, nics, fsdevs, devices, serials;
 	struct qemu_items monitors, qmps, mons;
-	uint64_t chardevs_used, chardevs_shared;	/* bits of them */
+	uint64_t chardevs_used, chardevs_shared, drives_used, netdevs_used;	/* bits of them */
 	bool no_defaults, nographic, net_given, snapshot, microvm, scsi_adapter;
 	bool kvm, tcg;			/* accelerators that were asked for */
 	bool stopped, daemonize, print;
@@ -36,8 +36,8 @@ struct qemu {
 	bool signals;			/* Ctrl-C on a terminal is not the guest's */
 	unsigned int muxes, scsi_disks, plain_drives;
 	const char *cpu, *gdb, *name, *uuid, *pidfile, *watchdog_action, *nic_mac;
-	bool watchdog, kernel, initrd, bios;
-	char name_text[256];
+	bool watchdog, kernel, initrd, append, bios;
+	char name_text[256], isa_text[4][96];
 };
 
 /* --- qemu_text.c --- */
@@ -61,6 +61,10 @@ bool qemu_on(const char *text, const char *key, bool otherwise);
 int qemu_check_keys(const char *option, const char *text, const char *keys, struct err *e);
 int qemu_check_harmless(const char *option, const char *key, const char *value, struct err *e);
 void qemu_print_harmless(void);
+/* Where @text, which is one of them, is among @items. */
+unsigned int qemu_place_among(const struct qemu_items *items, const char *text);
+/* Somebody can plug in what has no device yet. */
+bool qemu_can_be_asked(const struct qemu *q);
 /* The one of @items whose id is @id, or NULL. */
 const char *qemu_with_id(const struct qemu_items *items, const char *id);
 /* What @key of @device names among @items. */
@@ -72,18 +76,22 @@ int qemu_named(const char **text, const struct qemu_items *items, const char *de
 /* qemu_options.c */
 int qemu_parse(struct qemu *q, int argc, char **argv, struct err *e);
 void qemu_print_options(void);
+bool qemu_option_takes(const char *name);	/* without its '-' */
 /* qemu_cpu.c: the processor's model and the engine; "help" of -cpu. */
 int qemu_choose_cpu(struct qemu *q, struct err *e);
 int qemu_choose_engine(struct qemu *q, struct err *e);
 void qemu_print_cpus(void);
 /* qemu_char.c: serial ports, monitors; for -device a place as --console at= has it. */
 int qemu_add_chars(struct qemu *q, struct err *e);
+int qemu_check_chardevs(struct qemu *q, struct err *e);	/* those that nobody uses */
 int qemu_chardev_place(struct qemu *q, const char *option, const char *id, char *out, size_t size,
 		       struct err *e);
 /* qemu_drive.c: -drive if=virtio; a device's drive. */
 int qemu_add_drives(struct qemu *q, struct err *e);
+int qemu_add_spare_drives(struct qemu *q, struct err *e);	/* for device_add of later */
 int qemu_add_disk(struct qemu *q, const char *drive, const char *device, bool scsi, struct err *e);
 /* qemu_net.c: -nic, -net; a device's network. */
+int qemu_add_spare_nets(struct qemu *q, struct err *e);	/* for device_add of later */
 int qemu_add_cards(struct qemu *q, struct err *e);
 int qemu_net_text(const char *netdev, char *out, size_t size, struct err *e);	/* as --net has it */
 int qemu_add_net(struct qemu *q, const char *device, struct err *e);

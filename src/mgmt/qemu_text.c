@@ -156,6 +156,20 @@ int qemu_check_keys(const char *option, const char *text, const char *keys, stru
 	return rc;
 }
 
+unsigned int qemu_place_among(const struct qemu_items *items, const char *text)
+{
+	unsigned int i = 0;
+
+	while (items->text[i] != text)
+		i++;
+	return i;
+}
+
+bool qemu_can_be_asked(const struct qemu *q)
+{
+	return q->qmps.count || q->monitors.count || q->mons.count || q->muxes;
+}
+
 const char *qemu_with_id(const struct qemu_items *items, const char *id)
 {
 	char found[256];

@@ -323,6 +323,24 @@ static int plug_adapter(struct run_disks *all, struct virtio_device *adapter, st
 	return slot;
 }
 
+/* Known by name as if QMP's blockdev-add had said so; locked, and read, only with a device. */
+static int add_spares(struct run_disks *all, const struct run_options *o, struct err *e)
+{
+	struct block_options options;
+	int rc = 0;
+
+	for (unsigned int i = 0; i < o->spare_disk_count && !rc; i++) {
+		rc = block_options_parse(&options, o->spare_disk[i], e);
+		if (!rc && !options.node[0])
+			rc = err_set(e, EINVAL, "--spare-disk %s: node=NAME is missing", options.path);
+		if (!rc && access(options.path, R_OK))
+			rc = err_errno(e, errno, "cannot open disk '%s'", options.path);
+		if (!rc)
+			rc = run_node_add(all, options.node, o->spare_disk[i], e);
+	}
+	return rc;
+}
+
 int run_add_disks(struct run_disks **out, struct vm *vm, const struct run_options *o,
 		  struct err *e)
 {
@@ -344,6 +362,8 @@ int run_add_disks(struct run_disks **out, struct vm *vm, const struct run_option
 		if (!rc)
 			rc = options.scsi ? add_scsi(d, &adapter, &options, e) : add_blk(d, &options, e);
 	}
+	if (rc >= 0)
+		rc = add_spares(all, o, e);
 	if (rc >= 0 && adapter)
 		rc = plug_adapter(all, adapter, e);
 	else if (adapter)

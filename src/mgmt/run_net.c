@@ -189,6 +189,50 @@ static int add_card(struct run_nets *all, struct net_spec *s, struct net_backend
 	return n->slot;
 }
 
+static struct run_netdev *find_netdev(struct run_nets *all, const char *name)
+{
+	for (unsigned int i = 0; i < RUN_NETS_MAX; i++)
+		if (all->netdev[i].text ? !strcmp(all->netdev[i].name, name) : !name[0])
+			return &all->netdev[i];
+	return NULL;
+}
+
+static const struct run_net *user_of(const struct run_nets *all, const char *netdev)
+{
+	for (unsigned int i = 0; i < RUN_NETS_MAX; i++)
+		if (all->net[i].used && !strcmp(all->net[i].netdev, netdev))
+			return &all->net[i];
+	return NULL;
+}
+
+static int open_netdev(struct run_nets *all, const char *name, const char *text, struct err *e)
+{
+	struct run_netdev *n;
+	struct net_spec s;
+	int rc;
+
+	if (!name[0] || strlen(name) > 60 || strchr(name, ','))
+		return err_set(e, EINVAL, "Parameter 'id' expects an identifier");
+	if (find_netdev(all, name) || user_of(all, name))
+		return err_set(e, EEXIST, "Duplicate ID '%s' for netdev", name);
+	n = find_netdev(all, "");
+	if (!n)
+		return err_set(e, E2BIG, "at most %d networks can wait for a card", RUN_NETS_MAX);
+	rc = net_spec_parse(&s, text, e);
+	if (!rc)
+		rc = net_spec_open(&n->backend, &s, vm_log(all->vm), e);
+	if (rc)
+		return rc;
+	n->text = strdup(text);
+	if (!n->text) {
+		n->backend->ops->destroy(n->backend);
+		*n = (struct run_netdev){ 0 };
+		return err_set(e, ENOMEM, "out of memory for a network");
+	}
+	strcpy(n->name, name);
+	return 0;
+}
+
 int run_add_nets(struct run_nets **out, struct vm *vm, const struct run_options *o, struct err *e)
 {
 	struct run_nets *all = calloc(1, sizeof(*all));
@@ -207,6 +251,13 @@ int run_add_nets(struct run_nets **out, struct vm *vm, const struct run_options 
 			continue;
 		choose_mac(&s, i, o->kept);
 		rc = add_card(all, &s, NULL, e);
+	}
+	for (unsigned int i = 0; i < o->spare_net_count && rc >= 0; i++) {
+		rc = net_spec_parse(&s, o->spare_net[i], e);
+		if (!rc && !s.netdev[0])
+			rc = err_set(e, EINVAL, "--spare-net %s: netdev=NAME is missing", o->spare_net[i]);
+		if (!rc)
+			rc = open_netdev(all, s.netdev, o->spare_net[i], e);
 	}
 	return MIN(rc, 0);
 }
@@ -249,51 +300,15 @@ void run_nets_list(struct run_nets *all, void (*tell)(void *arg, const struct ru
 	}
 }
 
-static struct run_netdev *find_netdev(struct run_nets *all, const char *name)
+static int confined(struct err *e)
 {
-	for (unsigned int i = 0; i < RUN_NETS_MAX; i++)
-		if (all->netdev[i].text ? !strcmp(all->netdev[i].name, name) : !name[0])
-			return &all->netdev[i];
-	return NULL;
-}
-
-static const struct run_net *user_of(const struct run_nets *all, const char *netdev)
-{
-	for (unsigned int i = 0; i < RUN_NETS_MAX; i++)
-		if (all->net[i].used && !strcmp(all->net[i].netdev, netdev))
-			return &all->net[i];
-	return NULL;
+	return err_set(e, EPERM, "the sandbox lets this VM open no network while it runs: start it with it "
+		       "(--spare-net, QEMU's -netdev without a card), or with --sandbox off");
 }
 
 int run_netdev_add(struct run_nets *all, const char *name, const char *text, struct err *e)
 {
-	struct run_netdev *n;
-	struct net_spec s;
-	int rc;
-
-	if (!name[0] || strlen(name) > 60 || strchr(name, ','))
-		return err_set(e, EINVAL, "Parameter 'id' expects an identifier");
-	if (find_netdev(all, name) || user_of(all, name))
-		return err_set(e, EEXIST, "Duplicate ID '%s' for netdev", name);
-	if (all->confined)
-		return err_set(e, EPERM, "the sandbox lets this VM open no network while it runs: start it with "
-			       "the card, or with --sandbox off (QEMU's -sandbox off)");
-	n = find_netdev(all, "");
-	if (!n)
-		return err_set(e, E2BIG, "at most %d networks can wait for a card", RUN_NETS_MAX);
-	rc = net_spec_parse(&s, text, e);
-	if (!rc)
-		rc = net_spec_open(&n->backend, &s, vm_log(all->vm), e);
-	if (rc)
-		return rc;
-	n->text = strdup(text);
-	if (!n->text) {
-		n->backend->ops->destroy(n->backend);
-		*n = (struct run_netdev){ 0 };
-		return err_set(e, ENOMEM, "out of memory for a network");
-	}
-	strcpy(n->name, name);
-	return 0;
+	return all->confined ? confined(e) : open_netdev(all, name, text, e);
 }
 
 int run_netdev_remove(struct run_nets *all, const char *name, struct err *e)
@@ -330,6 +345,8 @@ int run_nets_add(struct run_nets *all, const char *netdev, const char *id, const
 	rc = net_spec_parse(&s, text, e);
 	if (rc)
 		return rc;
+	if (!n->backend && all->confined)
+		return confined(e);
 	choose_mac(&s, all->made, all->kept);
 	backend = n->backend;
 	n->backend = NULL;	/* after this card, one more opens its own */

@@ -354,6 +354,26 @@ static int set_net(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_spare_disk(void *dest, const char *value, struct err *e)
+{
+	struct run_options *o = dest;
+
+	if (o->spare_disk_count == RUN_SPARES_MAX)
+		return err_set(e, E2BIG, "at most %d disks can be kept for later", RUN_SPARES_MAX);
+	o->spare_disk[o->spare_disk_count++] = value;
+	return 0;
+}
+
+static int set_spare_net(void *dest, const char *value, struct err *e)
+{
+	struct run_options *o = dest;
+
+	if (o->spare_net_count == RUN_SPARES_MAX)
+		return err_set(e, E2BIG, "at most %d networks can be kept for later", RUN_SPARES_MAX);
+	o->spare_net[o->spare_net_count++] = value;
+	return 0;
+}
+
 static int set_publish(void *dest, const char *value, struct err *e)
 {
 	struct run_options *o = dest;
@@ -513,6 +533,9 @@ static const struct option_def option_defs[] = {
 	  "switch=NAME, socket,listen=HOST:PORT (or connect=, mcast=, udp=, fd=:\n"
 	  "QEMU's -netdev socket) or none; with ,mac= and ,mtu= of the card; may be\n"
 	  "given several times", set_net },
+	{ "spare-disk", "FILE,node=NAME", "as --disk, but no device: QMP's device_add makes one of NAME", set_spare_disk },
+	{ "spare-net", "NETWORK,netdev=NAME", "as --net, but no card: QMP's device_add makes one of NAME; the\n"
+	  "network is opened now, which a confined VM cannot do later", set_spare_net },
 	{ "publish", "PORTS", "2222:22: this host's port 2222 (on loopback) leads to the guest's 22;\n"
 	  "53:53/udp; may be given several times; makes a user network if none\n"
 	  "is named", set_publish },

@@ -14,6 +14,7 @@
 #define RUN_DISKS_MAX		16
 #define RUN_CONSOLES_MAX	31
 #define RUN_NETS_MAX		8
+#define RUN_SPARES_MAX		8
 #define RUN_PUBLISH_MAX		64
 #define RUN_SERIALS_MAX		2
 #define RUN_MUXES_MAX		8
@@ -77,6 +78,8 @@ struct run_options {
 	unsigned int console_count;
 	const char *net[RUN_NETS_MAX];	/* --net's texts */
 	unsigned int net_count;
+	const char *spare_disk[RUN_SPARES_MAX], *spare_net[RUN_SPARES_MAX];	/* their texts */
+	unsigned int spare_disk_count, spare_net_count;
 	const char *publish[RUN_PUBLISH_MAX];
 	unsigned int publish_count;
 	const char *serial[RUN_SERIALS_MAX];	/* --serial's texts: COM1, COM2 */

@@ -175,6 +175,16 @@ static void place_of(struct plan *p, const char *text)
 		will_remove(p, place.path, '\0');
 }
 
+static void net_of(struct plan *p, const char *text)
+{
+	const char *at = strstr(text, "listen=unix:");
+
+	if (at)
+		will_remove(p, at + 12, ',');
+	if (!strncmp(text, "switch=", 7))
+		p->needs.sockets = true;
+}
+
 static void sockets_of(struct plan *p, const struct run_options *o)
 {
 	const char *at;
@@ -200,13 +210,10 @@ static void sockets_of(struct plan *p, const struct run_options *o)
 		will_remove(p, o->vsock, ',');
 		p->needs.sockets = true;
 	}
-	for (unsigned int i = 0; i < o->net_count; i++) {
-		at = strstr(o->net[i], "listen=unix:");
-		if (at)
-			will_remove(p, at + 12, ',');
-		if (!strncmp(o->net[i], "switch=", 7))
-			p->needs.sockets = true;
-	}
+	for (unsigned int i = 0; i < o->net_count; i++)
+		net_of(p, o->net[i]);
+	for (unsigned int i = 0; i < o->spare_net_count; i++)
+		net_of(p, o->spare_net[i]);
 }
 
 /* A file, and not what lies beside it: that may be a whole home folder. */
@@ -241,9 +248,16 @@ static void disks_of(struct plan *p, struct run_disks *disks, const struct run_o
 		return;
 	if (o->name && !named_socket_address(&a, "", o->name, ".sock", NULL))
 		will_remove(p, a.sun_path, '\0');
-	for (unsigned int i = 0; i < o->disk_count; i++)
-		if (!block_options_parse(&disk, o->disk[i], NULL) && strncmp(disk.path, "/dev/", 5))
+	for (unsigned int i = 0; i < o->disk_count + o->spare_disk_count; i++) {
+		const bool spare = i >= o->disk_count;
+
+		if (block_options_parse(&disk, spare ? o->spare_disk[i - o->disk_count] : o->disk[i], NULL))
+			continue;
+		if (strncmp(disk.path, "/dev/", 5))
 			need_path(p, dirname(disk.path), CONFINE_WRITE);
+		else if (spare)
+			need_path(p, disk.path, CONFINE_WRITE);
+	}
 }
 
 static void rings_of(struct plan *p, const struct run_options *o)

@@ -75,6 +75,8 @@ static const struct trait {
 	{ .name = "qmp", .many = true, .paths = { "unix:" } },
 	{ .name = "monitor", .many = true, .paths = { "unix:" } },
 	{ .name = "mux", .no_key = true },
+	{ .name = "spare-disk", .no_key = true },
+	{ .name = "spare-net", .no_key = true },
 };
 
 static const struct trait *trait_of(const char *name)

@@ -182,6 +182,16 @@ def test_others(m, work):
 def test_confined(m, work):
     got = m.ask("netdev_add", type="user", id="u")
     check("--sandbox off" in got.get("error", {}).get("desc", ""), "the sandbox keeps the network shut", got)
+    # What was named without a device when it started.
+    check(m.ask("device_add", driver="scsi-hd", drive="later", id="sd") == {"return": {}} and m.says("written scsi"),
+          "-drive if=none for later")
+    check(m.ask("device_del", id="sd") == {"return": {}} and m.says("gone scsi"), "it goes")
+    got = m.ask("device_add", driver="virtio-net-pci", netdev="spare", id="card", mac="52:54:00:aa:bb:01")
+    check(got == {"return": {}} and m.says("pong 1"), "-netdev for later", got)
+    check(m.ask("device_del", id="card") == {"return": {}} and m.says("gone 1"), "the card goes from a confined VM")
+    got = m.ask("device_add", driver="virtio-net-pci", netdev="spare", id="card")
+    check("--sandbox off" in got.get("error", {}).get("desc", ""), "only once", got)
+    check(m.ask("netdev_del", id="spare") == {"return": {}}, "netdev_del of a confined VM")
 
 
 with tempfile.TemporaryDirectory() as work:
@@ -203,7 +213,9 @@ with tempfile.TemporaryDirectory() as work:
     if subprocess.call([os.path.join(TOP, "tools/initramfs.sh"), f"{work}/cpio", f"{work}/list"]):
         sys.exit(77)
     for run, session, options in ((test, "session", []), (test_others, "others", ["-sandbox", "off"]),
-                                  (test_confined, "others", [])):
+                                  (test_confined, "others", [
+                                      "-netdev", "user,id=spare",
+                                      "-drive", f"if=none,id=later,format=raw,file={work}/b"])):
         machine = Machine(work, kernel, session, *options)
         try:
             run(machine, work)

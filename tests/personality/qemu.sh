@@ -55,6 +55,10 @@ becomes '--serial none --net socket,connect=unix:/p,netdev=n' -nodefaults -netde
 becomes '--serial none --net socket,udp=10.0.0.1:5,localaddr=:6,netdev=n' -nodefaults -netdev dgram,id=n,local.type=inet,local.port=6,remote.type=inet,remote.host=10.0.0.1,remote.port=5 \
 	-device virtio-net-pci,netdev=n
 becomes '--serial none' -net none
+becomes '--serial none --net user' -nodefaults -nic user,id=x
+becomes '--serial none --qmp unix:/q --spare-disk f,format=raw,node=d --spare-net user,netdev=n' -nodefaults -qmp unix:/q,server,nowait \
+	-drive if=none,id=d,file=f,format=raw -netdev user,id=n
+becomes '--kernel k --cmdline --version --serial none' -nodefaults -kernel k -append --version
 becomes '--serial none --share /d,tag=t,security=none' -nodefaults -virtfs local,path=/d,mount_tag=t,security_model=none
 becomes '--serial none --share /d,tag=t,security=mapped-xattr,readonly' -nodefaults \
 	-fsdev local,id=f,path=/d,security_model=mapped,readonly=on -device virtio-9p-pci,fsdev=f,mount_tag=t
@@ -125,6 +129,21 @@ refused "'mem-lock' expects off" -overcommit mem-lock=on
 refused 'panic=pause' -action panic=pause
 refused "'filename' expects" -object rng-random,id=r,filename=/etc/passwd
 refused "invalid option" -hda a
+refused "'watchdog' does not accept value 'on'" -action watchdog
+refused "'watchdog' does not accept value 'foo'" -watchdog-action foo
+refused "'reboot' does not accept value 'foo'" -action reboot=foo
+refused "failed to parse UUID" -uuid 0b1f4ef0-1111-2222-3333-44445555666
+refused "-append only allowed with -kernel" -append x
+refused "-initrd only allowed with -kernel" -initrd x
+refused "Invalid CPU topology" -smp 2,cores=3
+refused "Parameter 'id' is missing" -netdev user
+refused "Parameter 'id' is missing" -chardev stdio
+refused "Duplicate ID 'a' for chardev" -chardev null,id=a -chardev null,id=a
+refused "Duplicate ID 'a' for netdev" -netdev user,id=a -netdev user,id=a
+refused "Duplicate ID 'a' for drive" -drive if=none,id=a,file=x -drive if=none,id=a,file=y
+refused "there is no 'udp' here" -chardev udp,id=a
+refused "there are user, tap" -netdev vde,id=a
+refused "-nographic cannot be used with -daemonize" -nographic -daemonize
 # Says why before that, where /dev/kvm is not there or may not be opened.
 if ! "$VIREO" doctor 2>/dev/null | grep -qi 'engine kvm: chosen'; then
 	timeout 20 "$Q" -enable-kvm -nodefaults >out 2>err </dev/null
