@@ -27,7 +27,7 @@ check "escape key in a pipe" $? $'a\x1d.b q'
 
 # More than any buffer between holds.
 head -c 5000 /dev/zero | tr '\0' x >long
-{ cat long; printf q; } | timeout 120 "$VIREO" "${args[@]}" >out 2>err
+{ cat long; printf q; } | timeout 400 "$VIREO" "${args[@]}" >out 2>err
 check "5,000 bytes" $? "$(cat long)q"
 
 # stdin at its end, or closed: the guest goes on.
@@ -39,7 +39,7 @@ for how in '</dev/null' '<&-' '<&- >&-'; do
 done
 
 # A reader that goes away stops the output, not the guest.
-printf '%05000d q' 0 | timeout 60 "$VIREO" "${args[@]}" 2>err | head -c 1 >out
+printf '%0500d q' 0 | timeout 60 "$VIREO" "${args[@]}" 2>err | head -c 1 >out
 rc=${PIPESTATUS[1]}
 [ "$rc" = 1 ] || complain "stdout closed: status $rc: $(cat err)"
 exit $bad
