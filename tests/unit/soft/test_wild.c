@@ -265,10 +265,16 @@ static void check(struct wild *w, const void *wires, size_t wires_len)
 {
 	const struct dbt *d = dbt_of(w);
 
-	for (unsigned int k = 0; k < CANARIES; k++)
+	for (unsigned int k = 0; k < CANARIES; k++) {
+		const uint8_t *const c = w->canary[k];
+
+		/* All are as the first. */
+		if (c[0] == 0xc0 + k && !memcmp(c, c + 1, CANARY_BYTES - 1))
+			continue;
 		for (unsigned int i = 0; i < CANARY_BYTES; i++)
-			if (w->canary[k][i] != 0xc0 + k)
+			if (c[i] != 0xc0 + k)
 				fail_msg("canary %u was changed at %u", k, i);
+	}
 	if (checksum(d->rw, d->first - d->rw) != w->fixed)
 		fail_msg("the fixed code was changed");
 	assert_memory_equal(&w->rig->v->index, wires, wires_len);
