@@ -20,7 +20,7 @@ run_vireo image check debian.qcow2
 [ "$status" = 0 ] || complain "the new image: $(cat out err)"
 
 # A command in it, with the modules of its own initrd and root; nothing of it stays.
-LIMIT=300 run_vireo run --rm --memory 768M -p $((20000 + $$ % 20000)):22 debian.qcow2 -- \
+LIMIT=300 run_vireo run --rm --memory 768M -p $((20000 + $$ % 12000)):22 debian.qcow2 -- \
 	sh -c 'touch /new; hostname -I >&2; cat /etc/hostname; exit 6'
 [ "$status" = 6 ] && [ "$(cat out)" = testhost ] && grep -q '^10.0.2.15' err ||
 	complain "a command in the disk: status $status: $(cat out err)"
@@ -28,7 +28,7 @@ LIMIT=300 run_vireo run --rm --memory 768M -p $((20000 + $$ % 20000)):22 debian.
 # The console: a name, a password, a shell.
 mkfifo keys
 exec 3<>keys
-port=$((20000 + $$ % 20000))
+port=$((20000 + $$ % 12000))
 timeout -k 5 600 "$VIREO" run --disk debian.qcow2 --memory 768M --no-reboot \
 	--net user,hostfwd=tcp:127.0.0.1:$port-:22 <keys >console 2>err &
 pid=$!

@@ -74,7 +74,7 @@ if [ -f "$(dirname "${kernel:-/}")/9p.ko" ] && [ -x /bin/busybox ]; then
 	cp /bin/busybox "$work/root/bin/"
 	for applet in sh cat echo sleep; do ln -s busybox "$work/root/bin/$applet"; done
 	places="VIREO_CACHE=$work/cache HOME=$work/home XDG_DATA_HOME=$work/home XDG_RUNTIME_DIR=$work/run"
-	port=$((20000 + $$ % 20000))
+	port=$((20000 + $$ % 12000))
 	# shellcheck disable=SC2086
 	env $places timeout 120 "$work/container" "$work/vireo" run --rm --memory 256M -v "$work/share:/mnt" -p $port:22 \
 		"$work/root" -- sh -c 'echo said; echo kept >/mnt/file; exit 9' </dev/null >"$work/out" 2>&1
