@@ -121,9 +121,10 @@ void dbt_flush(struct dbt *d)
 	d->stats.flushes++;
 }
 
-static unsigned int block_hash(gva_t gva, gpa_t gpa, uint32_t mode)
+/* Not by guest address: translations for all places of a page are in one list. */
+static unsigned int block_hash(gpa_t gpa, uint32_t mode)
 {
-	uint64_t x = (gva ^ (gpa << 7) ^ mode) * 0x9e3779b97f4a7c15ULL;
+	uint64_t x = ((gpa << 7) ^ mode) * 0x9e3779b97f4a7c15ULL;
 
 	return x >> 40 & (BLOCK_HASH - 1);
 }
@@ -133,14 +134,25 @@ static unsigned int page_hash(gpa_t gpa)
 	return (gpa >> GUEST_PAGE_SHIFT) & (PAGE_HASH - 1);
 }
 
+struct tblock *dbt_next(struct tblock *b, gpa_t gpa, uint32_t mode)
+{
+	while (b && (b->gpa != gpa || b->mode != mode))
+		b = b->next_hash;
+	return b;
+}
+
+struct tblock *dbt_first(struct dbt *d, gpa_t gpa, uint32_t mode)
+{
+	return dbt_next(d->hash[block_hash(gpa, mode)], gpa, mode);
+}
+
 struct tblock *dbt_find(struct dbt *d, gva_t gva, gpa_t gpa, uint32_t mode)
 {
-	struct tblock *b;
+	struct tblock *b = dbt_first(d, gpa, mode);
 
-	for (b = d->hash[block_hash(gva, gpa, mode)]; b; b = b->next_hash)
-		if (b->gva == gva && b->gpa == gpa && b->mode == mode)
-			return b;
-	return NULL;
+	while (b && b->gva != gva)
+		b = dbt_next(b->next_hash, gpa, mode);
+	return b;
 }
 
 static gpa_t page_of(const struct tblock *b, unsigned int which)
@@ -150,7 +162,7 @@ static gpa_t page_of(const struct tblock *b, unsigned int which)
 
 void dbt_insert(struct dbt *d, struct tblock *b)
 {
-	struct tblock **h = &d->hash[block_hash(b->gva, b->gpa, b->mode)];
+	struct tblock **h = &d->hash[block_hash(b->gpa, b->mode)];
 
 	b->next_hash = *h;
 	*h = b;
@@ -166,12 +178,6 @@ void dbt_insert(struct dbt *d, struct tblock *b)
 		*l->link = l;
 	}
 	d->stats.blocks++;
-}
-
-/* Of these, those with the page in question depend on it. */
-struct page_link *dbt_page_blocks(const struct dbt *d, gpa_t gpa)
-{
-	return d->page[page_hash(gpa)];
 }
 
 /* The block whose code holds @host_pc, or NULL.  Blocks lie in the order of their ids. */
@@ -212,7 +218,7 @@ void dbt_link(struct slot *s, struct tblock *to, ptrdiff_t to_exec)
 }
 
 /* The jump goes through its stub again. */
-static void dbt_unlink(struct dbt *d, struct slot *s)
+void dbt_unlink(struct dbt *d, struct slot *s)
 {
 	*s->link_in = s->next_in;
 	if (s->next_in)
@@ -232,22 +238,11 @@ void dbt_unlink_far(struct dbt *d)
 
 static void unlink_hash(struct dbt *d, struct tblock *b)
 {
-	struct tblock **p = &d->hash[block_hash(b->gva, b->gpa, b->mode)];
+	struct tblock **p = &d->hash[block_hash(b->gpa, b->mode)];
 
 	while (*p != b)
 		p = &(*p)->next_hash;
 	*p = b->next_hash;
-}
-
-/* @b is found at @gva from now on. */
-void dbt_rehash(struct dbt *d, struct tblock *b, gva_t gva)
-{
-	struct tblock **h = &d->hash[block_hash(gva, b->gpa, b->mode)];
-
-	unlink_hash(d, b);
-	b->gva = gva;
-	b->next_hash = *h;
-	*h = b;
 }
 
 void dbt_kill(struct dbt *d, struct tblock *b)

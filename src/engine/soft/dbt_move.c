@@ -2,11 +2,11 @@
 /*
  * Moving translations to another guest address.  Each process has its libraries and its
  * position-independent program at addresses of its own, but in the same pages of memory.
- * Where code runs whose bytes were translated at another address, all translations of that
- * page are moved: guest addresses in their code, which are 64-bit immediates, are changed by
- * the distance.  Host addresses stay as they are, and so do the jumps among the page's blocks.
+ * Where code runs whose bytes were translated at another address, that block is moved: guest
+ * addresses in its code, which are 64-bit immediates, are changed by the distance.  Its host
+ * address stays what it is.
  *
- * A page that two programs use in turn is not moved to and fro: one that has just come is
+ * A block that two programs use in turn is not moved to and fro: one that has just come is
  * left alone, and translated for the other one as well.
  *
  * A block whose last instruction ends in another page asks whether that one is as it was: by
@@ -55,57 +55,38 @@ static void add(uint8_t *at, int64_t distance)
 	__builtin_memcpy(at, &value, 8);
 }
 
+/* Jumps from and to @b are made again when they run: others of its page may stay. */
+static void unlink_all(struct dbt *d, struct tblock *b)
+{
+	while (b->in)
+		dbt_unlink(d, b->in);
+	for (unsigned int k = 0; k < b->slots; k++)
+		if (d->slots[b->first_slot + k].to)
+			dbt_unlink(d, &d->slots[b->first_slot + k]);
+}
+
 static void move_block(struct dbt *d, struct tblock *b, int64_t distance)
 {
 	jumps_forget(d, b);
+	unlink_all(d, b);
 	for (unsigned int k = 0; k < b->move_count; k++)
 		add(d->rw + (b->moves[k] & ~MOVE_MINUS), b->moves[k] & MOVE_MINUS ? -distance : distance);
 	for (unsigned int k = 0; k < b->slots; k++)
 		d->slots[b->first_slot + k].target += distance;
-	dbt_rehash(d, b, b->gva + distance);
+	b->gva += distance;
 	b->made_at = __builtin_ia32_rdtsc();
 	d->stats.moved++;
 }
 
-/* All blocks of the page at @gpa that are at page @from.  Jumps lead from one to another. */
-static void move_page(struct dbt *d, gpa_t page, gva_t from, gva_t to)
-{
-	struct page_link *l, *next;
-
-	for (l = dbt_page_blocks(d, page); l; l = next) {
-		struct tblock *b = l->block;
-
-		next = l->next;
-		if (l != &b->page[0] || l->page != page || page_gva(b->gva) != from)
-			continue;
-		if (can_move(b, b->gva - from + to) &&
-		    !dbt_find(d, b->gva - from + to, b->gpa, b->mode)) {
-			move_block(d, b, to - from);
-			continue;
-		}
-		/* Both of its places may be in this very list. */
-		if (next && next->block == b)
-			next = next->next;
-		dbt_kill(d, b);
-	}
-}
-
 struct tblock *dbt_move(struct dbt *d, struct vcpu *v, gpa_t gpa, uint32_t mode)
 {
-	gpa_t page = ALIGN_DOWN(gpa, GUEST_PAGE_SIZE);
+	struct tblock *b = d->lockstep ? NULL : dbt_first(d, gpa, mode);
 
-	if (d->lockstep)
-		return NULL;
-	for (struct page_link *l = dbt_page_blocks(d, page); l; l = l->next) {
-		struct tblock *b = l->block;
-
-		if (l == &b->page[0] && b->gpa == gpa && b->mode == mode && can_move(b, v->rip) &&
-		    settled(v, b)) {
-			move_page(d, page, page_gva(b->gva), page_gva(v->rip));
-			return dbt_find(d, v->rip, gpa, mode);
-		}
-	}
-	return NULL;
+	while (b && !(can_move(b, v->rip) && settled(v, b)))
+		b = dbt_next(b->next_hash, gpa, mode);
+	if (b)
+		move_block(d, b, v->rip - b->gva);
+	return b;
 }
 
 bool dbt_adopt(struct dbt *d, struct vcpu *v, struct tblock *b)

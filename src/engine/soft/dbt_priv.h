@@ -456,10 +456,7 @@ void emit_step(struct tr *t);
 struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa);
 
 /* dbt_move.c */
-/*
- * The translation of @gpa for @mode at v->rip, if there was one at another guest address: the
- * page's translations are moved to where it is mapped now.  Or NULL.
- */
+/* The translation of @gpa for @mode, moved to v->rip from another guest address; or NULL. */
 struct tblock *dbt_move(struct dbt *d, struct vcpu *v, gpa_t gpa, uint32_t mode);
 /* Is the page of @b's last bytes the same in the present space?  Then @b is right for that. */
 bool dbt_adopt(struct dbt *d, struct vcpu *v, struct tblock *b);
@@ -474,13 +471,15 @@ void dbt_perf_block(struct dbt *d, const struct tblock *b);
 
 /* dbt_cache.c */
 void dbt_insert(struct dbt *d, struct tblock *b);
-struct page_link *dbt_page_blocks(const struct dbt *d, gpa_t gpa);
-void dbt_rehash(struct dbt *d, struct tblock *b, gva_t gva);
 void dbt_kill(struct dbt *d, struct tblock *b);
 void dbt_make_room(struct dbt *d);
 struct tblock *dbt_find(struct dbt *d, gva_t gva, gpa_t gpa, uint32_t mode);
+/* All of @gpa and @mode, wherever that is mapped: from @b->next_hash on. */
+struct tblock *dbt_first(struct dbt *d, gpa_t gpa, uint32_t mode);
+struct tblock *dbt_next(struct tblock *b, gpa_t gpa, uint32_t mode);
 struct tblock *dbt_block_at(struct dbt *d, const void *host_pc);
 struct slot *dbt_slot(struct dbt *d);
+void dbt_unlink(struct dbt *d, struct slot *s);
 void dbt_unlink_far(struct dbt *d);
 void dbt_link(struct slot *s, struct tblock *to, ptrdiff_t to_exec);
 uint32_t dbt_mode(const struct vcpu *v);
