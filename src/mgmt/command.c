@@ -207,6 +207,38 @@ char **command_words(int *argc, char **argv)
 	return NULL;
 }
 
+/* How many arguments the option @arg is, with its value; 0: it is none. */
+static int option_length(const struct command *c, const char *arg)
+{
+	const struct option_def *o;
+	char name[64];
+
+	if (arg[0] != '-' || !arg[1])
+		return 0;
+	if (strncmp(arg, "--", 2)) {
+		o = find_letter(c, arg);
+		return o && o->value ? 2 : 1;
+	}
+	snprintf(name, sizeof(name), "%s", arg + 2);
+	o = find_option(c, name);
+	return o && o->value ? 2 : 1;
+}
+
+char **command_words_after_name(const struct command *c, int *argc, char **argv)
+{
+	int i = 1, n;
+
+	while (i < *argc && strcmp(argv[i], "--") && (n = option_length(c, argv[i])))
+		i += n;
+	if (i >= *argc || !strcmp(argv[i], "--"))
+		return command_words(argc, argv);
+	i++;
+	if (i == *argc)
+		return NULL;
+	*argc = i;
+	return argv + i + !strcmp(argv[i], "--");
+}
+
 int options_parse_names(const struct command *c, int argc, char **argv, void *dest,
 			const char **names, unsigned int *count, struct err *e)
 {

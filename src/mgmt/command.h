@@ -94,6 +94,11 @@ int options_parse_many(const struct command *c, int argc, char **argv, void *des
 		       const char **operands, unsigned int max, unsigned int *count, struct err *e);
 /* Cuts argv at a "--"; the words behind it, NULL at their end, or NULL: there is none. */
 char **command_words(int *argc, char **argv);
+/*
+ * The same for a command that takes one NAME first: the words behind it, with or without a "--"
+ * between them, are none of @c's options.
+ */
+char **command_words_after_name(const struct command *c, int *argc, char **argv);
 #define COMMAND_NAMES_MAX	64
 /* The same with one to COMMAND_NAMES_MAX operands. */
 int options_parse_names(const struct command *c, int argc, char **argv, void *dest,

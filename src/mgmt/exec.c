@@ -4,6 +4,7 @@
  * (run_root.h).  cp is tar, here and there, or cat for a file that gets another name.
  */
 #include "mgmt/command.h"
+#include "mgmt/control_client.h"
 #include "mgmt/session.h"
 #include "mgmt/status.h"
 
@@ -33,6 +34,25 @@ static int set_workdir(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+/* What can be said better than that nobody in the guest answers. */
+static int check_runs(const char *name, struct err *e)
+{
+	struct err ignored = { 0 };
+	json_t *told;
+	FILE *vm;
+	int rc;
+
+	rc = control_connect(&vm, name, e);
+	if (rc)
+		return rc;
+	told = control_ask(vm, "query-status", NULL, &ignored);
+	fclose(vm);
+	if (told && json_is_false(json_object_get(told, "running")))
+		rc = err_set(e, EBUSY, "VM '%.100s' is paused: let it go on with vireo resume %.100s", name, name);
+	json_decref(told);
+	return rc;
+}
+
 static int run_session(const char *name, const struct session *s)
 {
 	struct err e = { 0 };
@@ -51,29 +71,30 @@ static int exec_main(const struct command *c, int argc, char **argv)
 	const char *term = getenv("TERM");
 	char text[128] = "TERM=linux", *environment[] = { text, NULL };
 	struct exec_options o = { .folder = "" };
-	char **words = command_words(&argc, argv);
+	char **words = command_words_after_name(c, &argc, argv);
 	struct session s = {
 		.environment = environment, .in = STDIN_FILENO, .out = STDOUT_FILENO,
 		.err = STDERR_FILENO,
 	};
-	const char *operands[COMMAND_NAMES_MAX + 1] = { NULL };
+	const char *name = NULL;
 	struct err e = { 0 };
 	unsigned int count;
 	int rc;
 
 	if (term)
 		snprintf(text, sizeof(text), "TERM=%.100s", term);
-	rc = options_parse_many(c, argc, argv, &o, operands, COMMAND_NAMES_MAX, &count, &e);
+	rc = options_parse_many(c, argc, argv, &o, &name, 1, &count, &e);
 	if (rc == OPTIONS_HELP)
 		return STATUS_OK;
-	if (!rc && (!count || (count == 1 && (!words || !words[0])) || (count > 1 && words)))
+	if (!rc && (!count || !words || !words[0]))
 		rc = err_set(&e, EINVAL, "'vireo exec' needs a NAME and a command: vireo exec NAME -- "
 			     "COMMAND");
 	if (rc)
 		return command_fail(&e, SESSION_NOT_RUN);
-	s.words = words ? words : (char *const *)operands + 1;
+	s.words = words;
 	s.folder = o.folder;
-	return run_session(operands[0], &s);
+	rc = check_runs(name, &e);
+	return rc ? command_fail(&e, SESSION_NOT_RUN) : run_session(name, &s);
 }
 
 static const struct option_def exec_options[] = {
@@ -83,7 +104,7 @@ static const struct option_def exec_options[] = {
 const struct command command_exec = {
 	.name = "exec",
 	.operand = "NAME",
-	.rest = "[--] COMMAND...",
+	.rest = "[--] COMMAND [ARGUMENT...]",
 	.summary = "run a command in a VM that runs",
 	.about =
 	"Runs a command in the guest of a VM that was booted with an image (vireo run --name NAME\n"
@@ -91,7 +112,7 @@ const struct command command_exec = {
 	"exit status; 125: it was not run, 126: not executable, 127: not found.\n"
 	"\n"
 	"Example:\n"
-	"  vireo exec web -- cat /etc/os-release",
+	"  vireo exec web uname -a",
 	.options = exec_options,
 	.option_count = ARRAY_SIZE(exec_options),
 	.exits = "that of COMMAND, 128 + N after signal N, 127 it was not found, 126 it could not\n"
@@ -251,6 +272,8 @@ static int cp_main(const struct command *c, int argc, char **argv)
 			     "FILE NAME:PATH, or vireo cp NAME:PATH FILE");
 	if (rc)
 		return command_fail(&e, STATUS_USAGE);
+	if (check_runs(operands[from ? 0 : 1], &e))
+		return command_fail(&e, SESSION_NOT_RUN);
 	rc = from ? copy_out(operands[0], from, operands[1]) : copy_in(operands[0], operands[1], to);
 	if (!rc)
 		command_done("file", from ? operands[1] : to);

@@ -92,7 +92,7 @@ static void show_console(int console)
 /* Why the command did not end, when the VM has. */
 static int explain(const struct err *e, int vm_status, int console)
 {
-	const char *meaning = status_meaning(vm_status);
+	const char *meaning = vm_status == STATUS_OK ? "the guest powered off" : status_meaning(vm_status);
 
 	if (vm_status == STATUS_USAGE || vm_status == STATUS_HOST)
 		return vm_status;	/* it has said itself why */

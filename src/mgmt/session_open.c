@@ -99,6 +99,6 @@ int session_open(const char *name, struct err *e)
 	if (there)
 		return err_set(e, EBUSY, "nobody in '%.100s' answers: its guest is still starting, is paused, "
 			       "or runs %d commands already", name, SESSION_PORTS - 1);
-	return err_set(e, ENOENT, "'%.100s' does not run, or its guest has nobody who runs commands: "
-		       "only one that vireo run IMAGE or --root booted has", name);
+	return err_set(e, ENOENT, "the guest of '%.100s' has nobody who runs commands: only one that vireo run "
+		       "IMAGE or --root booted has", name);
 }

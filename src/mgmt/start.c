@@ -6,6 +6,7 @@
 #include "mgmt/status.h"
 
 #include <errno.h>
+#include <string.h>
 
 struct start_options {
 	bool console, foreground;
@@ -48,6 +49,8 @@ static int start(const char *name, const struct start_options *o)
 		status = STATUS_OK;
 	}
 	machine_close(&m);
+	if (e.code && !strstr(e.text, name))	/* it may be one of several */
+		err_prefix(&e, "VM '%.100s'", name);
 	return e.code ? command_fail(&e, status) : status;
 }
 

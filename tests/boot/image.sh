@@ -121,6 +121,11 @@ works() {
 	[ $? = 5 ] && [ "$(cat out)$(cat err)" = OE ] || complain "exec $name: '$(cat out)', '$(cat err)'"
 	[ "$("$VIREO" exec "$name" md5sum <random)" = "$(md5sum <random)" ] || complain "exec $name: stdin"
 	"$VIREO" exec --workdir /etc "$name" -- ls -d ../bin >out || complain "exec --workdir"
+	[ "$("$VIREO" exec "$name" ls -d -- /etc)" = /etc ] || complain "exec $name: options of the command's own"
+	"$VIREO" pause "$name"
+	expect 125 'is paused: let it go on with' exec "$name" true
+	expect 125 'is paused: let it go on with' cp "$name:/etc/passwd" .
+	"$VIREO" resume "$name"
 	"$VIREO" cp random "$name:/r" && "$VIREO" cp "$name:/r" back || complain "cp $name: status"
 	cmp -s random back || complain "cp $name: another file came back"
 	mkdir -p tree/inner into; echo leaf >tree/inner/leaf
@@ -175,4 +180,5 @@ wait $asleep
 # Asked while it still boots, too.
 "$VIREO" start kept && "$VIREO" stop kept || complain "stop at once after start: status $?"
 expect 125 'does not run' exec kept -- true
+expect 125 'does not run' cp kept:/etc/passwd .
 exit $bad
