@@ -314,6 +314,16 @@ static void test_stop_call_ring(void **state)
 	stops(r);
 }
 
+/* The private stack overflows without C code being asked. */
+static void test_stop_calls_back(void **state)
+{
+	struct rig *r = *state;
+
+	/* l: add rsp, 8; call l */
+	PUT(r, RIG_CODE, 0x48, 0x83, 0xc4, 0x08, 0xe8, LE32(-9));
+	stops(r);
+}
+
 /* Stepped instructions that leave the engine: HLT behind others, in and out of the block. */
 static void test_exits_from_step(void **state)
 {
@@ -379,8 +389,8 @@ int main(void)
 		T(test_return_elsewhere), T(test_full_cache), T(test_precise_fault),
 		T(test_two_spaces), T(test_two_spaces_pcid), T(test_invlpg),
 		T(test_stop_jump_to_self), T(test_stop_jcc_loop), T(test_stop_indirect_loop),
-		T(test_stop_push_ret_loop), T(test_stop_call_ring), T(test_exits_from_step), T(test_rdtscp),
-		T(test_single_step),
+		T(test_stop_push_ret_loop), T(test_stop_call_ring), T(test_stop_calls_back),
+		T(test_exits_from_step), T(test_rdtscp), T(test_single_step),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
