@@ -373,7 +373,7 @@ struct tblock *dbt_known(struct dbt *d, struct vcpu *v, gpa_t gpa)
 	uint32_t mode = dbt_mode(v);
 	struct tblock *b = dbt_find(d, v->rip, gpa, mode);
 
-	if (!b && mode & MODE_USER && with(d, TRANSLATOR_OPT_MOVE))
+	if (!b)
 		b = dbt_move(d, v, gpa, mode);
 	if (b && b->id_at)
 		dbt_adopt(d, v, b);

@@ -15,6 +15,7 @@
 #include "engine/soft/dbt_priv.h"
 
 #define SETTLED_US	2000		/* since a block was made or moved */
+#define PLACES_MAX	16		/* that the same bytes have translations for */
 #define FAR_AWAY	BIT(33)		/* from here on addresses are immediates of 64 bits ... */
 #define REACH		BIT(31)		/* ... even of what is so far from the code */
 
@@ -34,8 +35,10 @@ static bool far_away(gva_t gva)
 	return gva >= FAR_AWAY && !(gva >> 47);
 }
 
-static bool can_move(const struct tblock *b, gva_t to)
+static bool can_move(const struct dbt *d, const struct tblock *b, gva_t to)
 {
+	if (d->lockstep || !with(d, TRANSLATOR_OPT_MOVE))
+		return false;
 	if (!b->movable || !far_away(b->gva) || !far_away(to))
 		return false;
 	return !(b->mode & MODE_WINDOW) || (in_high_window(b->gva) && in_high_window(to));
@@ -80,13 +83,20 @@ static void move_block(struct dbt *d, struct tblock *b, int64_t distance)
 
 struct tblock *dbt_move(struct dbt *d, struct vcpu *v, gpa_t gpa, uint32_t mode)
 {
-	struct tblock *b = d->lockstep ? NULL : dbt_first(d, gpa, mode);
+	struct tblock *b, *last = NULL;
+	unsigned int places = 0;
 
-	while (b && !(can_move(b, v->rip) && settled(v, b)))
-		b = dbt_next(b->next_hash, gpa, mode);
-	if (b)
-		move_block(d, b, v->rip - b->gva);
-	return b;
+	for (b = dbt_first(d, gpa, mode); b; b = dbt_next(b->next_hash, gpa, mode)) {
+		if (can_move(d, b, v->rip) && settled(v, b)) {
+			move_block(d, b, v->rip - b->gva);
+			return b;
+		}
+		last = b;
+		places++;
+	}
+	if (places >= PLACES_MAX)
+		dbt_kill(d, last);
+	return NULL;
 }
 
 bool dbt_adopt(struct dbt *d, struct vcpu *v, struct tblock *b)

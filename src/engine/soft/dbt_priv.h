@@ -456,7 +456,10 @@ void emit_step(struct tr *t);
 struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa);
 
 /* dbt_move.c */
-/* The translation of @gpa for @mode, moved to v->rip from another guest address; or NULL. */
+/*
+ * The translation of @gpa for @mode, moved to v->rip from another guest address; or NULL, and
+ * then there is room for one more.
+ */
 struct tblock *dbt_move(struct dbt *d, struct vcpu *v, gpa_t gpa, uint32_t mode);
 /* Is the page of @b's last bytes the same in the present space?  Then @b is right for that. */
 bool dbt_adopt(struct dbt *d, struct vcpu *v, struct tblock *b);

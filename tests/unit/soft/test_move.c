@@ -13,7 +13,7 @@
 #include <cmocka.h>
 
 #define PROGRAM		0x300000	/* its two pages; a third one is used in one test */
-#define TABLES		0x200000	/* three pages of tables for each place */
+#define TABLES		0x200000	/* three pages */
 #define AT_REST_US	4000		/* longer than translations are left alone */
 
 static const gva_t places[] = {
@@ -50,11 +50,10 @@ static void put_program(struct rig *r)
 	rig_code(r, PROGRAM + DATA, &(uint64_t){ 3 }, 8);
 }
 
-/* Two pages and a stack behind them, for user mode, at places[@n]. */
-static void map_place(struct rig *r, unsigned int n)
+/* Two pages and a stack behind them, for user mode. */
+static void map_place(struct rig *r, gva_t gva)
 {
-	const gva_t gva = places[n];
-	const gpa_t t = TABLES + n * 0x3000;
+	const gpa_t t = TABLES;
 	uint64_t *table = (uint64_t *)(r->ram + t), all = PTE_P | PTE_W | PTE_U;
 
 	((uint64_t *)(r->ram + RIG_TABLES))[gva >> 39] = t | all;
@@ -116,22 +115,22 @@ static void user_mode(struct vcpu *v)
 	vcpu_update_mode(v);
 }
 
-/* Another process, as far as the TLB is concerned, which has the program at places[@n] alone. */
-static void become(struct rig *r, unsigned int n)
+/* Another process, as far as the TLB is concerned, which has the program at @gva alone. */
+static void become(struct rig *r, gva_t gva)
 {
 	memset(r->ram + RIG_TABLES + 8, 0, 0x1000 - 8);
-	map_place(r, n);
+	memset(r->ram + TABLES, 0, 0x3000);
+	map_place(r, gva);
 	user_mode(r->v);
 	tlb_switch_space(r->v, false);
 }
 
 /* Runs it there, @data being what it adds a hundred times. */
-static void run_at(struct rig *r, unsigned int n, uint64_t data)
+static void run_at(struct rig *r, gva_t gva, uint64_t data)
 {
-	const gva_t gva = places[n];
 	struct vcpu *v = r->v;
 
-	become(r, n);
+	become(r, gva);
 	for (unsigned int turn = 0; turn < 3; turn++) {
 		v->gpr[REG_RAX] = v->gpr[REG_RBX] = v->gpr[REG_RSI] = v->gpr[REG_R8] = v->gpr[REG_R9] = 0;
 		v->gpr[REG_RSP] = gva + 0x2ff0;
@@ -155,7 +154,7 @@ static void test_moves(void **state)
 
 	for (unsigned int k = 0; k < 20; k++) {
 		usleep(AT_REST_US);
-		run_at(r, k % 3, 3);
+		run_at(r, places[k % 3], 3);
 		if (k)
 			assert_true(moved(r) > before);
 		before = moved(r);
@@ -168,7 +167,20 @@ static void test_turns(void **state)
 	struct rig *r = *state;
 
 	for (unsigned int k = 0; k < 2000; k++)
-		run_at(r, k % ARRAY_SIZE(places), 3);
+		run_at(r, places[k % ARRAY_SIZE(places)], 3);
+}
+
+/* At more places than have translations at a time, those that move and those that don't. */
+static void test_many_places(void **state)
+{
+	struct rig *r = *state;
+
+	for (gva_t k = 1; k < 255; k++) {
+		run_at(r, 0x7f0000000000 + (k << 21), 3);
+		run_at(r, k << 39, 3);	/* most of them in no window */
+	}
+	usleep(AT_REST_US);
+	run_at(r, places[0], 3);
 }
 
 /* The program changes at its new place, and so it has at the old one. */
@@ -179,14 +191,14 @@ static void test_changes(void **state)
 
 	for (unsigned int k = 0; k < 10; k++) {
 		usleep(k & 1 ? AT_REST_US : 0);
-		run_at(r, k % 3, 3);
+		run_at(r, places[k % 3], 3);
 		gpa_write(&r->space, PROGRAM + DATA, &other, 8);
-		run_at(r, k % 3, 5);
+		run_at(r, places[k % 3], 5);
 		usleep(k & 1 ? 0 : AT_REST_US);
-		run_at(r, (k + 1) % 3, 5);
+		run_at(r, places[(k + 1) % 3], 5);
 		/* mov esi, another constant, in both pages; and back */
 		gpa_write(&r->space, PROGRAM + CROSSING + 1, "\x79\x56\x34\x13", 4);
-		become(r, k % 3);
+		become(r, places[k % 3]);
 		r->v->gpr[REG_RSP] = places[k % 3] + 0x2ff0;
 		assert_int_equal(rig_run(r, places[k % 3]), -1);
 		assert_int_equal(r->v->gpr[REG_RSI], 0x13345679);
@@ -203,11 +215,11 @@ static void test_other_second_page(void **state)
 	memcpy(third, r->ram + PROGRAM + 0x1000, 0x1000);
 	third[1] = 0x99;	/* of the constant's last two bytes */
 	for (unsigned int k = 0; k < 100; k++) {
-		uint64_t *entry = (uint64_t *)(r->ram + TABLES + 0x3000 + 0x2000) + (places[1] >> 12 & 511) + 1;
+		uint64_t *entry = (uint64_t *)(r->ram + TABLES + 0x2000) + (places[1] >> 12 & 511) + 1;
 
-		run_at(r, 0, 3);
+		run_at(r, places[0], 3);
 		usleep(k < 20 ? AT_REST_US : 0);
-		become(r, 1);
+		become(r, places[1]);
 		*entry += 0x2000;
 		for (unsigned int turn = 0; turn < 3; turn++) {
 			user_mode(r->v);
@@ -225,8 +237,8 @@ static void test_other_second_page(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_moves), T(test_turns), T(test_changes), T(test_other_second_page),
-		W(test_moves), W(test_turns), W(test_changes), W(test_other_second_page),
+		T(test_moves), T(test_turns), T(test_changes), T(test_other_second_page), T(test_many_places),
+		W(test_moves), W(test_turns), W(test_changes), W(test_other_second_page), W(test_many_places),
 	};
 
 	return cmocka_run_group_tests_name("soft_move", tests, NULL, NULL);
