@@ -54,6 +54,29 @@ static inline uint8_t rig_get_tpr(void *intc)
 	return 0;
 }
 
+static inline void rig_set_tpr(void *intc, uint8_t tpr)
+{
+	(void)intc;
+	(void)tpr;
+}
+
+/* No controller: #GP, also for what random code has in ECX. */
+static inline bool rig_read_msr(void *intc, uint32_t index, uint64_t *value)
+{
+	(void)intc;
+	(void)index;
+	(void)value;
+	return false;
+}
+
+static inline bool rig_write_msr(void *intc, uint32_t index, uint64_t value)
+{
+	(void)intc;
+	(void)index;
+	(void)value;
+	return false;
+}
+
 static inline gpa_t rig_mmio_base(void *intc)
 {
 	(void)intc;
@@ -61,7 +84,8 @@ static inline gpa_t rig_mmio_base(void *intc)
 }
 
 static const struct vcpu_intc_ops rig_intc = {
-	.ack = rig_ack, .pending = rig_pending, .get_tpr = rig_get_tpr, .mmio_base = rig_mmio_base,
+	.ack = rig_ack, .pending = rig_pending, .get_tpr = rig_get_tpr, .set_tpr = rig_set_tpr,
+	.read_msr = rig_read_msr, .write_msr = rig_write_msr, .mmio_base = rig_mmio_base,
 };
 
 static inline uint64_t *rig_pte(struct rig *r, gva_t gva)
