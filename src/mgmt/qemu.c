@@ -42,7 +42,11 @@ static int finish(struct qemu *q, struct err *e)
 		rc = qemu_push(q, e, q->gdb ? "--gdb-wait" : "--paused", NULL);
 	if (!rc)
 		rc = qemu_push(q, e, "--log-level", "warn");
-	return rc ? rc : qemu_add_devices(q, e);
+	if (!rc)
+		rc = qemu_add_devices(q, e);
+	if (!rc && q->stopped && !q->gdb && !qemu_can_be_asked(q))
+		rc = err_set(e, EINVAL, "-S: nobody could let the VM go on: say where with -qmp, -monitor or -gdb");
+	return rc;
 }
 
 /* --- running --- */

@@ -129,6 +129,7 @@ refused "'mem-lock' expects off" -overcommit mem-lock=on
 refused 'panic=pause' -action panic=pause
 refused "'filename' expects" -object rng-random,id=r,filename=/etc/passwd
 refused "invalid option" -hda a
+refused "-S: nobody could let the VM go on" -nodefaults -S
 refused "'watchdog' does not accept value 'on'" -action watchdog
 refused "'watchdog' does not accept value 'foo'" -watchdog-action foo
 refused "'reboot' does not accept value 'foo'" -action reboot=foo
