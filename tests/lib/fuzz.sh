@@ -17,7 +17,7 @@ for name in virtio/fuzz virtio/mmio backend/qcow2_damage backend/p9_fuzz backend
 	while ((runs == 0 || SECONDS < end)); do
 		seed=${FUZZ_SEED:+$((FUZZ_SEED + runs))}
 		seed=${seed:-$((RANDOM << 30 | RANDOM << 15 | RANDOM | 1))}
-		FUZZ_SEED=$seed timeout $((60 + 20 * FUZZ_SECONDS)) "$BUILD/tests/unit/$name" >"$log" 2>&1 </dev/null
+		FUZZ_SEED=$seed timeout $((300 + 20 * FUZZ_SECONDS)) "$BUILD/tests/unit/$name" >"$log" 2>&1 </dev/null
 		status=$?
 		runs=$((runs + 1))
 		[ $status = 0 ] || break
