@@ -179,6 +179,35 @@ static json_t *add_net(struct vm_access *at, const char *id, const json_t *argum
 	return json_object();
 }
 
+struct same {
+	const char *id;
+	bool found;
+};
+
+static void same_disk(void *arg, const struct run_disk_info *disk, const struct block_info *info)
+{
+	struct same *s = arg;
+
+	(void)info;
+	s->found |= !strcmp(disk->id, s->id);
+}
+
+static void same_net(void *arg, const struct run_net_info *net)
+{
+	struct same *s = arg;
+
+	s->found |= !strcmp(net->id, s->id);
+}
+
+static bool id_taken(const struct vm_access *at, const char *id)
+{
+	struct same s = { .id = id };
+
+	run_disks_list(at->disks, same_disk, &s);
+	run_nets_list(at->nets, same_net, &s);
+	return s.found;
+}
+
 json_t *vm_device_add(struct vm_access *at, const json_t *arguments)
 {
 	const char *driver = string_of(arguments, "driver"), *id = string_of(arguments, "id");
@@ -188,6 +217,8 @@ json_t *vm_device_add(struct vm_access *at, const json_t *arguments)
 	id = id ? id : "";
 	if (strpbrk(id, ",") || strlen(id) > 60)
 		return json_refuse("GenericError", "an id has at most 60 characters, and no comma");
+	if (id[0] && id_taken(at, id))
+		return refuse("Duplicate device ID '%.100s'", id);
 	if (!strcmp(driver, "virtio-net-pci") || !strcmp(driver, "virtio-net"))
 		return add_net(at, id, arguments);
 	if (!strcmp(driver, "virtio-blk-pci") || !strcmp(driver, "virtio-blk") || !strcmp(driver, "scsi-hd"))

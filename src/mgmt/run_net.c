@@ -155,24 +155,23 @@ static int take_entry(struct run_nets *all, struct run_net **out, const struct n
 	return 0;
 }
 
-/* @backend: made already, and the card's from now on; NULL: it is made. */
-static int add_card(struct run_nets *all, struct net_spec *s, struct net_backend *backend, struct err *e)
+/* *backend, if it is made already, is the card's and NULL from when nothing is wrong with @s. */
+static int add_card(struct run_nets *all, struct net_spec *s, struct net_backend **backend, struct err *e)
 {
 	struct vm *vm = all->vm;
 	struct virtio_net_setup setup = {
-		.space = vm_space(vm), .log = vm_log(vm), .backend = backend, .mtu = s->mtu, .closed = closed,
+		.space = vm_space(vm), .log = vm_log(vm), .backend = *backend, .mtu = s->mtu, .closed = closed,
 	};
 	struct virtio_device *d;
 	struct run_net *n = NULL;
 	int rc;
 
 	rc = take_entry(all, &n, s, e);
-	if (rc && backend)
-		backend->ops->destroy(backend);
-	if (!rc && !backend)
+	if (!rc && !*backend)
 		rc = net_spec_open(&setup.backend, s, vm_log(vm), e);
 	if (rc)
 		return rc;
+	*backend = NULL;
 	memcpy(setup.mac, s->mac, NET_MAC_LEN);
 	setup.arg = n;
 	rc = virtio_net_create(&d, &setup, e);
@@ -236,6 +235,7 @@ static int open_netdev(struct run_nets *all, const char *name, const char *text,
 int run_add_nets(struct run_nets **out, struct vm *vm, const struct run_options *o, struct err *e)
 {
 	struct run_nets *all = calloc(1, sizeof(*all));
+	struct net_backend *none = NULL;
 	struct net_spec s;
 	int rc = 0;
 
@@ -250,7 +250,7 @@ int run_add_nets(struct run_nets **out, struct vm *vm, const struct run_options 
 		if (rc || s.kind == NET_NONE)
 			continue;
 		choose_mac(&s, i, o->kept);
-		rc = add_card(all, &s, NULL, e);
+		rc = add_card(all, &s, &none, e);
 	}
 	for (unsigned int i = 0; i < o->spare_net_count && rc >= 0; i++) {
 		rc = net_spec_parse(&s, o->spare_net[i], e);
@@ -329,7 +329,6 @@ int run_netdev_remove(struct run_nets *all, const char *name, struct err *e)
 int run_nets_add(struct run_nets *all, const char *netdev, const char *id, const char *mac, struct err *e)
 {
 	struct run_netdev *n = netdev[0] ? find_netdev(all, netdev) : NULL;
-	struct net_backend *backend;
 	char text[NET_SPEC_MAX];
 	struct net_spec s;
 	int rc;
@@ -348,9 +347,7 @@ int run_nets_add(struct run_nets *all, const char *netdev, const char *id, const
 	if (!n->backend && all->confined)
 		return confined(e);
 	choose_mac(&s, all->made, all->kept);
-	backend = n->backend;
-	n->backend = NULL;	/* after this card, one more opens its own */
-	return add_card(all, &s, backend, e);
+	return add_card(all, &s, &n->backend, e);
 }
 
 int run_nets_remove_id(struct run_nets *all, const char *id, struct err *e)

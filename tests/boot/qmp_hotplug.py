@@ -186,6 +186,7 @@ def test_confined(m, work):
     check(m.ask("device_add", driver="scsi-hd", drive="later", id="sd") == {"return": {}} and m.says("written scsi"),
           "-drive if=none for later")
     check(m.ask("device_del", id="sd") == {"return": {}} and m.says("gone scsi"), "it goes")
+    check("error" in m.ask("device_add", driver="virtio-net-pci", netdev="spare", id="first"), "a disk's id")
     got = m.ask("device_add", driver="virtio-net-pci", netdev="spare", id="card", mac="52:54:00:aa:bb:01")
     check(got == {"return": {}} and m.says("pong 1"), "-netdev for later", got)
     check(m.ask("device_del", id="card") == {"return": {}} and m.says("gone 1"), "the card goes from a confined VM")
