@@ -146,8 +146,9 @@ static int check_disk(const struct place *p, const struct block_options *o, stru
 	if (rc)
 		return rc;
 	if (qcow2_info(img, &info) && info.backing)
-		rc = err_set(e, EINVAL, "the disk '%s' lies on another file, '%.200s': 'vireo image convert' "
-			     "makes one that stands alone", o->path, info.backing);
+		rc = err_set(e, EINVAL, "the disk '%.60s' lies on another file, '%.120s'; it stands alone after: "
+			     "cd '%.120s' && vireo image convert %.60s whole.qcow2 && mv whole.qcow2 %.60s",
+			     o->path, info.backing, p->path, o->path, o->path);
 	image_close(img);
 	return rc;
 }
