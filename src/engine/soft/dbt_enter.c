@@ -86,6 +86,7 @@ void dbt_emit_fixed(struct dbt *d)
 	d->indirect = emit_here(&e);
 	emit_jump_cached(&e);
 	emit_ret_miss(d, &e);
+	emit_cross_checks(d, &e);
 	d->first = d->next = e.p;
 	d->first_cold = d->next_cold = d->rw + ALIGN_DOWN(d->size / 2, 4096);
 }

@@ -15,7 +15,8 @@
  *
  * In code for windows there is none of this: dbt_window_emit.c.
  *
- * island 1: jmp to a stub that asks whether it crosses a page, and if not goes back.
+ * island 1: jmp to a stub that asks whether it crosses a page (emit_cross_checks), and if not
+ * goes back.
  * island 2: jmp step stub: the interpreter executes the instruction, which also fills
  * the table.  JRCXZ reaches 127 bytes, so islands are put between instructions.
  */
@@ -147,6 +148,27 @@ static void emit_page_check(struct emit *e, unsigned int size)
 	e_movzx8(e, H_TMP, in_page);
 }
 
+/*
+ * Fixed code, one for each log2 of a size, called with r14 = the address of an access that
+ * crosses 256 bytes: returns, or 5 bytes behind that if it crosses a page.
+ */
+void emit_cross_checks(struct dbt *d, struct emit *e)
+{
+	for (unsigned int k = 1; k < ARRAY_SIZE(d->crosses); k++) {
+		uint8_t *crosses;
+
+		d->crosses[k] = emit_here(e);
+		emit_page_check(e, 1U << k);
+		crosses = e_jrcxz(e);
+		e8(e, 0xc3);
+		e_bind8(e, crosses);
+		e8(e, 0x59);		/* pop rcx */
+		e_lea(e, H_TMP, AT_DISP(H_TMP, 5));
+		e8(e, 0xff);		/* jmp rcx */
+		e8(e, 0xe1);
+	}
+}
+
 /* Behind the block: accesses that cross 256 bytes.  Only those that cross a page matter. */
 void emit_cross_stubs(struct tr *t)
 {
@@ -154,13 +176,18 @@ void emit_cross_stubs(struct tr *t)
 
 	for (unsigned int k = 0; k < t->cross_count; k++) {
 		const struct near_exit *x = &t->cross[k].exit;
-		uint8_t *crosses;
+		uint8_t *crosses = NULL;
 
 		emit_patch32(t->cross[k].rel32, e->to_exec, emit_here(e));
-		emit_page_check(e, x->size);
-		crosses = e_jrcxz(e);
+		if (x->size & (x->size - 1)) {
+			emit_page_check(e, x->size);
+			crosses = e_jrcxz(e);
+		} else {
+			e_call(e, t->d->crosses[__builtin_ctz(x->size)]);
+		}
 		e_jmp(e, x->back);
-		e_bind8(e, crosses);
+		if (crosses)
+			e_bind8(e, crosses);
 		far_exit(t, x);
 	}
 }

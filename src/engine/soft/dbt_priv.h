@@ -240,6 +240,7 @@ struct dbt {
 	uint8_t *first, *first_cold;
 	void *exit_chain, *exit_indirect, *exit_step, *exit_poll, *exit_signal;
 	void *enter, *indirect, *ret_miss;
+	void *crosses[7];		/* by log2 of an operand's size: see emit_cross_checks() */
 	uint8_t *records;		/* what is known of the blocks, one after the other: */
 	uint64_t records_used;		/* bytes of 'size' */
 	struct tblock **blocks;		/* by id, in the order of their code */
@@ -357,6 +358,7 @@ struct host_mem emit_operand(struct tr *t, const struct insn *i, unsigned int si
 struct host_mem emit_pointed(struct tr *t, unsigned int reg, int disp, bool write);
 void emit_near_step(struct tr *t, uint8_t *rel8);
 void emit_islands(struct tr *t, bool fallthrough);
+void emit_cross_checks(struct dbt *d, struct emit *e);
 void emit_cross_stubs(struct tr *t);
 void emit_group_lookup(struct tr *t, unsigned int size, bool write);
 void emit_effective(struct tr *t, const struct mem_operand *m, unsigned int dst, bool narrow);
