@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# The instruction oracle on the interpreter and on the translator: 50,000 random cases each
+# The instruction oracle on the interpreter and on the translator: 100,000 random cases each
 # and blocks of instructions, with LONG=1 ten minutes of each, under the sanitizers (SAN=1),
 # which make it slow, a tenth.  ORACLE_SEED repeats a run; a single case is shown by oracle
 # --seed S --case N.
@@ -20,8 +20,8 @@ try() {
 	[ "$rc" -le "$worst" ] || worst=$rc
 }
 
-try 50000
-try 50000 --engine translator
+try 100000
+try 100000 --engine translator
 try 25000 --engine windows
 try 5000 --form block
 try 15000 --form block --engine translator
