@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # What a guest was told is on the disk is on the disk after vireo is killed: a guest writes
 # records with fsync and reports each; vireo gets SIGKILL at some moment; every record that was
-# reported has to be in the image, and the image has to be whole.  KILLS=N for more than 2.
+# reported has to be in the image, and the image has to be whole.  KILLS=N for more than 4.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 build=${BUILD:-build}
@@ -74,7 +74,7 @@ one() {
 }
 
 kills=${KILLS:-${LONG:+40}}
-for turn in $(seq 1 "${kills:-2}"); do
+for turn in $(seq 1 "${kills:-4}"); do
 	if ((turn % 2)); then one qcow2 "$turn"; else one raw "$turn"; fi
 done
 exit $bad
