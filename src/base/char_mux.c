@@ -9,10 +9,10 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ESCAPE		1	/* Ctrl-A */
 #define INPUT_MAX	4096U
 
 struct port {
@@ -34,17 +34,25 @@ struct char_mux {
 	struct port port[CHAR_MUX_PORTS];
 	unsigned int ports, focus;
 	bool released;
-	bool escaped;			/* Ctrl-A came, its letter has not */
+	uint8_t escape;			/* Ctrl-A, or what takes its place */
+	bool escaped;			/* it came, its letter has not */
 	struct loop_work input_work;
 };
 
-static const char help[] =
-	"\r\n"
-	"Ctrl-A h      this help\r\n"
-	"Ctrl-A x      end the VM\r\n"
-	"Ctrl-A b      send a break\r\n"
-	"Ctrl-A c      go to the next of the console and the monitor\r\n"
-	"Ctrl-A Ctrl-A send Ctrl-A\r\n";
+static void show_help(struct char_mux *m)
+{
+	const char key = '@' + m->escape;
+	char text[256];
+	int n = snprintf(text, sizeof(text),
+			 "\r\n"
+			 "Ctrl-%c h      this help\r\n"
+			 "Ctrl-%c x      end the VM\r\n"
+			 "Ctrl-%c b      send a break\r\n"
+			 "Ctrl-%c c      go to the next of the console and the monitor\r\n"
+			 "Ctrl-%c Ctrl-%c send Ctrl-%c\r\n", key, key, key, key, key, key, key);
+
+	m->real->ops->write(m->real, (const uint8_t *)text, n);
+}
 
 static bool is_open(const struct port *p)
 {
@@ -95,10 +103,11 @@ static void obey(struct char_mux *m, uint8_t c)
 {
 	struct port *p = &m->port[m->focus];
 
-	switch (c) {
-	case ESCAPE:
+	if (c == m->escape) {
 		keep(m, c);
-		break;
+		return;
+	}
+	switch (c) {
 	case 'b':
 		if (is_open(p) && p->backend.front->line_break)
 			p->backend.front->line_break(p->backend.front_dev);
@@ -111,7 +120,7 @@ static void obey(struct char_mux *m, uint8_t c)
 		m->end(m->arg);
 		break;
 	default:
-		m->real->ops->write(m->real, (const uint8_t *)help, sizeof(help) - 1);
+		show_help(m);
 	}
 }
 
@@ -128,7 +137,7 @@ static size_t real_receive(void *arg, const uint8_t *buf, size_t len)
 		if (m->escaped) {
 			m->escaped = false;
 			obey(m, buf[n]);
-		} else if (buf[n] == ESCAPE) {
+		} else if (buf[n] == m->escape) {
 			m->escaped = true;
 		} else {
 			keep(m, buf[n]);
@@ -276,7 +285,7 @@ void char_mux_release(struct char_mux *m)
 		mux_free(m);
 }
 
-int char_mux_create(struct char_mux **out, struct loop *l, struct char_backend *backend,
+int char_mux_create(struct char_mux **out, struct loop *l, struct char_backend *backend, char key,
 		    void (*end)(void *arg), void *arg, struct err *e)
 {
 	struct char_mux *m = calloc(1, sizeof(*m));
@@ -287,6 +296,7 @@ int char_mux_create(struct char_mux **out, struct loop *l, struct char_backend *
 	}
 	m->real = backend;
 	m->loop = l;
+	m->escape = key - 'a' + 1;
 	m->end = end;
 	m->arg = arg;
 	m->input_work = (struct loop_work){ .run = input_again, .arg = m };

@@ -202,6 +202,17 @@ static int set_uuid(struct qemu *q, const char *value, struct err *e)
 	return 0;
 }
 
+/* The character, by its number; 1 is Ctrl-A. */
+static int set_echr(struct qemu *q, const char *value, struct err *e)
+{
+	char *end;
+	unsigned long n = strtoul(value, &end, 0);
+
+	if (!*value || *end || n < 1 || n > 26)
+		return err_set(e, EINVAL, "-echr %s: only Ctrl-A (1) to Ctrl-Z (26) are here", value);
+	return qemu_push(q, e, "--mux-key", "%c", (char)('a' + n - 1));
+}
+
 static int set_watchdog(struct qemu *q, const char *value, struct err *e)
 {
 	if (strcmp(value, "i6300esb"))
@@ -365,6 +376,7 @@ static const struct qemu_option {
 	{ .name = "device", .takes = true, .what = KEEP, .field = FIELD(devices) },
 	{ .name = "display", .takes = true, .what = CALL, .set = set_display },
 	{ .name = "drive", .takes = true, .what = KEEP, .field = FIELD(drives) },
+	{ .name = "echr", .takes = true, .what = CALL, .set = set_echr },
 	{ .name = "enable-kvm", .what = CALL, .set = set_kvm },
 	{ .name = "fsdev", .takes = true, .what = KEEP, .field = FIELD(fsdevs) },
 	{ .name = "gdb", .takes = true, .what = CALL, .set = set_gdb },

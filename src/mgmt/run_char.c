@@ -84,7 +84,7 @@ static int open_mux(struct run_chars *c, unsigned int i, struct err *e)
 	rc = char_place_parse(&p, "--mux", mux_place(c->options->mux[i], NULL), e);
 	if (!rc)
 		rc = open_place(c, &b, "--mux", c->options->mux[i], &p, e);
-	return rc ? rc : char_mux_create(&c->mux[i], vm_loop(c->vm), b, end, c->vm, e);
+	return rc ? rc : char_mux_create(&c->mux[i], vm_loop(c->vm), b, c->options->mux_key, end, c->vm, e);
 }
 
 int run_chars_create(struct run_chars **out, struct vm *vm, const struct run_options *o,

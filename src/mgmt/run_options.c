@@ -21,6 +21,7 @@ void run_options_init(struct run_options *o)
 {
 	*o = (struct run_options){
 		.cpu = "vireo-v1", .cpus = 1, .memory = DEFAULT_MEMORY, .engine = ENGINE_AUTO,
+		.mux_key = 'a',
 		.translate = TRANSLATOR_AUTO,
 		.log_level = LOG_INFO, .escape_key = ESCAPE_DEFAULT, .session = -1,
 	};
@@ -473,6 +474,16 @@ static int set_mux(void *dest, const char *value, struct err *e)
 	return run_mux_check(value, e);
 }
 
+static int set_mux_key(void *dest, const char *value, struct err *e)
+{
+	struct run_options *o = dest;
+
+	if (*value < 'a' || *value > 'z' || value[1])
+		return err_set(e, EINVAL, "--mux-key: '%s' is no letter from a to z", value);
+	o->mux_key = *value;
+	return 0;
+}
+
 static int set_paused(void *dest, const char *value, struct err *e)
 {
 	(void)value;
@@ -592,6 +603,7 @@ static const struct option_def option_defs[] = {
 	{ "monitor", "WHERE", "the same of commands for people, as QEMU's monitor has them", set_monitor },
 	{ "mux", "NAME=WHERE", "what several of --serial, --console at=, --monitor and --qmp share, each\n"
 	  "as mux:NAME; Ctrl-A c goes from one to the next", set_mux },
+	{ "mux-key", "LETTER", "--mux: Ctrl and this letter instead of Ctrl-A (a)", set_mux_key },
 	{ "paused", NULL, "do not begin before somebody says cont at a socket (--qmp, --monitor,\n"
 	  "--name)",
 	  set_paused },

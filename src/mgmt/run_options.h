@@ -92,6 +92,7 @@ struct run_options {
 	bool gdb_wait;
 	const char *mux[RUN_MUXES_MAX];	/* --mux's texts */
 	unsigned int mux_count;
+	char mux_key;			/* their letter, with Ctrl */
 	const char *qmp[RUN_MONITORS_MAX], *monitor[RUN_MONITORS_MAX];	/* their texts */
 	unsigned int qmp_count, monitor_count;
 	bool terminal_signals;		/* Ctrl-C and its kin on the terminal are not the guest's */

@@ -73,6 +73,7 @@ becomes '--serial pty --console at=unix:/p,server=off,name=n --console at=pipe:/
 becomes '--mux mon0=stdio --serial mux:mon0 --monitor mux:mon0' -nodefaults -serial mon:stdio
 becomes '--mux mon0=stdio --serial mux:mon0 --monitor mux:mon0 --net user' -nographic
 becomes '--serial stdio --net user' -nographic -monitor none
+becomes '--mux-key t --serial stdio' -nodefaults -echr 20 -serial stdio
 becomes '--mux c=tcp:10.0.0.1:5,wait=on --serial mux:c --monitor mux:c' -nodefaults -chardev \
 	socket,id=c,host=10.0.0.1,port=5,server=on,mux=on -serial chardev:c -mon c,mode=readline
 becomes '--serial file:/l,truncate=on --monitor stdio --qmp unix:/q --qmp tcp:[::1]:7' -nodefaults -serial file:/l -monitor stdio \

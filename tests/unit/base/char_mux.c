@@ -81,12 +81,12 @@ static void ends(void *arg)
 }
 
 /* The last of @ports is a visited one. */
-static void setup(struct rig *r, unsigned int ports)
+static void setup_key(struct rig *r, unsigned int ports, char key)
 {
 	memset(r, 0, sizeof(*r));
 	assert_int_equal(loop_create(&r->loop, NULL, NULL), 0);
 	fake_char_init(&r->real);
-	assert_int_equal(char_mux_create(&r->mux, r->loop, &r->real.backend, ends, r, NULL), 0);
+	assert_int_equal(char_mux_create(&r->mux, r->loop, &r->real.backend, key, ends, r, NULL), 0);
 	for (unsigned int i = 0; i < ports; i++) {
 		struct front *f = &r->front[i];
 
@@ -94,6 +94,11 @@ static void setup(struct rig *r, unsigned int ports)
 		assert_int_equal(char_mux_port(r->mux, &f->port, i && i + 1 == ports, NULL), 0);
 		char_attach(f->port, &front_ops, f);
 	}
+}
+
+static void setup(struct rig *r, unsigned int ports)
+{
+	setup_key(r, ports, 'a');
 }
 
 static void done(struct rig *r, unsigned int ports)
@@ -150,6 +155,24 @@ static void test_focus(void **state)
 	expect(&r, 1, "left");
 	assert_int_equal(char_mux_port(r.mux, &r.front[0].port, false, NULL), 0);
 	done(&r, 3);
+}
+
+/* Ctrl-T in place of Ctrl-A, which is the guest's then. */
+static void test_other_key(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	setup_key(&r, 2, 't');
+	type(&r, "\001x\024\024");
+	expect(&r, 0, "\001x\024");
+	type(&r, "\024ctwo");
+	expect(&r, 1, "two");
+	type(&r, "\024h");
+	assert_non_null(strstr(r.real.out, "Ctrl-T h"));
+	type(&r, "\024x");
+	assert_int_equal(r.ends, 1);
+	done(&r, 2);
 }
 
 static void test_room(void **state)
@@ -289,7 +312,7 @@ static void test_lines(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_focus),
+		cmocka_unit_test(test_focus), cmocka_unit_test(test_other_key),
 		cmocka_unit_test(test_room),
 		cmocka_unit_test(test_too_many),
 		cmocka_unit_test(test_lines),
