@@ -13,6 +13,12 @@ if [ "${SAN:-0}" = 1 ]; then
 	echo "takes minutes under the sanitizers"
 	exit 77
 fi
+# Known to fail now and then where KVM emulates: an instruction that KVM hands back while Linux starts
+# the program ends it with SIGSEGV.  Whose fault that is has not been found out.
+if [ -z "${LONG:-}" ] && ! "$build/vireo" doctor | grep -q '^  yes  engine kvm'; then
+	echo "fails now and then where KVM emulates, for a reason not yet known: LONG=1 runs it"
+	exit 77
+fi
 work=$build/tests/kvm/linux
 mkdir -p "$work/run" && chmod 700 "$work/run"
 export XDG_RUNTIME_DIR=$work/run
