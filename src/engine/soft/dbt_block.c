@@ -503,7 +503,6 @@ static void keep_moves(struct tr *t)
 	b->slots = t->d->slot_count - b->first_slot;
 	if (!(b->mode & MODE_USER) || t->moves.fixed)
 		return;
-	b->movable = true;
 	b->made_at = __builtin_ia32_rdtsc();
 	b->move_count = t->moves.count;
 	b->moves = record_room(t, t->moves.count * sizeof(*b->moves));

@@ -413,8 +413,6 @@ int dbt_vcpu_init(struct dbt *d, struct vcpu *v, struct err *e)
 {
 	struct dbt_hot *hot = dbt_hot(v);
 
-	/* What a translator that had this processor before found is gone. */
-	__builtin_memset(hot, 0, sizeof(*hot));
 	atomic_store(&v->calm, 0);
 	hot->private_base = map_private_stack();
 	hot->other_base = map_private_stack();
@@ -445,5 +443,6 @@ void dbt_vcpu_destroy(struct dbt *d, struct vcpu *v)
 	(void)d;
 	unmap_private_stack(hot->private_base);
 	unmap_private_stack(hot->other_base);
-	hot->private_base = hot->other_base = 0;
+	/* As vcpu_alloc() gave it, for the next translator of this processor. */
+	__builtin_memset(hot, 0, sizeof(*hot));
 }

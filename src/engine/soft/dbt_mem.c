@@ -15,8 +15,8 @@
  *
  * In code for windows there is none of this: dbt_window_emit.c.
  *
- * island 1: jmp to a stub that asks whether it crosses a page (emit_cross_checks), and if not
- * goes back.
+ * island 1: to code behind the block that asks whether it crosses a page (emit_cross_checks) and
+ * goes back if not.
  * island 2: jmp step stub: the interpreter executes the instruction, which also fills
  * the table.  JRCXZ reaches 127 bytes, so islands are put between instructions.
  */

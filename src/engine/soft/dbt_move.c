@@ -30,16 +30,17 @@ static bool in_high_window(gva_t gva)
 	return gva - REACH >= WINDOW_LOW_END && window_covers(gva - REACH) && window_covers(gva + REACH);
 }
 
+/* Of user mode, as all that the code reaches. */
 static bool far_away(gva_t gva)
 {
-	return gva >= FAR_AWAY && !(gva >> 47);
+	return gva >= FAR_AWAY && gva + REACH < BIT(47);
 }
 
 static bool can_move(const struct dbt *d, const struct tblock *b, gva_t to)
 {
 	if (d->lockstep || !with(d, TRANSLATOR_OPT_MOVE))
 		return false;
-	if (!b->movable || !far_away(b->gva) || !far_away(to))
+	if (!b->moves || !far_away(b->gva) || !far_away(to))
 		return false;
 	return !(b->mode & MODE_WINDOW) || (in_high_window(b->gva) && in_high_window(to));
 }

@@ -181,11 +181,10 @@ struct tblock {
 	uint32_t foreign;	/* ... runs of that instruction under another */
 	uint32_t id_at;		/* -id in the code, from dbt.rw; 0: there is none */
 	/* For dbt_move.c: */
-	bool movable;
 	uint16_t move_count;
 	uint16_t slots;		/* so many, from first_slot */
 	uint32_t first_slot;
-	uint32_t *moves;	/* as in struct moves, from dbt.rw */
+	uint32_t *moves;	/* as in struct moves, from dbt.rw; NULL: it cannot be moved */
 	uint64_t made_at;	/* TSC when it was made or moved */
 	struct tblock *next_hash;
 	struct page_link page[2];	/* of the first and the second page */

@@ -23,7 +23,6 @@ static void flags_out(struct vcpu *v, const struct dbt_hot *hot)
 		    (hot->flags & 1) << 11;
 }
 
-
 /* Once they have all been used, what was found under them is forgotten. */
 static uint64_t new_id(struct dbt_hot *hot)
 {
