@@ -5,8 +5,8 @@
 # structure copies.  space.c is the VMM's and devices'.
 build=${BUILD:-build}
 bad=0
-# Functions that put the state away first, or run before a guest does.
-allowed='cpu_model_init|dbt_translate|emit_insn_reachable|window_loop_head|insn_decode|soft_vcpu_add|dbt_vcpu_init|trap_init|lockstep_[a-z]+|note_[a-z]+|put_back|compare_[a-z]+'
+# Functions that put the state away first, or run before or after a guest does.
+allowed='cpu_model_init|dbt_translate|emit_insn_reachable|window_loop_head|insn_decode|soft_vcpu_add|dbt_vcpu_init|dbt_vcpu_destroy|trap_init|lockstep_[a-z]+|note_[a-z]+|put_back|compare_[a-z]+'
 for dir in cpu x86 engine/soft; do
 	for o in "$build/obj/$dir"/*.o; do
 		calls=$(objdump -dr "$o" | sed -nE 's/^[0-9a-f]+ <(.*)>:$/in \1/p
