@@ -392,7 +392,7 @@ void tlb_select_view(struct vcpu *v)
 			return;
 		}
 		kind = VIEW_USER;
-		t->window.active = t->window.owner == t->current;
+		t->window.active = t->window.owner == t->current && v->code_size == CODE_64;
 	} else if ((v->cr4 & CR4_SMAP) && !(v->rflags & RFLAGS_AC)) {
 		kind = VIEW_SUPER;
 	}

@@ -37,7 +37,7 @@ struct tlb_space;
 struct tlb_window {
 	uint64_t low, high;	/* host address - guest address; both 0: there are none */
 	struct tlb_space *owner; /* whose pages are mapped, or NULL */
-	bool active;		/* vcpu.view is the owner's user view: data accesses go there */
+	bool active;		/* vcpu.view is the owner's user view: data accesses of 64-bit code go there */
 	uint8_t *used;		/* by region of 2 MiB: pages of it may be mapped; sparse */
 	uint32_t *regions;	/* those that are */
 	unsigned int region_count;

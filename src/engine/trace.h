@@ -9,6 +9,7 @@ struct trace_insn {
 	gva_t gva;
 	uint8_t bytes[15];
 	unsigned int len;
+	bool code32;		/* not 64-bit code */
 	const char *insn_class;	/* innocuous, sensitive, ... */
 	const char *why;	/* what was done with it, and the reason */
 	const uint8_t *code;	/* its host code, in ... */

@@ -37,7 +37,7 @@ struct trace {
 	struct engine_trace hook;
 	struct vm *vm;
 	unsigned int shown;
-	ZydisDecoder decoder;
+	ZydisDecoder decoder, decoder32;
 	ZydisFormatter formatter;
 };
 
@@ -71,8 +71,9 @@ static void guest_line(struct trace *t, const struct trace_insn *g, char *text, 
 	ZydisDecodedInstruction i;
 	ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
 	int n = snprintf(text, size, "%016" PRIx64 "  ", g->gva);
+	const ZydisDecoder *d = g->code32 ? &t->decoder32 : &t->decoder;
 
-	if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&t->decoder, g->bytes, g->len, &i, ops)) ||
+	if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(d, g->bytes, g->len, &i, ops)) ||
 	    !ZYAN_SUCCESS(ZydisFormatterFormatInstruction(&t->formatter, &i, ops,
 							  i.operand_count_visible, text + n,
 							  size - n, g->gva, NULL)))
@@ -317,6 +318,7 @@ static int trace_main(const struct command *c, int argc, char **argv)
 		return command_fail(&e, STATUS_USAGE);
 	}
 	ZydisDecoderInit(&t.decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	ZydisDecoderInit(&t.decoder32, ZYDIS_MACHINE_MODE_LEGACY_32, ZYDIS_STACK_WIDTH_32);
 	ZydisFormatterInit(&t.formatter, ZYDIS_FORMATTER_STYLE_INTEL);
 	t.hook.block = show_block;
 	t.hook.arg = &t;

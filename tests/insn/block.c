@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Makes cases of many instructions: up to 60 of the forms in a row, 64-bit code, with
- * forward branches, calls, a loop around, runs of accesses near one address and runs of
- * pushes and pops.  Before an instruction with a memory operand the registers of its
- * address are loaded, so that it lies where gen.c wants it; few of these targets fault.
+ * Makes cases of many instructions: up to 60 of the forms in a row, 64-bit code, or 32-bit code
+ * in flat segments but for FS and GS, with forward branches, calls, a loop around, runs of
+ * accesses near one address and runs of pushes and pops.  Before an instruction with a memory
+ * operand the registers of its address are loaded, so that it lies where gen.c wants it; few of
+ * these targets fault.
  *
  * Left out are forms whose outcome the processors do not agree on, jumps to anywhere, and
  * what changes segments; what user mode may not do at all is rare, since it ends a block.
@@ -14,7 +15,7 @@
 
 #define INSNS_MAX	60
 #define COUNTER		(PAGE_VA(STACK_PAGE) + 4095)	/* of the loop */
-#define LEFT_OUT	(F_NO64 | F_JUMP | F_SEGREG | F_FAR | F_POPF | F_ANY_FAULT | \
+#define LEFT_OUT	(F_JUMP | F_SEGREG | F_FAR | F_POPF | F_ANY_FAULT | \
 			 F_FAULT_FLAGS | F_PARTIAL | F_NO_CR2)
 
 struct pending {		/* a branch whose target comes later */
@@ -33,9 +34,24 @@ static void put_le(struct gen *g, uint64_t v, unsigned int n)
 	put(g, &v, n);
 }
 
+static bool is_wide(const struct gen *g)
+{
+	return g->c->code_size == CODE_64;
+}
+
+static unsigned int pick_reg(struct gen *g)
+{
+	return below(g, is_wide(g) ? 16 : 8);
+}
+
 /* mov @reg, @v */
 static void put_load(struct gen *g, unsigned int reg, uint64_t v)
 {
+	if (!is_wide(g)) {
+		put_le(g, 0xb8 | reg, 1);
+		put_le(g, v, 4);
+		return;
+	}
 	put_le(g, 0xb848 + (reg >> 3) + ((reg & 7) << 8), 2);
 	put_le(g, v, 8);
 }
@@ -46,7 +62,7 @@ static bool ends_a_block(const struct form *f)
 		"hlt", "cli", "sti", "clts", "wbinvd", "in", "out", "rdmsr", "wrmsr", "ud2", "swapgs",
 		"mov_cr", "mov_dr", "xsetbv", "sysret", "invd", "clac", "stac", "ud", "lgdt", "lidt",
 		"invlpg", "lldt", "ltr", "lmsw", "ins", "outs", "int", "int3", "wrfsbase", "wrgsbase",
-		"div", "idiv", "enter", "leave", "sha1rnds4",
+		"div", "idiv", "enter", "leave", "sha1rnds4", "into", "bound", "aam",
 	};
 	unsigned int i;
 
@@ -58,9 +74,12 @@ static bool ends_a_block(const struct form *f)
 
 static void pick_block_form(struct gen *g)
 {
+	uint32_t left_out = LEFT_OUT | (is_wide(g) ? F_NO64 : F_ONLY64);
+
 	do
 		g->f = &forms[below(g, BLOCK_FORM)];
-	while (g->f->flags & LEFT_OUT || !strcmp(g->f->name, "any") ||
+	while (g->f->flags & left_out || (g->f->flags & F_NO64 && g->f->undef) ||
+	       !strcmp(g->f->name, "any") ||
 	       (ends_a_block(g->f) && !chance(g, 16)));
 }
 
@@ -74,6 +93,8 @@ static void encode_here(struct gen *g)
 	g->modrm_reg = g->bits_rxb = 0;
 	g->has_mem = false;
 	pick_sizes(g);
+	if (g->addrsize == 2 && !chance(g, 16))		/* where there is nothing, in flat segments */
+		g->addrsize = 4;
 	if (g->flags & F_STACK && chance(g, 2))
 		set_address(g, REG_RSP, PAGE_VA(STACK_PAGE) +
 			    (chance(g, 12) ? below(g, 64) : 1024 + 8 * below(g, 256)));
@@ -117,7 +138,7 @@ static void put_neighbours(struct gen *g)
 {
 	static const uint8_t opcodes[] = { 0x8b, 0x89, 0x03, 0x01, 0x39, 0x3b, 0x8a, 0x88, 0x63,
 					   0x85, 0x87, 0x11, 0x2b, 0x21 };
-	unsigned int base = below(g, 16), n = 2 + below(g, 7), reg, shape;
+	unsigned int base = pick_reg(g), n = 2 + below(g, 7), reg, shape;
 	uint64_t at = PAGE_VA(DATA_PAGE) + (chance(g, 4) ? 4096 - below(g, 300) : below(g, 3000));
 	bool sib = (base & 7) == REG_RSP;
 
@@ -125,13 +146,14 @@ static void put_neighbours(struct gen *g)
 		at = PAGE_VA(RO_PAGE + chance(g, 2)) - below(g, 200);
 	put_load(g, base, at);
 	while (n--) {
-		reg = below(g, 16);
+		reg = pick_reg(g);
 		if (reg == base && !chance(g, 8))
 			reg ^= 1;
 		shape = below(g, 8);
 		if (shape == 0)
 			put_le(g, 0x66, 1);
-		put_le(g, 0x40 | (shape > 2) << 3 | reg >> 3 << 2 | base >> 3, 1);
+		if (is_wide(g))
+			put_le(g, 0x40 | (shape > 2) << 3 | reg >> 3 << 2 | base >> 3, 1);
 		put_le(g, opcodes[below(g, ARRAY_SIZE(opcodes))], 1);
 		put_le(g, (shape & 1 ? 0x40 : 0x80) | (reg & 7) << 3 | (base & 7), 1);
 		if (sib)
@@ -149,10 +171,11 @@ static void put_pushes(struct gen *g)
 		put_load(g, REG_RSP, PAGE_VA(STACK_PAGE) + (chance(g, 4) ? 8 * below(g, 8) :
 			 chance(g, 4) ? 4096 - below(g, 64) : 2048));
 	while (n--) {
-		reg = below(g, 16);
+		reg = pick_reg(g);
 		if (reg == REG_RSP && !chance(g, 4))
 			reg = REG_RBP;
-		put_le(g, 0x40 | reg >> 3, 1);
+		if (is_wide(g))
+			put_le(g, 0x40 | reg >> 3, 1);
 		put_le(g, (push ? 0x50 : 0x58) | (reg & 7), 1);
 		push = chance(g, 6) ? !push : push;
 	}
@@ -215,6 +238,18 @@ static void put_code(struct gen *g)
 		put_loop(g, 0);
 }
 
+/* Flat segments; FS and GS may have a base. */
+static void make_narrow(struct gen *g)
+{
+	struct cpu_image *in = &g->c->in;
+
+	g->c->code_size = CODE_32;
+	in->sel[SEG_CS] = SEL_CODE32;
+	in->fs_base = in->gs_base = 0;
+	in->sel[SEG_FS] = chance(g, 2) ? SEL_LDT(LDT_TLS) : SEL_DATA;
+	in->sel[SEG_GS] = chance(g, 4) ? SEL_LDT(LDT_DATA32) : SEL_LDT(LDT_TLS);
+}
+
 void block_make(struct test_case *c, uint64_t seed, uint64_t number)
 {
 	struct gen g = { .rng = seed * 0xd1342543de82ef95ULL ^ number << 20, .c = c };
@@ -225,6 +260,8 @@ void block_make(struct test_case *c, uint64_t seed, uint64_t number)
 	g.f = c->form = &forms[BLOCK_FORM];
 	g.flags = F_ONLY64;
 	pick_mode(&g);
+	if (chance(&g, 3))
+		make_narrow(&g);
 	c->in.rip = ARENA_VA + 0x100 + below(&g, 0xe00);
 	fill_arena(&g);
 	g.flags = F_STACK | F_JUMP | F_NO_AC;
@@ -233,5 +270,7 @@ void block_make(struct test_case *c, uint64_t seed, uint64_t number)
 	put_code(&g);
 	g.flags = F_SIMD | (chance(&g, 4) ? F_X87 : 0);
 	fill_xsave(&g);
+	for (unsigned int i = 0; i < 16 && !is_wide(&g); i++)
+		c->in.gpr[i] = (uint32_t)c->in.gpr[i];
 	memcpy(c->arena + (c->in.rip - ARENA_VA), c->code, c->len);
 }

@@ -37,11 +37,11 @@
 #define SEL_CODE64	0x33
 #define SEL_LDT(n)	((n) << 3 | 7)
 enum { LDT_CODE32, LDT_CODE16, LDT_DATA32, LDT_DATA16, LDT_RO, LDT_DOWN, LDT_ABSENT,
-       LDT_XONLY, LDT_COUNT };
+       LDT_XONLY, LDT_TLS, LDT_COUNT };
 
 struct ldt_entry {
-	uint32_t base, limit;
-	bool big, code, down, no_write, absent;	/* no_write: code: not readable */
+	uint32_t base, limit;		/* bytes, or pages */
+	bool pages, big, code, down, no_write, absent;	/* no_write: code: not readable */
 };
 extern const struct ldt_entry ldt_entries[LDT_COUNT];
 

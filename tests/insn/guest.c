@@ -147,7 +147,8 @@ static uint64_t ldt_descriptor(const struct ldt_entry *e)
 {
 	uint64_t type = 0x71 | (e->code ? 8 | 2 * !e->no_write :
 				4 * e->down | 2 * !e->no_write);
-	uint64_t attr = type | 0x1000 | (e->big ? 0x4000 : 0) | (e->absent ? 0 : 0x80);
+	uint64_t attr = type | 0x1000 | (e->pages ? 0x8000 : 0) | (e->big ? 0x4000 : 0) |
+			(e->absent ? 0 : 0x80);
 
 	return (e->limit & 0xffff) | (uint64_t)(e->base & 0xffffff) << 16 | attr << 40 |
 		(uint64_t)(e->limit >> 16 & 15) << 48 | (uint64_t)(e->base >> 24) << 56;

@@ -39,6 +39,7 @@ const struct ldt_entry ldt_entries[LDT_COUNT] = {
 	[LDT_ABSENT] = { .base = ARENA_VA, .limit = 0xffff, .absent = true },
 	[LDT_XONLY] = { .base = ARENA_VA, .limit = 0xffff, .big = true, .code = true,
 			.no_write = true },
+	[LDT_TLS] = { .base = PAGE_VA(DATA_PAGE) + 0x345, .limit = 0xfffff, .pages = true, .big = true },
 };
 
 struct host_slot {
@@ -172,7 +173,7 @@ static int set_ldt(void)
 		const struct ldt_entry *e = &ldt_entries[i];
 		struct user_desc d = {
 			.entry_number = i, .base_addr = e->base, .limit = e->limit,
-			.seg_32bit = e->big, .contents = e->code ? 2 : e->down ? 1 : 0,
+			.limit_in_pages = e->pages, .seg_32bit = e->big, .contents = e->code ? 2 : e->down ? 1 : 0,
 			.read_exec_only = e->no_write, .seg_not_present = e->absent,
 			.useable = 1,
 		};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The translator of one vCPU: hot 64-bit guest code, x86-64 to x86-64, run in place of the
+ * The translator of one vCPU: hot 64- and 32-bit guest code to x86-64, run in place of the
  * interpreter.  Guest registers live in host registers, flags in flags, SIMD state is
  * the host's; memory operands go through the TLB's tables; whatever is sensitive, and
  * every case that the fast path does not decide, is handed to the interpreter one
@@ -10,6 +10,7 @@
 #define VIREO_ENGINE_SOFT_DBT_H
 
 #include "cpu/except.h"
+#include "cpu/vcpu.h"
 #include "engine/config.h"
 #include "x86/decode.h"
 
@@ -34,9 +35,9 @@ struct dbt_config {
 	struct tblock *(*find)(void *arg, struct vcpu *v);
 	/* How often the code at @gpa has been interpreted, as far as that is known. */
 	unsigned int (*heat)(void *arg, struct vcpu *v, gpa_t gpa);
-	/* Decodes 64-bit code as the guest's CPU model has it; @avail bytes, 15 are enough. */
-	enum decode_result (*decode)(void *arg, struct vcpu *v, struct insn *out,
-				     const uint8_t *bytes, unsigned int avail);
+	/* Decodes as the guest's CPU model has it; @avail bytes, 15 are enough. */
+	enum decode_result (*decode)(void *arg, struct vcpu *v, struct insn *out, const uint8_t *bytes,
+				     unsigned int avail, enum code_size code_size);
 	/* May the guest's CPU model execute @i?  (Else it stays with the interpreter.) */
 	bool (*allowed)(void *arg, const struct vcpu *v, const struct insn *i);
 	/*
@@ -83,19 +84,22 @@ void dbt_vcpu_destroy(struct dbt *d, struct vcpu *v);
 /* Host exceptions in translated code go here: for trap_enter's list. */
 struct trap_region *dbt_trap_region(struct dbt *d);
 
+/* Is the code of the present mode translated?  Then v->rip is a linear address. */
+bool dbt_translates(const struct dbt *d, const struct vcpu *v);
+
 /* What was found for v->rip and the present mode before, or NULL. */
 struct tblock *dbt_recall(struct dbt *d, struct vcpu *v);
 /*
- * Finds the translation of 64-bit code at v->rip, whose bytes are at @gpa; or makes it, if
+ * Finds the translation of the code at v->rip, whose bytes are at @gpa; or makes it, if
  * the code has one for another kind of memory access.
  */
 struct tblock *dbt_known(struct dbt *d, struct vcpu *v, gpa_t gpa);
-/* Finds or makes the translation of 64-bit code at v->rip, whose bytes are at @gpa; or NULL. */
+/* Finds or makes the translation of the code at v->rip, whose bytes are at @gpa; or NULL. */
 struct tblock *dbt_get(struct dbt *d, struct vcpu *v, gpa_t gpa);
 
 /*
  * Runs translated code from @b, found for v->rip just now, for as long as there is some.
- * Called in 64-bit mode with nothing pending.  Comes back with
+ * Called where dbt_translates(), with nothing pending.  Comes back with
  *   EXEC_OK	v->rip has no translation, or something wants attention: interpret;
  *   EXEC_EXIT	as from the interpreter.
  */

@@ -105,7 +105,8 @@ bool block_copies(struct tr *t, const struct insn *i)
 	default:
 		return i->info->how != HOW_UD && i->info->insn_class == CLASS_INNOCUOUS &&
 		       !(i->flags & INSN_BRANCH) && t->d->cfg.allowed(t->d->cfg.arg, t->v, i) &&
-		       simd_usable(t, i) && !copy_exempt(i) && copyable_size(i);
+		       simd_usable(t, i) && !copy_exempt(i) && copyable_size(i) &&
+		       code32_reaches(t, i) && code32_copies(t, i);
 	}
 }
 
@@ -113,11 +114,14 @@ static bool emit_in_line(struct tr *t, const struct insn *i, bool *ends)
 {
 	if (i->info->how == HOW_UD || !t->d->cfg.allowed(t->d->cfg.arg, t->v, i))
 		return false;
+	if (!code32_reaches(t, i))
+		return false;
 	if (i->info->insn_class != CLASS_INNOCUOUS)
-		return emit_system(t, i);
+		return (!(t->b->mode & MODE_32) || code32_system(i)) && emit_system(t, i);
 	if (emit_flow(t, i, ends))
 		return true;
-	return simd_usable(t, i) && !copy_exempt(i) && copyable_size(i) && emit_copy(t, i);
+	return simd_usable(t, i) && !copy_exempt(i) && copyable_size(i) && code32_copies(t, i) &&
+	       emit_copy(t, i);
 }
 
 /* Steps after which control is surely elsewhere. */
@@ -269,7 +273,7 @@ static bool emit_insn_reachable(struct tr *t)
 static enum decode_result decode(struct tr *t, struct insn *i, const uint8_t *bytes,
 				 unsigned int room)
 {
-	return t->d->cfg.decode(t->d->cfg.arg, t->v, i, bytes, room);
+	return t->d->cfg.decode(t->d->cfg.arg, t->v, i, bytes, room, mode_code_size(t->b->mode));
 }
 
 /* The last instruction's bytes go on in the next page: it becomes part of the block. */
@@ -280,6 +284,8 @@ static bool decode_crossing(struct tr *t, struct insn *i, const uint8_t *bytes, 
 	const uint8_t *p;
 	gpa_t gpa;
 
+	if (next != code_gva(t, next))
+		return false;
 	if (!with(t->d, TRANSLATOR_OPT_CROSS) || gva_to_gpa(t->v, next, ACC_FETCH, &gpa) != MEM_OK)
 		return false;
 	if (!gpa_to_hva(t->d->space, gpa, INSN_MAX_LEN) ||
@@ -347,7 +353,7 @@ static void begin_insn(struct tr *t, unsigned int n)
 	t->n = n;
 	t->i = &t->insn[n];
 	t->rip = t->b->gva + t->b->guest_off[n];
-	t->next = t->b->gva + t->b->guest_off[n + 1];
+	t->next = code_gva(t, t->b->gva + t->b->guest_off[n + 1]);
 	if (!with(t->d, TRANSLATOR_OPT_HOLD))
 		temps_lost(t);
 	if (!with(t->d, TRANSLATOR_OPT_CHECK))
@@ -421,7 +427,7 @@ static void emit_block(struct tr *t)
 	b->size = b->guest_off[n];
 	b->host_off[n] = t->e.p + t->e.to_exec - b->code;
 	if (!ends)	/* also behind a step: IRET may go to the next instruction */
-		emit_continue(t, b->gva + b->size);
+		emit_continue(t, code_gva(t, b->gva + b->size));
 	emit_islands(t, false);
 	b->no_entry = t->no_entry & ~group_members(t);
 	emit_probes(t);

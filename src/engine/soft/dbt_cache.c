@@ -339,6 +339,8 @@ uint32_t dbt_mode(const struct vcpu *v)
 	}
 	if (v->tlb.window.active)
 		mode |= MODE_WINDOW;
+	if (unlikely(v->code_size != CODE_64))
+		mode |= code32_mode(v);
 	return mode;
 }
 

@@ -483,6 +483,7 @@ static bool copy_moffs(struct tr *t, const struct insn *i)
 bool emit_copy(struct tr *t, const struct insn *i)
 {
 	unsigned int op = i->bytes[i->prefix_len];
+	struct insn longer;
 
 	if (i->info->id == INSN_ID_LEA) {
 		if (i->opsize == 2)
@@ -492,8 +493,10 @@ bool emit_copy(struct tr *t, const struct insn *i)
 	}
 	if (i->mem.is_address)		/* NOP, PREFETCH: nothing to do */
 		return !i->gpr_written;
-	if (!(i->flags & INSN_HAS_MEM))
-		return copy_registers(t, i);
+	if (!(i->flags & INSN_HAS_MEM)) {
+		longer = *i;
+		return copy_registers(t, t->b->mode & MODE_32 && code32_lengthen(&longer) ? &longer : i);
+	}
 	if (i->encoding == ENC_LEGACY && op >= 0xa0 && op <= 0xa3)
 		return copy_moffs(t, i);
 	return copy_memory(t, i);

@@ -149,11 +149,18 @@ static void exchange(uint64_t *a, uint64_t *b)
 	*b = was;
 }
 
-void dbt_use_window_stack(struct dbt_hot *hot, bool window)
+void dbt_use_stack(struct dbt *d, struct vcpu *v, uint32_t mode)
 {
-	if (hot->on_window_stack == window)
+	struct dbt_hot *hot = dbt_hot(v);
+	uint32_t other = mode & (MODE_WINDOW | MODE_32);
+
+	if (other && hot->other_mode != other) {
+		dbt_empty_private_stack(d, v);
+		hot->other_mode = other;
+	}
+	if (hot->on_other_stack == !!other)
 		return;
 	exchange(&hot->private_base, &hot->other_base);
 	exchange(&hot->private_sp, &hot->other_sp);
-	hot->on_window_stack = window;
+	hot->on_other_stack = other;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Stack and control flow in translated code: PUSH, POP, LEAVE, CALL, RET, JMP, Jcc and
- * JRCXZ with 64-bit operands.  Other forms stay with the interpreter.
+ * JRCXZ with operands of the mode's own size, the word.  Other forms stay with the interpreter.
  *
  * A guest CALL pushes the guest's return address on the guest's stack and is a host CALL
  * on the private stack; a guest RET pops the guest's address into r14 and is a host RET.
@@ -14,7 +14,7 @@
  * A target that is not canonical is the branch's own fault.  Of direct branches it is known;
  * an indirect CALL looks before it pushes.  An indirect JMP or a RET is found out when no
  * translation is found: nothing but RIP and, by 8, RSP has changed then, and dbt_run.c takes
- * that back (hot.branch says from where).
+ * that back (hot.branch says from where).  In 32-bit code all of them are.
  */
 #include "engine/soft/dbt_priv.h"
 #include "x86/regs.h"
@@ -30,13 +30,13 @@ static unsigned int value_of(struct tr *t, unsigned int reg, unsigned int tmp)
 
 static void emit_adjust_stack(struct tr *t, int by)
 {
-	e_lea(&t->e, H_GRSP, AT_DISP(H_GRSP, by));
+	e_lea_word(t, H_GRSP, AT_DISP(H_GRSP, by));
 }
 
-/* Room for 8 bytes below the guest's stack pointer, without the use of r14. */
+/* Room for a word below the guest's stack pointer, without the use of r14. */
 static struct host_mem emit_push_place(struct tr *t)
 {
-	struct host_mem m = emit_pointed(t, REG_RSP, -8, true);
+	struct host_mem m = emit_pointed(t, REG_RSP, -(int)word_of(t), true);
 
 	if (m.index == H_TMP) {
 		e_lea(&t->e, H_TMP, m);
@@ -50,8 +50,8 @@ static void emit_push_reg(struct tr *t, unsigned int reg)
 {
 	struct host_mem m = emit_push_place(t);
 
-	e_store(&t->e, m, value_of(t, reg, H_ADDR));
-	emit_adjust_stack(t, -8);
+	e_store_word(t, m, value_of(t, reg, H_ADDR));
+	emit_adjust_stack(t, -(int)word_of(t));
 }
 
 /* Pushes what is in hot.scratch. */
@@ -60,14 +60,14 @@ void emit_push_scratch(struct tr *t)
 	struct host_mem m = emit_push_place(t);
 
 	e_load(&t->e, H_ADDR, GS_HOT(scratch));
-	e_store(&t->e, m, H_ADDR);
-	emit_adjust_stack(t, -8);
+	e_store_word(t, m, H_ADDR);
+	emit_adjust_stack(t, -(int)word_of(t));
 }
 
 static void emit_push_imm(struct tr *t, int32_t imm)
 {
-	e_store_imm(&t->e, emit_push_place(t), imm);
-	emit_adjust_stack(t, -8);
+	e_store_word_imm(t, emit_push_place(t), imm);
+	emit_adjust_stack(t, -(int)word_of(t));
 }
 
 static void emit_push_next(struct tr *t)
@@ -75,26 +75,26 @@ static void emit_push_next(struct tr *t)
 	struct host_mem m = emit_push_place(t);
 	struct emit *e = &t->e;
 
-	if (fits_s32(t->next)) {
+	if (t->b->mode & MODE_32 || fits_s32(t->next)) {
 		t->moves.fixed = true;
-		e_store_imm(e, m, t->next);
+		e_store_word_imm(t, m, t->next);
 	} else {
 		e_mov_gva(e, H_ADDR, t->next);
 		e_store(e, m, H_ADDR);
 	}
-	emit_adjust_stack(t, -8);
+	emit_adjust_stack(t, -(int)word_of(t));
 }
 
 /* rcx = the memory operand's value */
 static void emit_load_operand(struct tr *t, const struct insn *i)
 {
-	e_load(&t->e, H_TMP, emit_operand(t, i, 8));
+	e_load_word(t, H_TMP, emit_operand(t, i, word_of(t)));
 	t->known.held[0] = NO_REG;
 }
 
 static bool emit_push(struct tr *t, const struct insn *i)
 {
-	if (i->stack_size != 8)
+	if (i->stack_size != word_of(t))
 		return false;
 	switch (i->op[0].kind) {
 	case OPND_GPR:
@@ -120,7 +120,7 @@ static bool emit_pop(struct tr *t, const struct insn *i)
 	unsigned int reg = i->op[0].reg;
 	struct host_mem m;
 
-	if (i->stack_size != 8 || i->op[0].kind != OPND_GPR)
+	if (i->stack_size != word_of(t) || i->op[0].kind != OPND_GPR)
 		return false;
 	m = emit_pointed(t, REG_RSP, 0, false);
 	if (host_reg[reg] == IN_MEMORY) {
@@ -128,10 +128,10 @@ static bool emit_pop(struct tr *t, const struct insn *i)
 		e_load(e, H_TMP, m);
 		e_store(e, GS_GPR(reg), H_TMP);
 	} else {
-		e_load(e, host_reg[reg], m);
+		e_load_word(t, host_reg[reg], m);
 	}
 	if (reg != REG_RSP)
-		emit_adjust_stack(t, 8);
+		emit_adjust_stack(t, word_of(t));
 	return true;
 }
 
@@ -139,10 +139,10 @@ static bool emit_leave(struct tr *t, const struct insn *i)
 {
 	struct emit *e = &t->e;
 
-	if (i->opsize != 8)
+	if (i->opsize != word_of(t))
 		return false;
-	e_load(e, H_TMP, emit_pointed(t, REG_RBP, 0, false));
-	e_lea(e, H_GRSP, AT_DISP(H_RBP, 8));
+	e_load_word(t, H_TMP, emit_pointed(t, REG_RBP, 0, false));
+	e_lea_word(t, H_GRSP, AT_DISP(H_RBP, word_of(t)));
 	e_mov_rr(e, H_RBP, H_TMP);
 	t->known.held[0] = NO_REG;
 	return true;
@@ -264,7 +264,7 @@ void emit_continue(struct tr *t, gva_t rip)
 
 static gva_t target_of(const struct tr *t, const struct insn *i)
 {
-	return t->next + i->imm;
+	return code_gva(t, t->next + i->imm);
 }
 
 /* Loops go backwards: there the engine is asked whether it wants the processor. */
@@ -281,18 +281,18 @@ static void emit_jcc(struct tr *t, const struct insn *i)
 	emit_taken_later(t, e_jcc(&t->e, i->cond, emit_here(&t->e)), target_of(t, i));
 }
 
-/* LOOP with a 64-bit counter */
+/* LOOP with a counter of 64 or 32 bits */
 static bool emit_loop(struct tr *t, const struct insn *i)
 {
 	struct emit *e = &t->e;
 	uint8_t *zero;
 
 	temps_lost(t);
-	if (i->mem.addr_size != 8)
+	if (i->mem.addr_size == 2)
 		return false;
 	window_leave(t);
 	emit_poll_backward(t, i);
-	e_lea(e, H_GRCX, AT_DISP(H_GRCX, -1));
+	(i->mem.addr_size == 8 ? e_lea : e_lea32)(e, H_GRCX, AT_DISP(H_GRCX, -1));
 	e_mov_rr(e, H_TMP, H_GRCX);
 	zero = e_jrcxz(e);
 	emit_taken_later(t, e_jmp(e, emit_here(e)), target_of(t, i));
@@ -370,12 +370,14 @@ static bool emit_load_target(struct tr *t, const struct insn *i)
 {
 	struct emit *e = &t->e;
 
-	if (i->opsize != 8)
+	if (i->opsize != word_of(t))
 		return false;
-	if (i->op[0].kind == OPND_GPR)
-		e_mov_rr(e, H_ADDR, value_of(t, i->op[0].reg, H_ADDR));
+	if (i->op[0].kind == OPND_MEM)
+		e_load_word(t, H_ADDR, emit_operand(t, i, word_of(t)));
+	else if (t->b->mode & MODE_32)
+		e_mov32_rr(e, H_ADDR, host_reg[i->op[0].reg]);
 	else
-		e_load(e, H_ADDR, emit_operand(t, i, 8));
+		e_mov_rr(e, H_ADDR, value_of(t, i->op[0].reg, H_ADDR));
 	t->known.held[1] = NO_REG;
 	return true;
 }
@@ -420,7 +422,8 @@ static bool emit_call(struct tr *t, const struct insn *i)
 	} else {
 		if (!emit_load_target(t, i))
 			return false;
-		emit_check_target(t);
+		if (!(t->b->mode & MODE_32))
+			emit_check_target(t);
 		emit_push_return(t);
 		emit_indirect_call(t);
 	}
@@ -431,7 +434,8 @@ static bool emit_call(struct tr *t, const struct insn *i)
 /* The rest of a RET to r14. */
 void emit_host_ret(struct tr *t)
 {
-	e_store32_imm(&t->e, GS_HOT(branch), branch_id(t) | BRANCH_RET);
+	if (!(t->b->mode & MODE_32))
+		e_store32_imm(&t->e, GS_HOT(branch), branch_id(t) | BRANCH_RET);
 	if (with(t->d, TRANSLATOR_OPT_RETURN)) {
 		e8(&t->e, 0xc3);
 		return;
@@ -442,13 +446,14 @@ void emit_host_ret(struct tr *t)
 
 static bool emit_ret(struct tr *t, const struct insn *i)
 {
-	struct emit *e = &t->e;
+	/* hot.branch has no room for what else is popped. */
+	unsigned int more = i->op_count && i->op[0].kind == OPND_IMM ? (uint16_t)i->imm : 0;
 
-	if (!is_plain_ret(i))
+	if (i->opsize != word_of(t) || (more && !(t->b->mode & MODE_32)))
 		return false;
-	e_load(e, H_ADDR, emit_pointed(t, REG_RSP, 0, false));
+	e_load_word(t, H_ADDR, emit_pointed(t, REG_RSP, 0, false));
 	t->known.held[1] = NO_REG;
-	emit_adjust_stack(t, 8);
+	emit_adjust_stack(t, word_of(t) + more);
 	emit_host_ret(t);
 	return true;
 }
@@ -468,7 +473,8 @@ static bool emit_jmp(struct tr *t, const struct insn *i)
 			return false;
 		window_leave(t);
 		/* For the interpreter, if r14 turns out not to be an address. */
-		e_store32_imm(e, GS_HOT(branch), branch_id(t));
+		if (!(t->b->mode & MODE_32))
+			e_store32_imm(e, GS_HOT(branch), branch_id(t));
 		emit_jump_cached(e);
 		return true;
 	}
@@ -476,7 +482,8 @@ static bool emit_jmp(struct tr *t, const struct insn *i)
 
 bool emit_flow(struct tr *t, const struct insn *i, bool *ends)
 {
-	if (i->op_count && i->op[0].kind == OPND_REL && !gva_canonical(target_of(t, i)))
+	if (i->op_count && i->op[0].kind == OPND_REL &&
+	    (i->opsize != word_of(t) || !gva_canonical(target_of(t, i))))
 		return false;
 	switch (i->info->id) {
 	case INSN_ID_PUSH:

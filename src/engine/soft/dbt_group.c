@@ -41,7 +41,9 @@ static bool has_operand(const struct insn *i)
 
 static bool can_be_member(struct tr *t, const struct insn *i)
 {
-	if (!has_operand(i) || i->mem.addr_size != 8 || !i->modrm_at || copy_temps(i) > 1)
+	if (!has_operand(i) || i->mem.addr_size != word_of(t) || !i->modrm_at || copy_temps(i) > 1)
+		return false;
+	if (t->b->mode & MODE_32 && i->mem.seg >= SEG_FS)	/* whose end is looked for */
 		return false;
 	for (unsigned int k = 0; k < i->op_count; k++)
 		if (i->op[k].kind == OPND_GPR && i->op[k].high)
@@ -56,7 +58,7 @@ static bool can_be_between(struct tr *t, const struct insn *i)
 		return false;
 	if (i->info->id != INSN_ID_LEA)
 		return i->mem.is_address || copy_temps(i) <= 1;
-	return host_reg[i->op[0].reg] != IN_MEMORY &&
+	return i->opsize != 2 && host_reg[i->op[0].reg] != IN_MEMORY &&
 	       (i->mem.base >= REG_RIP || host_reg[i->mem.base] != IN_MEMORY);
 }
 
@@ -117,14 +119,14 @@ static bool find_mem(struct tr *t, unsigned int n, struct group *g)
 
 static bool pushes(const struct insn *i)
 {
-	return i->info->id == INSN_ID_PUSH && i->stack_size == 8 &&
+	return i->info->id == INSN_ID_PUSH && i->stack_size == insn_word(i) &&
 	       ((i->op[0].kind == OPND_GPR && i->op[0].reg != REG_RSP) ||
 		(i->op[0].kind == OPND_IMM && fits_s32(i->imm)));
 }
 
 static bool pops(const struct insn *i)
 {
-	return i->info->id == INSN_ID_POP && i->stack_size == 8 && i->op[0].kind == OPND_GPR &&
+	return i->info->id == INSN_ID_POP && i->stack_size == insn_word(i) && i->op[0].kind == OPND_GPR &&
 	       i->op[0].reg != REG_RSP;
 }
 
@@ -139,7 +141,8 @@ static bool find_stack(struct tr *t, unsigned int n, struct group *g)
 		k++;
 	*g = (struct group){
 		.kind = push ? GROUP_PUSH : GROUP_POP, .first = n, .last = k - 1,
-		.range = 8 * (k - n), .min = push ? -8 * (int64_t)(k - n) : 0, .write = push,
+		.range = word_of(t) * (k - n), .write = push,
+		.min = push ? -(int64_t)word_of(t) * (k - n) : 0,
 	};
 	return k - n > 1;
 }
@@ -164,49 +167,47 @@ static void emit_group_start(struct tr *t, const struct group *g)
 		if (m.base == REG_RIP)
 			m.base = REG_NONE;
 		m.disp = g->min;
-		emit_effective(t, &m, H_ADDR, false);
+		emit_effective(t, &m, H_ADDR, t->b->mode & MODE_32);
 		emit_segment_base(t, &m);
 	} else {
-		e_lea(&t->e, H_ADDR, AT_DISP(H_GRSP, g->min));
+		e_lea_word(t, H_ADDR, AT_DISP(H_GRSP, g->min));
 	}
 	emit_group_lookup(t, g->range, g->write);
 }
 
 static void emit_group_push(struct tr *t, const struct group *g, const struct insn *i)
 {
-	struct host_mem at = AT_DISP(H_ADDR, 8 * (int)(g->last - t->n));
+	struct host_mem at = AT_DISP(H_ADDR, (int)(word_of(t) * (g->last - t->n)));
 	struct emit *e = &t->e;
 
 	if (i->op[0].kind == OPND_IMM) {
-		e_store_imm(e, at, i->imm);
+		e_store_word_imm(t, at, i->imm);
 	} else if (host_reg[i->op[0].reg] == IN_MEMORY) {
 		e_load(e, H_TMP, GS_GPR(i->op[0].reg));
 		e_store(e, at, H_TMP);
 	} else {
-		e_store(e, at, host_reg[i->op[0].reg]);
+		e_store_word(t, at, host_reg[i->op[0].reg]);
 	}
 }
 
 static void emit_group_pop(struct tr *t, const struct group *g, const struct insn *i)
 {
-	struct host_mem at = AT_DISP(H_ADDR, 8 * (int)(t->n - g->first));
+	struct host_mem at = AT_DISP(H_ADDR, (int)(word_of(t) * (t->n - g->first)));
 	struct emit *e = &t->e;
 
 	if (host_reg[i->op[0].reg] == IN_MEMORY) {
 		e_load(e, H_TMP, at);
 		e_store(e, GS_GPR(i->op[0].reg), H_TMP);
 	} else {
-		e_load(e, host_reg[i->op[0].reg], at);
+		e_load_word(t, host_reg[i->op[0].reg], at);
 	}
 }
 
 /* RET behind POPs: its address is the group's last value. */
 static void emit_group_ret(struct tr *t, const struct group *g)
 {
-	struct emit *e = &t->e;
-
-	e_load(e, H_ADDR, AT_DISP(H_ADDR, 8 * (int)(t->n - g->first)));
-	e_lea(e, H_GRSP, AT_DISP(H_GRSP, g->range));
+	e_load_word(t, H_ADDR, AT_DISP(H_ADDR, (int)(word_of(t) * (t->n - g->first))));
+	e_lea_word(t, H_GRSP, AT_DISP(H_GRSP, g->range));
 	emit_host_ret(t);
 }
 
@@ -237,7 +238,7 @@ bool emit_group_member(struct tr *t, const struct insn *i)
 	}
 	/* The stack pointer moves once, when nothing can fault any more. */
 	if (t->n == g->last)
-		e_lea(&t->e, H_GRSP, AT_DISP(H_GRSP, g->kind == GROUP_PUSH ? -(int)g->range
-									   : (int)g->range));
+		e_lea_word(t, H_GRSP, AT_DISP(H_GRSP, g->kind == GROUP_PUSH ? -(int)g->range
+									    : (int)g->range));
 	return false;
 }

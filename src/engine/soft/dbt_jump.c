@@ -105,7 +105,7 @@ void jumps_remember(struct dbt_hot *hot, const struct tblock *b)
 	unsigned int k = jump_index(b->gva);
 
 	/* What the present mode jumps to in the other half is found the long way. */
-	if ((b->gva >> 63 != 0) == ((b->mode & MODE_USER) != 0))
+	if ((b->gva >> 63 != 0) == lower_half(b->mode))
 		return;
 	if (s->used < ARRAY_SIZE(s->list))
 		s->list[s->used] = k;

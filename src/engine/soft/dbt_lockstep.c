@@ -111,6 +111,7 @@ static bool implicit_memory(const struct insn *i)
 {
 	switch (i->info->id) {
 	case INSN_ID_ENTER: case INSN_ID_XLAT:
+	case INSN_ID_PUSHA: case INSN_ID_PUSHAD: case INSN_ID_POPA: case INSN_ID_POPAD:
 	case INSN_ID_MASKMOVQ: case INSN_ID_MASKMOVDQU: case INSN_ID_VMASKMOVDQU:
 	case INSN_ID_MOVSB: case INSN_ID_MOVSW: case INSN_ID_MOVSD: case INSN_ID_MOVSQ:
 	case INSN_ID_STOSB: case INSN_ID_STOSW: case INSN_ID_STOSD: case INSN_ID_STOSQ:
@@ -125,6 +126,20 @@ static bool implicit_memory(const struct insn *i)
 	}
 }
 
+/* The linear address of @offset in segment @seg, in the mode that @i is of. */
+static gva_t linear(const struct vcpu *v, const struct insn *i, unsigned int seg, uint64_t offset)
+{
+	gva_t gva = offset + (seg == SEG_FS || seg == SEG_GS ? v->seg[seg].base : 0);
+
+	return i->code_size == CODE_64 ? gva : (uint32_t)gva;
+}
+
+static bool note_stack(struct dbt *d, struct vcpu *v, const struct insn *i, struct note *n,
+		       uint64_t at, bool write)
+{
+	return note_access(d, v, n, linear(v, i, SEG_SS, at), insn_word(i), write);
+}
+
 /* Can @i be undone?  Notes what it will store. */
 static bool note_insn(struct dbt *d, struct vcpu *v, const struct insn *i, struct note *n)
 {
@@ -136,19 +151,20 @@ static bool note_insn(struct dbt *d, struct vcpu *v, const struct insn *i, struc
 	if (i->op[0].kind == OPND_REL && !i->imm)
 		return false;	/* taken or not cannot be told */
 	if (i->flags & INSN_HAS_MEM && !m->is_address) {
-		if (m->vsib || !m->size || m->size > STORE_MAX || m->addr_size != 8)
+		if (m->vsib || !m->size || m->size > STORE_MAX || m->addr_size != insn_word(i))
 			return false;
-		if (!note_access(d, v, n, exec_offset(v, i) + (m->seg >= SEG_FS ? v->seg[m->seg].base : 0),
-				 m->size, i->flags & INSN_MEM_WRITE))
+		if (!note_access(d, v, n, linear(v, i, m->seg, exec_offset(v, i)), m->size,
+				 i->flags & INSN_MEM_WRITE))
 			return false;
 	}
 	switch (i->info->id) {
 	case INSN_ID_PUSH: case INSN_ID_CALL:
-		return i->stack_size == 8 && note_access(d, v, n, v->gpr[REG_RSP] - 8, 8, true);
+		return i->stack_size == insn_word(i) &&
+		       note_stack(d, v, i, n, v->gpr[REG_RSP] - insn_word(i), true);
 	case INSN_ID_POP: case INSN_ID_RET:
-		return i->op[0].kind != OPND_MEM && note_access(d, v, n, v->gpr[REG_RSP], 8, false);
+		return i->op[0].kind != OPND_MEM && note_stack(d, v, i, n, v->gpr[REG_RSP], false);
 	case INSN_ID_LEAVE:
-		return note_access(d, v, n, v->gpr[REG_RBP], 8, false);
+		return note_stack(d, v, i, n, v->gpr[REG_RBP], false);
 	default:
 		return true;
 	}
@@ -172,7 +188,8 @@ static bool insn_of(struct dbt *d, struct vcpu *v, const struct tblock *b, struc
 	if (off >= b->size)
 		return false;
 	p = gpa_to_hva(d->space, gpa, 1);
-	return p && d->cfg.decode(d->cfg.arg, v, i, p, MIN(room, 15U)) == DECODE_OK &&
+	return p && d->cfg.decode(d->cfg.arg, v, i, p, MIN(room, 15U),
+				  mode_code_size(b->mode)) == DECODE_OK &&
 	       d->cfg.bind(d->cfg.arg, v, i);
 }
 
@@ -217,6 +234,8 @@ static void lockstep_before(struct dbt *d, struct vcpu *v, const struct tblock *
 			v->rip = n->rip;
 			break;
 		}
+		if (i.code_size != CODE_64)
+			v->rip = (uint32_t)v->rip;
 		note_stored(v, n);
 	}
 	if (l->count == TBLOCK_INSNS)
@@ -356,6 +375,7 @@ static bool lockstep_agrees(struct dbt *d, struct vcpu *v, void *code, bool *beg
 {
 	dbt_empty_private_stack(d, v);
 	dbt_enter_once(d, v, code);
+	fpu_put(v);	/* saying what differs may use SIMD registers */
 	*left = lockstep_left(d, v, begun);
 	return compare_end(v, d->lockstep, *left, *begun);
 }

@@ -64,10 +64,16 @@ void emit_effective(struct tr *t, const struct mem_operand *m, unsigned int dst,
 
 void emit_segment_base(struct tr *t, const struct mem_operand *m)
 {
+	struct host_mem base = GS_MEM(offsetof(struct vcpu, seg) + m->seg * sizeof(struct segment) +
+				      offsetof(struct segment, base));
+
 	if (m->seg != SEG_FS && m->seg != SEG_GS)
 		return;
-	e_load(&t->e, H_TMP, GS_MEM(offsetof(struct vcpu, seg) + m->seg * sizeof(struct segment) +
-				    offsetof(struct segment, base)));
+	if (t->b->mode & MODE_32) {
+		code32_segment_base(t, m, base);
+		return;
+	}
+	e_load(&t->e, H_TMP, base);
 	e_lea(&t->e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
 }
 
@@ -248,7 +254,7 @@ struct host_mem emit_operand(struct tr *t, const struct insn *i, unsigned int si
 	return looked_up(t, size, i->flags & INSN_MEM_WRITE);
 }
 
-/* The same for 8 bytes at guest register @reg, which has a host register, + @disp. */
+/* The same for a word at guest register @reg, which has a host register, + @disp. */
 struct host_mem emit_pointed(struct tr *t, unsigned int reg, int disp, bool write)
 {
 	const struct mem_operand m = { .base = reg, .index = REG_NONE, .seg = SEG_SS,
@@ -256,8 +262,8 @@ struct host_mem emit_pointed(struct tr *t, unsigned int reg, int disp, bool writ
 
 	if (t->b->mode & MODE_WINDOW)
 		return emit_window_operand(t, &m);
-	emit_effective(t, &m, H_ADDR, false);
-	return looked_up(t, 8, write);
+	emit_effective(t, &m, H_ADDR, t->b->mode & MODE_32);
+	return looked_up(t, word_of(t), write);
 }
 
 /* r14 = host address of the group's @size bytes at r14, or to its cold code. */

@@ -81,11 +81,12 @@ struct dbt_hot {
 	uint64_t private_base;	/* bottom of the private stack: holds ret_miss */
 	uint64_t private_sp;	/* rsp of translated code while it does not run */
 	/*
-	 * Code for windows has a stack of its own: code for tables must not return to it.  These
-	 * are the other one's, and which is the present one's.
+	 * Code for windows, and 32-bit code, has a stack of its own: other code must not return to
+	 * it.  These are the other one's, and which is the present one's.
 	 */
 	uint64_t other_base, other_sp;
-	bool on_window_stack;
+	bool on_other_stack;
+	uint32_t other_mode;	/* MODE_WINDOW or MODE_32: whose the other one last was */
 	uint64_t base[2];	/* r15, r13 on entry */
 	uint64_t host_sp;	/* rsp of C code meanwhile */
 	uint64_t resume;	/* where dbt_enter goes on */
@@ -222,8 +223,21 @@ enum {
 	MODE_TSD = BIT(4),	/* RDTSC is privileged */
 	MODE_FSGSBASE = BIT(5),
 	MODE_WINDOW = BIT(6),	/* memory operands through the windows of cpu/window.h */
-	MODE_BITS = 7,
+	MODE_32 = BIT(7),	/* 32-bit code, flat segments: dbt_32.c; never with MODE_WINDOW */
+	MODE_FS = BIT(8), MODE_GS = BIT(9),	/* and these have no limit */
+	MODE_BITS = 10,
 };
+
+/* Is the code of such a mode in the lower half of the address space? */
+static inline bool lower_half(uint32_t mode)
+{
+	return mode & (MODE_USER | MODE_32);
+}
+
+static inline enum code_size mode_code_size(uint32_t mode)
+{
+	return mode & MODE_32 ? CODE_32 : CODE_64;
+}
 
 #define BLOCK_HASH	(1 << 18)
 #define PAGE_HASH	(1 << 14)
@@ -352,6 +366,56 @@ struct tr {
 	struct moves moves;
 };
 
+/* Bytes of a stack slot and of an address, also of the instruction's own mode. */
+static inline unsigned int word_of(const struct tr *t)
+{
+	return t->b->mode & MODE_32 ? 4 : 8;
+}
+
+static inline unsigned int insn_word(const struct insn *i)
+{
+	return i->code_size == CODE_64 ? 8 : 4;
+}
+
+/* An address in the code: it wraps. */
+static inline gva_t code_gva(const struct tr *t, gva_t gva)
+{
+	return t->b->mode & MODE_32 ? (uint32_t)gva : gva;
+}
+
+static inline void e_load_word(struct tr *t, unsigned int dst, struct host_mem m)
+{
+	e_op_mem(&t->e, word_of(t) == 8, 0x8b, dst, m);
+}
+
+static inline void e_store_word(struct tr *t, struct host_mem m, unsigned int src)
+{
+	e_op_mem(&t->e, word_of(t) == 8, 0x89, src, m);
+}
+
+static inline void e_store_word_imm(struct tr *t, struct host_mem m, int32_t imm)
+{
+	(word_of(t) == 8 ? e_store_imm(&t->e, m, imm) : e_store32_imm(&t->e, m, imm));
+}
+
+static inline void e_lea_word(struct tr *t, unsigned int dst, struct host_mem m)
+{
+	e_op_mem(&t->e, word_of(t) == 8, 0x8d, dst, m);
+}
+
+/* dbt_32.c: code32_runs: is the present mode one for it? */
+bool code32_runs(const struct vcpu *v);
+/* What the present state, in which code32_runs(), makes a translation depend on. */
+uint32_t code32_mode(const struct vcpu *v);
+/* False if the operand, or the whole instruction, is the interpreter's.  True for 64-bit code. */
+bool code32_reaches(const struct tr *t, const struct insn *i);
+bool code32_copies(const struct tr *t, const struct insn *i);
+bool code32_system(const struct insn *i);
+/* r14, an offset, becomes a linear address: @base is the segment's.  Clobbers rcx. */
+void code32_segment_base(struct tr *t, const struct mem_operand *m, struct host_mem base);
+/* INC and DEC of one byte: true, and *i has the encoding with ModRM. */
+bool code32_lengthen(struct insn *i);
+
 /* dbt_mem.c */
 struct host_mem emit_operand(struct tr *t, const struct insn *i, unsigned int size);
 struct host_mem emit_pointed(struct tr *t, unsigned int reg, int disp, bool write);
@@ -445,7 +509,8 @@ void emit_host_ret(struct tr *t);
 /* Without an immediate. */
 static inline bool is_plain_ret(const struct insn *i)
 {
-	return i->info->id == INSN_ID_RET && !(i->op_count && i->op[0].kind == OPND_IMM);
+	return i->info->id == INSN_ID_RET && i->opsize == insn_word(i) &&
+	       !(i->op_count && i->op[0].kind == OPND_IMM);
 }
 
 /* dbt_system.c: false if @i is not a sensitive instruction that is done in line. */
@@ -529,6 +594,6 @@ void dbt_trap_init(struct dbt *d);
 void dbt_emit_fixed(struct dbt *d);
 void dbt_enter(struct dbt *d, struct vcpu *v, void *code);
 void dbt_empty_private_stack(struct dbt *d, struct vcpu *v);
-void dbt_use_window_stack(struct dbt_hot *hot, bool window);
+void dbt_use_stack(struct dbt *d, struct vcpu *v, uint32_t mode);
 
 #endif

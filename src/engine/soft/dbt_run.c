@@ -73,7 +73,7 @@ void dbt_refresh(struct dbt *d, struct vcpu *v)
 	}
 	hot->view_ac = tlb_view_of(v, VIEW_SUPER_AC);
 	hot->view_no_ac = tlb_view_of(v, v->cr4 & CR4_SMAP ? VIEW_SUPER : VIEW_SUPER_AC);
-	dbt_use_window_stack(hot, mode & MODE_WINDOW);
+	dbt_use_stack(d, v, mode);
 	if (hot->seen_tag == tag)
 		return;
 	if ((tag ^ hot->seen_tag) >> MODE_BITS)
@@ -82,8 +82,8 @@ void dbt_refresh(struct dbt *d, struct vcpu *v)
 	hot->id[0] = tag_id(hot, tag) << 48;
 	upper = BIT(63) | v->tlb.upper_tag << MODE_BITS | mode;
 	hot->id[1] = tag_id(hot, upper) << 48;
-	hot->present_id = hot->id[!(mode & MODE_USER)];
-	jumps_use(d, hot, mode & MODE_USER ? tag : upper, mode & MODE_USER);
+	hot->present_id = hot->id[!lower_half(mode)];
+	jumps_use(d, hot, lower_half(mode) ? tag : upper, lower_half(mode));
 }
 
 static void remember(const struct dbt *d, struct vcpu *v, struct tblock *b)
@@ -130,9 +130,14 @@ static void *find_code(struct dbt *d, struct vcpu *v)
 	return b->code;
 }
 
-static bool runnable(const struct vcpu *v)
+bool dbt_translates(const struct dbt *d, const struct vcpu *v)
 {
-	return !v->attention && v->code_size == CODE_64 && !(v->rflags & RFLAGS_RF) &&
+	return v->code_size == CODE_64 || (with(d, TRANSLATOR_OPT_CODE32) && code32_runs(v));
+}
+
+static bool runnable(const struct dbt *d, const struct vcpu *v)
+{
+	return !v->attention && dbt_translates(d, v) && !(v->rflags & RFLAGS_RF) &&
 	       !(v->dr[7] & 0xff);
 }
 
@@ -147,6 +152,8 @@ static enum exec_status interpret(struct dbt *d, struct vcpu *v, const struct tb
 		return d->cfg.step(d->cfg.arg, v);
 	dbt_count_step(d, &b->steps[b->step_of[n] - 1]);
 	st = b->steps[b->step_of[n] - 1].exec(v, &b->steps[b->step_of[n] - 1]);
+	if (unlikely(v->code_size != CODE_64))
+		v->rip = (uint32_t)v->rip;
 	v->stats.insns++;
 	return st == EXEC_FAULT ? vcpu_deliver(v) : st;
 }
@@ -176,7 +183,7 @@ static enum exec_status step(struct dbt *d, struct vcpu *v, struct tblock *b, un
 	do {
 		next = b->gva + b->guest_off[n + 1];
 		st = interpret(d, v, b, n++);
-		if (st == EXEC_EXIT || !runnable(v) || dbt_hot(v)->watch)
+		if (st == EXEC_EXIT || !runnable(d, v) || dbt_hot(v)->watch)
 			return st;
 		/* 'changed' counts flushes too, after which @b is gone. */
 		if (v->rip != next || d->changed != changed || v->tlb.fetch_tag != tag ||
@@ -283,7 +290,7 @@ static enum exec_status host_fault(struct dbt *d, struct vcpu *v, void **code)
 	/* One instruction only, so that it is known what it did. */
 	v->rip = b->gva + b->guest_off[n];
 	st = n < b->count ? window_fault(d, v, b, n) : EXEC_OK;
-	if (st == EXEC_OK && runnable(v))
+	if (st == EXEC_OK && runnable(d, v))
 		*code = find_code(d, v);
 	return st;
 }
@@ -306,7 +313,7 @@ static enum exec_status handle(struct dbt *d, struct vcpu *v, void **code)
 		return step(d, v, d->blocks[hot->arg >> 8], hot->arg & 0xff, code);
 	case REASON_POLL:
 		v->rip = hot->target;
-		*code = runnable(v) ? find_code(d, v) : NULL;
+		*code = runnable(d, v) ? find_code(d, v) : NULL;
 		return EXEC_OK;
 	case REASON_SIGNAL:
 		return host_fault(d, v, code);
@@ -375,7 +382,7 @@ enum exec_status dbt_run(struct dbt *d, struct vcpu *v, struct tblock *b)
 	bool ran = true;
 
 	asm volatile("wrgsbase %0" : : "r" (v));
-	if (!runnable(v) || (d->windows && windows_demand(d, v)))
+	if (!runnable(d, v) || (d->windows && windows_demand(d, v)))
 		return EXEC_OK;
 	dbt_refresh(d, v);
 	while (code && st == EXEC_OK && windows_fit(d, v) && calm_down(v)) {

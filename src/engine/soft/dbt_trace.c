@@ -74,6 +74,10 @@ static const char *why_step(const struct tr *t, const struct insn *i)
 		return "step: it concerns the system, the interpreter has its meaning";
 	if (i->flags & INSN_BRANCH)
 		return "step: this form of transfer is the interpreter's";
+	if (!code32_reaches(t, i))
+		return "step: the operand's segment or address size is the interpreter's";
+	if (!code32_copies(t, i))
+		return "step: in 64-bit mode these bytes are something else";
 	return "step: this form is left to the interpreter";
 }
 
@@ -124,7 +128,7 @@ void trace_block(const struct tr *t)
 	for (unsigned int n = 0; n < b->count; n++) {
 		insn[n] = (struct trace_insn){
 			.gva = b->gva + b->guest_off[n], .len = t->insn[n].len,
-			.insn_class = class_name(&t->insn[n]), .why = t->why[n],
+			.code32 = b->mode & MODE_32, .insn_class = class_name(&t->insn[n]), .why = t->why[n],
 			.code = b->code + b->host_off[n],
 			.code_len = b->host_off[n + 1] - b->host_off[n],
 		};

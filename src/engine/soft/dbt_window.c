@@ -113,7 +113,7 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 	struct tlb_window *window = &v->tlb.window;
 	bool is_new;
 
-	if (!window->low || v->cpl != 3 || !window_covers(v->gpr[REG_RSP]))
+	if (!window->low || v->cpl != 3 || v->code_size != CODE_64 || !window_covers(v->gpr[REG_RSP]))
 		return;
 	if (now - w->sampled < v->tsc_hz / SAMPLES_A_SECOND)
 		return;
@@ -142,7 +142,7 @@ bool windows_demand(struct dbt *d, struct vcpu *v)
 {
 	struct dbt_windows *w = d->windows;
 
-	if (w->choice != WINDOWS_ALWAYS || !v->tlb.window.low || v->cpl != 3 ||
+	if (w->choice != WINDOWS_ALWAYS || !v->tlb.window.low || v->cpl != 3 || v->code_size != CODE_64 ||
 	    !window_covers(v->gpr[REG_RSP]) ||
 	    v->tlb.window.owner == v->tlb.current)
 		return false;

@@ -207,7 +207,7 @@ static struct tblock *warm_up(struct soft_vcpu *sv, struct block *b)
 	return t;
 }
 
-/* What there is of the 64-bit code at v->rip: a translation, or a block to interpret. */
+/* What there is of the code at v->rip, of a mode that is translated: that, or a block. */
 static enum exec_status find_either(struct soft_vcpu *sv, struct tblock **t, struct block **b)
 {
 	struct vcpu *v = sv->v;
@@ -258,23 +258,26 @@ static enum exec_status dbt_step_cb(void *arg, struct vcpu *v)
 			st = b->insn[0].exec(v, &b->insn[0]);
 		}
 	} while (st == EXEC_STALE);
+	if (unlikely(v->code_size != CODE_64))
+		v->rip = (uint32_t)v->rip;
 	v->stats.insns++;
 	return st == EXEC_FAULT ? vcpu_deliver(v) : (enum exec_status)st;
 }
 
 static unsigned int dbt_heat_cb(void *arg, struct vcpu *v, gpa_t gpa)
 {
-	const struct block *b = block_find(v->engine, gpa, CODE_64);
+	const struct block *b = block_find(v->engine, gpa, v->code_size);
 
 	(void)arg;
 	return b ? b->heat : 0;
 }
 
 static enum decode_result dbt_decode_cb(void *arg, struct vcpu *v, struct insn *out,
-					const uint8_t *bytes, unsigned int avail)
+					const uint8_t *bytes, unsigned int avail,
+					enum code_size code_size)
 {
 	(void)arg;
-	return memo_decode(v->engine, out, bytes, avail, CODE_64);
+	return memo_decode(v->engine, out, bytes, avail, code_size);
 }
 
 static bool dbt_bind_cb(void *arg, struct vcpu *v, struct insn *i)
@@ -344,7 +347,7 @@ static int run(struct soft_vcpu *sv, bool *stepped)
 
 	if (unlikely(v->debugger != NULL) && debugger_stops(v, code_address(v)))
 		return EXEC_EXIT;
-	if (sv->dbt && !v->debugger && v->code_size == CODE_64 && !needs_care(v)) {
+	if (sv->dbt && !v->debugger && dbt_translates(sv->dbt, v) && !needs_care(v)) {
 		t = dbt_recall(sv->dbt, v);
 		st = t ? EXEC_OK : find_either(sv, &t, &b);
 	} else {
