@@ -121,10 +121,10 @@ static void facs(struct tables *t)
 	put_zeros(&t->a, FACS_SIZE - 33);
 }
 
-static void dsdt(struct tables *t, unsigned int vcpus, bool virtio_mmio)
+static void dsdt(struct tables *t, uint64_t memory, unsigned int vcpus, bool virtio_mmio)
 {
 	t->dsdt = table_begin(t, "DSDT", 2);
-	dsdt_body(&t->a, vcpus, virtio_mmio);
+	dsdt_body(&t->a, memory, vcpus, virtio_mmio);
 	table_end(t, t->dsdt);
 }
 
@@ -323,7 +323,8 @@ static void rsdp(const struct tables *t)
 	p[32] = checksum(p, ACPI_RSDP_SIZE);
 }
 
-int acpi_build(struct acpi_image *out, unsigned int vcpus, bool virtio_mmio, struct err *e)
+int acpi_build(struct acpi_image *out, uint64_t memory, unsigned int vcpus, bool virtio_mmio,
+	       struct err *e)
 {
 	struct tables t = { .a.size = LAYOUT_ACPI_END - LAYOUT_ACPI };
 
@@ -332,7 +333,7 @@ int acpi_build(struct acpi_image *out, unsigned int vcpus, bool virtio_mmio, str
 		return err_set(e, ENOMEM, "out of memory for the ACPI tables");
 	put_zeros(&t.a, ACPI_RSDP_SIZE);
 	facs(&t);
-	dsdt(&t, vcpus, virtio_mmio);
+	dsdt(&t, memory, vcpus, virtio_mmio);
 	fadt(&t);
 	madt(&t, vcpus);
 	mcfg(&t);

@@ -17,10 +17,12 @@ struct acpi_image {
 };
 
 /*
- * With @vcpus processors, all of them present.  @virtio_mmio: with nodes for virtio devices in pages of their own.  -ENOMEM; -ENOSPC where the
- * tables outgrow their place.
+ * With @vcpus processors, all of them present.  @memory, in bytes: the guest's, beside which
+ * PCI's windows are; @virtio_mmio: with nodes for virtio devices in pages of their own.  -ENOMEM;
+ * -ENOSPC where the tables outgrow their place.
  */
-int acpi_build(struct acpi_image *out, unsigned int vcpus, bool virtio_mmio, struct err *e);
+int acpi_build(struct acpi_image *out, uint64_t memory, unsigned int vcpus, bool virtio_mmio,
+	       struct err *e);
 /* Whether processor @index is there when a system starts. */
 void acpi_set_present(struct acpi_image *image, unsigned int index, bool present);
 void acpi_image_free(struct acpi_image *image);

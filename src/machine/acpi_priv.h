@@ -11,7 +11,7 @@
 #include <string.h>
 
 /* What follows the DSDT's header. */
-void dsdt_body(struct aml *a, unsigned int vcpus, bool virtio_mmio);
+void dsdt_body(struct aml *a, uint64_t memory, unsigned int vcpus, bool virtio_mmio);
 
 /* dsdt_cpu.c: nodes of \_SB, and the event that comes of them. */
 void dsdt_processors(struct aml *a, unsigned int vcpus);

@@ -51,8 +51,10 @@ static void s5(struct aml *a)
 	aml_end(a);
 }
 
-static void pci_windows(struct aml *a)
+static void pci_windows(struct aml *a, uint64_t memory)
 {
+	const uint64_t high = layout_pci_mmio64(memory);
+
 	crs(a);
 	aml_bus_window(a, 0, 255);
 	aml_io(a, PORT_PCI, 8);
@@ -60,8 +62,7 @@ static void pci_windows(struct aml *a)
 	aml_io_window(a, PORT_PCI_IO, PORTS_END);
 	aml_memory32_window(a, LAYOUT_PCI_MMIO, LAYOUT_PCI_MMIO_END - 1);
 	aml_memory32_window(a, LAYOUT_PCI_MMIO2, LAYOUT_PCI_MMIO2_END - 1);
-	aml_memory64_window(a, LAYOUT_PCI_MMIO64,
-			    LAYOUT_PCI_MMIO64 + LAYOUT_PCI_MMIO64_SIZE - 1);
+	aml_memory64_window(a, high, high + LAYOUT_PCI_MMIO64_SIZE - 1);
 	aml_resources_end(a);
 }
 
@@ -145,7 +146,7 @@ static void hotplug_event(struct aml *a)
 	aml_end(a);
 }
 
-static void pci_root(struct aml *a)
+static void pci_root(struct aml *a, uint64_t memory)
 {
 	aml_device(a, "PCI0");
 	hid(a, "PNP0A08");
@@ -156,7 +157,7 @@ static void pci_root(struct aml *a)
 	aml_integer(a, 0);
 	aml_name(a, "_BBN");
 	aml_integer(a, 0);
-	pci_windows(a);
+	pci_windows(a, memory);
 	pci_interrupts(a);
 	pci_slots(a);
 	aml_end(a);
@@ -259,11 +260,11 @@ static void virtio_page(struct aml *a, unsigned int slot)
 	aml_end(a);
 }
 
-void dsdt_body(struct aml *a, unsigned int vcpus, bool virtio_mmio)
+void dsdt_body(struct aml *a, uint64_t memory, unsigned int vcpus, bool virtio_mmio)
 {
 	s5(a);
 	aml_scope(a, "\\_SB_");
-	pci_root(a);
+	pci_root(a, memory);
 	board(a);
 	serial(a, "COM1", 1, PORT_COM1, IRQ_COM1);
 	serial(a, "COM2", 2, PORT_COM2, IRQ_COM2);

@@ -8,7 +8,7 @@
  *	0x0010_0000	RAM up to LAYOUT_LOW_END at most
  *	0xc000_0000	PCI hole: 32-bit BARs, ECAM, I/O APIC, HPET, local APIC, firmware
  *	0x1_0000_0000	the rest of the RAM
- *	0x2000_0000_0000 64-bit BARs
+ *	0x40_0000_0000	64-bit BARs, if the RAM ends below; else at 0x2000_0000_0000
  */
 #ifndef VIREO_MACHINE_LAYOUT_H
 #define VIREO_MACHINE_LAYOUT_H
@@ -33,8 +33,9 @@
 #define LAYOUT_HPET		0xfed00000ULL
 #define LAYOUT_LAPIC		0xfee00000ULL
 #define LAYOUT_VIRTIO_MMIO	0xfef00000ULL	/* a page for each of VIRTIO_MMIO_SLOTS */
-#define LAYOUT_PCI_MMIO64	0x200000000000ULL
-#define LAYOUT_PCI_MMIO64_SIZE	0x10000000000ULL
+#define LAYOUT_PCI_MMIO64	0x4000000000ULL
+#define LAYOUT_PCI_MMIO64_SIZE	0x4000000000ULL
+#define LAYOUT_PCI_MMIO64_HIGH	0x200000000000ULL
 
 #define PORT_PIC_MASTER		0x20
 #define PORT_PIC_SLAVE		0xa0
@@ -76,6 +77,14 @@
 #define VIRTIO_MMIO_SLOTS	16		/* number 1 is the first, as of PCI's that can be filled */
 #define GSI_PCI_FIRST		16	/* INTA-INTD of the slots, by turns */
 #define GSI_PCI_COUNT		8
+
+/*
+ * KVM's guests reach no address that has more bits than the host's processor, and many have 39.
+ */
+static inline uint64_t layout_pci_mmio64(uint64_t memory)
+{
+	return memory <= LAYOUT_PCI_MMIO64 - LAYOUT_HIGH_RAM ? LAYOUT_PCI_MMIO64 : LAYOUT_PCI_MMIO64_HIGH;
+}
 
 /* The GSI of a slot's pin (0: INTA). */
 static inline unsigned int pci_gsi(unsigned int slot, unsigned int pin)

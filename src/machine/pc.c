@@ -47,9 +47,9 @@ int pc_add_memory(struct gpa_space *s, uint64_t memory, struct err *e)
 
 	if (memory < MIB || memory % MIB)
 		return err_set(e, EINVAL, "a PC has at least 1 MiB of memory, and whole MiB");
-	if (memory > LAYOUT_PCI_MMIO64 - LAYOUT_HIGH_RAM)
+	if (memory > LAYOUT_PCI_MMIO64_HIGH - LAYOUT_HIGH_RAM)
 		return err_set(e, EINVAL, "a PC of ours has at most %llu GiB of memory",
-			       (LAYOUT_PCI_MMIO64 - LAYOUT_HIGH_RAM) >> 30);
+			       (LAYOUT_PCI_MMIO64_HIGH - LAYOUT_HIGH_RAM) >> 30);
 	rc = gpa_space_add_ram(s, 0, LAYOUT_BASE_RAM_END, e);
 	if (!rc)
 		rc = gpa_space_add_ram(s, LAYOUT_UPPER_RAM, low - LAYOUT_UPPER_RAM, e);

@@ -266,7 +266,7 @@ static int build_tables(struct vm *vm, struct err *e)
 	int rc;
 
 	make_map(vm);
-	rc = acpi_build(&vm->acpi, vm->config.max_vcpus, vm->config.virtio_mmio, e);
+	rc = acpi_build(&vm->acpi, vm->config.memory, vm->config.max_vcpus, vm->config.virtio_mmio, e);
 	if (!rc)
 		rc = fw_cfg_add_file(vm->pc.fw_cfg, "etc/e820", vm->map.entry,
 				     vm->map.count * sizeof(vm->map.entry[0]), e);

@@ -18,7 +18,8 @@
 
 #include <cmocka.h>
 
-#define CPUS 3
+#define CPUS	3
+#define MEMORY	(2ULL << 30)
 
 static struct acpi_image image;
 
@@ -218,11 +219,38 @@ static void test_sizes(void **state)
 	struct acpi_image many;
 
 	(void)state;
-	assert_int_equal(acpi_build(&many, VM_CPUS_MAX, true, NULL), 0);
+	assert_int_equal(acpi_build(&many, MEMORY, VM_CPUS_MAX, true, NULL), 0);
 	assert_true(many.size <= LAYOUT_ACPI_END - LAYOUT_ACPI);
 	acpi_set_present(&many, VM_CPUS_MAX - 1, false);
 	assert_int_equal(sum(many.data + many.madt, length(many.data + many.madt)), 0);
 	acpi_image_free(&many);
+}
+
+/* Memory, and a window of 64-bit addresses (QWord, of memory) that is nowhere in it. */
+static void window_beside(uint64_t memory, uint64_t limit)
+{
+	const uint64_t ram_end = LAYOUT_HIGH_RAM + memory;
+	struct acpi_image some;
+	const uint8_t *p = NULL;
+
+	assert_int_equal(acpi_build(&some, memory, 1, false, NULL), 0);
+	for (uint32_t i = 0; i + 46 <= some.size && !p; i++)
+		if (!memcmp(some.data + i, "\x8a\x2b\x00\x00", 4))
+			p = some.data + i;
+	assert_non_null(p);
+	assert_true(get(p, 14, 8) >= ram_end);
+	assert_true(get(p, 22, 8) > get(p, 14, 8) && get(p, 22, 8) < limit);
+	assert_int_equal(get(p, 38, 8), get(p, 22, 8) - get(p, 14, 8) + 1);
+	acpi_image_free(&some);
+}
+
+static void test_high_window(void **state)
+{
+	(void)state;
+	window_beside(MEMORY, BIT(39));
+	window_beside(252ULL << 30, BIT(39));
+	window_beside(253ULL << 30, BIT(GPA_BITS));
+	window_beside(4096ULL << 30, BIT(GPA_BITS));
 }
 
 /* --- iasl --- */
@@ -287,7 +315,7 @@ static void test_iasl(void **state)
 static int setup(void **state)
 {
 	(void)state;
-	return acpi_build(&image, CPUS, true, NULL);
+	return acpi_build(&image, MEMORY, CPUS, true, NULL);
 }
 
 static int teardown(void **state)
@@ -306,6 +334,7 @@ int main(void)
 		cmocka_unit_test(test_mcfg_hpet),
 		cmocka_unit_test(test_dsdt),
 		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_high_window),
 		cmocka_unit_test(test_iasl),
 	};
 
