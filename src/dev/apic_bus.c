@@ -54,6 +54,18 @@ void apic_bus_eoi(struct apic_bus *bus, uint8_t vector)
 		bus->ioapic[i].eoi(bus->ioapic[i].ioapic, vector);
 }
 
+void apic_bus_settle(struct apic_bus *bus)
+{
+	for (unsigned int vector = 16; vector < 256; vector++) {
+		bool served = false;
+
+		for (unsigned int i = 0; i < bus->lapic_count && !served; i++)
+			served = bus->lapic[i] && lapic_serves(bus->lapic[i], vector);
+		if (!served)
+			apic_bus_eoi(bus, vector);
+	}
+}
+
 void apic_bus_taken(struct apic_bus *bus, uint8_t vector)
 {
 	for (unsigned int i = 0; i < bus->ioapic_count; i++)

@@ -72,6 +72,12 @@ void apic_bus_taken(struct apic_bus *bus, uint8_t vector);
 /* Would @m be lost in one that came before it, which no processor has begun with? */
 bool apic_bus_is_waiting(struct apic_bus *bus, const struct apic_msg *m);
 
+/*
+ * After an engine gave its local APICs back, while no processor runs: an end of interrupt that it
+ * had not told of yet is told now, to I/O APICs that wait for one which no local APIC has any more.
+ */
+void apic_bus_settle(struct apic_bus *bus);
+
 /* Sends @m to its destinations; true if one accepted it. */
 bool apic_bus_send(struct apic_bus *bus, const struct apic_msg *m);
 

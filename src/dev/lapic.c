@@ -223,6 +223,16 @@ bool lapic_holds(struct lapic *l, uint8_t vector)
 	return holds;
 }
 
+bool lapic_serves(struct lapic *l, uint8_t vector)
+{
+	bool serves;
+
+	pthread_mutex_lock(&l->lock);
+	serves = (l->irr[vector / 32] | l->isr[vector / 32]) >> vector % 32 & 1;
+	pthread_mutex_unlock(&l->lock);
+	return serves;
+}
+
 bool lapic_accept(struct lapic *l, const struct apic_msg *m)
 {
 	bool accepted = true;

@@ -99,6 +99,8 @@ unsigned int lapic_arbitration(struct lapic *l);	/* PPR; 256: takes no interrupt
 bool lapic_accept(struct lapic *l, const struct apic_msg *m);
 /* An interrupt with @vector waits in the IRR. */
 bool lapic_holds(struct lapic *l, uint8_t vector);
+/* ... or is in service. */
+bool lapic_serves(struct lapic *l, uint8_t vector);
 /* The wires changed. */
 void lapic_lint0(struct lapic *l, bool level);
 void lapic_lint1(struct lapic *l);

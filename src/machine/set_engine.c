@@ -78,6 +78,7 @@ int vm_set_engine(struct vm *vm, const struct engine_ops *ops, const struct engi
 	pthread_rwlock_wrlock(&vm->engine_lock);
 	rc = exchange_locked(vm, en, ops, e);
 	pthread_rwlock_unlock(&vm->engine_lock);
+	apic_bus_settle(&vm->pc.apic_bus);
 	for (unsigned int i = 0; i < vm->vcpu_count; i++)
 		pv_moved(vm->vcpus[i].vcpu);
 	if (runs)

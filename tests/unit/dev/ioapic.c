@@ -238,6 +238,42 @@ static void test_extint(void **state)
 	apic_rig_destroy(&t);
 }
 
+/* An engine's local APIC had the end of an interrupt, which nobody was told of. */
+static void test_settle(void **state)
+{
+	struct apic_state s;
+	struct irq_line line;
+	struct apic_rig t;
+	void *intc;
+
+	(void)state;
+	setup(&t);
+	intc = t.v[0]->intc;
+	line = ioapic_line(t.ioapic, 17);
+	ioapic_entry(&t, 17, 0, 0x8041);
+	irq_set(&line, true);
+	assert_int_equal(take_interrupt(&t, 0), 0x41);
+	apic_bus_settle(&t.bus);			/* in service: not ended */
+	assert_int_equal(ioapic_rd(&t, 0x32), 0xc041);
+	assert_int_equal(take_interrupt(&t, 0), -1);
+	t.v[0]->intc_ops->host(intc, true);
+	t.v[0]->intc_ops->get_state(intc, &s);
+	assert_int_equal(s.reg[0x12], 2);
+	s.reg[0x12] = 0;
+	t.v[0]->intc_ops->set_state(intc, &s);
+	t.v[0]->intc_ops->host(intc, false);
+	assert_int_equal(ioapic_rd(&t, 0x32), 0xc041);
+	taken_attention(&t, 0);
+	apic_bus_settle(&t.bus);
+	assert_int_equal(take_interrupt(&t, 0), 0x41);	/* still asserted */
+	irq_set(&line, false);
+	apic_wr(&t, 0, 0xb0, 0);
+	assert_int_equal(ioapic_rd(&t, 0x32), 0x8041);
+	apic_bus_settle(&t.bus);
+	assert_int_equal(take_interrupt(&t, 0), -1);
+	apic_rig_destroy(&t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -245,7 +281,7 @@ int main(void)
 		cmocka_unit_test(test_kept_edges),
 		cmocka_unit_test(test_level), cmocka_unit_test(test_eoi_register),
 		cmocka_unit_test(test_shared_vector), cmocka_unit_test(test_destinations),
-		cmocka_unit_test(test_extint),
+		cmocka_unit_test(test_extint), cmocka_unit_test(test_settle),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
