@@ -31,7 +31,7 @@ struct engine_ops {
 	 * Does it have local APICs of its own?  Then each vCPU's controller is hosted by it from
 	 * vcpu_add to vcpu_remove (struct vcpu_intc_ops), and messages to local APICs are sent
 	 * to it, as writes of @data to the address @addr (bits 8-31 of a destination in its
-	 * upper half); true if one accepted.  Any thread.  NULL: it has none.
+	 * upper half; 0xff alone: all); true if one accepted.  Any thread.  NULL: it has none.
 	 */
 	bool (*has_apics)(struct engine *en);
 	bool (*send_msi)(struct engine *en, uint64_t addr, uint32_t data);
@@ -51,8 +51,9 @@ struct engine_ops {
 	void (*vcpu_step)(struct engine *en, struct vcpu *v);
 	/*
 	 * Which RAM pages the vCPUs write: from dirty_start on, each collect tells those written
-	 * since the last one.  What devices write through gpa_write() is not among them.  Any
-	 * thread, one at a time.  NULL: the engine cannot.
+	 * since the last one, and of those that run, at the latest once they have stopped.  What
+	 * devices write through gpa_write() is not among them.  Any thread, one at a time.  NULL:
+	 * the engine cannot.
 	 */
 	int (*dirty_start)(struct engine *en, struct err *e);
 	int (*dirty_collect)(struct engine *en, void (*tell)(void *arg, gpa_t gpa, uint64_t len),

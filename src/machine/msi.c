@@ -27,12 +27,14 @@ struct message {
 	uint32_t data;
 };
 
-/* As a device would write it; a destination beyond 8 bits in the upper half. */
+/* As a device would write it: all are 0xff, else a destination's bits 8-31 are in the upper half. */
 static struct message message_of(const struct apic_msg *m)
 {
+	const uint32_t high = m->dest == APIC_DEST_ALL ? 0 : m->dest & ~0xffU;
+
 	return (struct message){
 		.addr = MSI_ADDRESS | (m->dest & 0xff) << 12 | (m->logical ? MSI_LOGICAL : 0) |
-			(uint64_t)(m->dest & ~0xffU) << 32,
+			(uint64_t)high << 32,
 		.data = m->vector | m->mode << 8 | MSI_ASSERT | (m->level ? MSI_LEVEL : 0),
 	};
 }

@@ -8,7 +8,9 @@
  * up to date whenever the vCPU's state is, and put into KVM only where it was made anew.
  *
  * KVM tells of the end of an interrupt if it has a route for its vector.  Routes are made as
- * level-triggered messages come: there are as many as inputs of the I/O APIC.
+ * level-triggered messages come: there are as many as inputs of the I/O APIC.  They, and
+ * messages, reach all APICs by destination ffh: what KVM calls its broadcast quirk makes that
+ * hold in x2APIC mode, too, while ffffffffh would be nobody in xAPIC mode.
  *
  * Source: Linux, Documentation/virt/kvm/api.rst, "KVM_CAP_SPLIT_IRQCHIP", "KVM_GET_LAPIC",
  * "KVM_CAP_X2APIC_API", "KVM_CAP_X86_APIC_BUS_CYCLES_NS", "KVM_SIGNAL_MSI".
@@ -26,8 +28,7 @@
 
 #define NS_PER_SECOND	1000000000U
 #define LEVEL		BIT(15)		/* of a message's data */
-#define TO_ALL_LOW	0xfeeff000U	/* destination ffh, physical */
-#define TO_ALL_HIGH	0xffffff00U	/* ... and its upper bits */
+#define TO_ALL		0xfeeff000U	/* destination ffh, physical */
 
 /* --- making them --- */
 
@@ -62,8 +63,7 @@ int kvm_apics_create(struct kvm *k, const struct engine_config *c, struct err *e
 			       "which Linux has had since 6.11");
 	}
 	if (enable(k, KVM_CAP_SPLIT_IRQCHIP, KVM_ROUTES_EOI) ||
-	    enable(k, KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS |
-		   KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK) ||
+	    enable(k, KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS) ||
 	    enable(k, KVM_CAP_X86_APIC_BUS_CYCLES_NS, NS_PER_SECOND / CRYSTAL_HZ))
 		return err_errno(e, errno, "KVM refuses local APICs");
 	k->apics = true;
@@ -221,8 +221,7 @@ int kvm_routes_set_locked(struct kvm *k)
 	for (unsigned int i = 0; i < MIN(k->eoi_routes, KVM_ROUTES_EOI); i++)
 		t.entry[t.head.nr++] = (struct kvm_irq_routing_entry){
 			.gsi = i, .type = KVM_IRQ_ROUTING_MSI,
-			.u.msi = { .address_lo = TO_ALL_LOW, .address_hi = TO_ALL_HIGH,
-				   .data = k->eoi_vector[i] | LEVEL },
+			.u.msi = { .address_lo = TO_ALL, .data = k->eoi_vector[i] | LEVEL },
 		};
 	for (unsigned int i = 0; i < KVM_ROUTES_FD; i++)
 		if (k->fd_route[i].fd >= 0)

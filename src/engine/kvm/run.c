@@ -23,8 +23,11 @@
 /* What KVM_RUN is left for.  ATTN_STEP and ATTN_SHADOW are in KVM's state meanwhile. */
 #define KICKED_WITHIN	200000	/* ns */
 #define ATTN_LOOK	(ATTN_SMI | ATTN_INIT | ATTN_SIPI | ATTN_STOP)
-/* Exits without end in the middle of one instruction would be KVM's fault. */
-#define COMPLETIONS	64
+/*
+ * Exits without end in the middle of one instruction would be KVM's fault.  Of a repeated one
+ * that reads a device KVM does 1024 turns, each of them an exit or more, before it can stop.
+ */
+#define COMPLETIONS	8192
 
 void kvm_vcpu_kick(struct engine *en, struct vcpu *v)
 {

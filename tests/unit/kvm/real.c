@@ -1,205 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The KVM engine on the host's KVM, with guests of a few instructions in real mode: pages
- * they write, writes that come late, device accesses, an interrupt that has to wait, what
- * KVM leaves to the interpreter, a kick.  Skipped where there is no KVM to be had.
+ * The KVM engine on the host's KVM, with guests of a few instructions: pages they write, writes
+ * that come late, device accesses, an interrupt that has to wait, what KVM leaves to the
+ * interpreter, a kick.
  */
-#include "cpu/cpuid.h"
-#include "cpu/mmu.h"
-#include "engine/engine.h"
+#include "kvm_rig.h"
 
-#include <errno.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-
-#include <cmocka.h>
-
-#define RAM	(1ULL << 20)
-#define ROM	0xf0000ULL	/* in the hole that RAM leaves */
-#define CODE	0x1000
-#define STACK	0x8000
-#define HANDLER	0x2000
-
-#define GUEST(...) (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ })
-
-struct bench {
-	struct gpa_space space;
-	struct cpu_model model;
-	struct clock clock;
-	struct log log;
-	struct engine *engine;
-	struct vcpu *v;
-	char order[64];			/* what the devices saw */
-	int vector;			/* the controller has it; -1: nothing */
-	uint8_t tpr;
-	gpa_t told[16];
-	unsigned int told_count;
-	struct io_doorbell bell[2];
-};
-
-/* --- devices and a controller --- */
-
-static void note(struct bench *b, char what, uint64_t value)
-{
-	const size_t len = strlen(b->order);
-
-	snprintf(b->order + len, sizeof(b->order) - len, "%c%x ", what, (unsigned int)value);
-}
-
-static void late_write(void *dev, uint64_t off, unsigned int size, uint64_t value)
-{
-	(void)off;
-	(void)size;
-	note(dev, 'l', value);
-}
-
-static uint64_t port_read(void *dev, uint64_t off, unsigned int size)
-{
-	(void)size;
-	note(dev, 'r', off);
-	return 0x5a;
-}
-
-static void port_write(void *dev, uint64_t off, unsigned int size, uint64_t value)
-{
-	(void)off;
-	note(dev, 'w', value);
-	note(dev, '/', size);
-}
-
-static const struct io_ops late_io = { .write = late_write, .posted = true };
-static const struct io_ops port_io = { .read = port_read, .write = port_write };
-
-static unsigned int doorbells(void *dev, const struct io_doorbell **list)
-{
-	struct bench *b = dev;
-
-	*list = b->bell;
-	return ARRAY_SIZE(b->bell);
-}
-
-static const struct io_ops bell_io = {
-	.read = port_read, .write = port_write, .doorbells = doorbells,
-};
-
-static int ack(void *intc)
-{
-	struct bench *b = intc;
-	const int vector = b->vector;
-
-	b->vector = -1;
-	return vector;
-}
-
-static bool pending(void *intc)
-{
-	return ((struct bench *)intc)->vector >= 0;
-}
-
-static uint8_t get_tpr(void *intc)
-{
-	return ((struct bench *)intc)->tpr;
-}
-
-static void set_tpr(void *intc, uint8_t tpr)
-{
-	((struct bench *)intc)->tpr = tpr;
-}
-
-static gpa_t no_page(void *intc)
-{
-	(void)intc;
-	return GPA_NONE;
-}
-
-static const struct vcpu_intc_ops intc_ops = {
-	.ack = ack, .pending = pending, .get_tpr = get_tpr, .set_tpr = set_tpr, .mmio_base = no_page,
-};
-
-/* --- the bench --- */
-
-static void add_devices(struct bench *b)
-{
-	const struct io_region late = { "late", 0x80, 1, &late_io, b };
-	const struct io_region port = { "port", 0x100, 4, &port_io, b };
-	const struct io_region mmio = { "mmio", 0xa0000, 0x1000, &port_io, b };
-
-	assert_int_equal(gpa_space_add_pio(&b->space, &late, NULL), 0);
-	assert_int_equal(gpa_space_add_pio(&b->space, &port, NULL), 0);
-	assert_int_equal(gpa_space_add_mmio(&b->space, &mmio, NULL), 0);
-}
-
-static struct bench *bench_create(struct engine_config config)
-{
-	struct bench *b = calloc(1, sizeof(*b));
-	struct err e;
-
-	config.kvm_apics = KVM_APICS_MACHINE;
-
-	if (engine_kvm.probe(&e)) {
-		free(b);
-		print_message("%s\n", e.text);
-		skip();
-	}
-	log_init(&b->log, LOG_ERROR, stderr);
-	clock_init(&b->clock, true);
-	b->vector = -1;
-	assert_int_equal(cpu_model_init(&b->model, "vireo-v0", NULL), 0);
-	assert_int_equal(gpa_space_init(&b->space, NULL), 0);
-	assert_int_equal(gpa_space_add_ram(&b->space, 0, 0xa0000, NULL), 0);
-	assert_int_equal(gpa_space_add_rom(&b->space, ROM, 0x1000, NULL), 0);
-	add_devices(b);
-	b->v = aligned_alloc(64, ALIGN_UP(sizeof(*b->v), 64));
-	memset(b->v, 0, sizeof(*b->v));
-	b->v->space = &b->space;
-	b->v->model = &b->model;
-	b->v->clock = &b->clock;
-	b->v->log = &b->log;
-	b->v->intc_ops = &intc_ops;
-	b->v->intc = b;
-	assert_int_equal(vcpu_init(b->v, NULL), 0);
-	if (engine_kvm.create(&b->engine, &b->space, &config, &b->log, &e) ||
-	    engine_kvm.vcpu_add(b->engine, b->v, &e))
-		fail_msg("%s", e.text);
-	return b;
-}
-
-static struct bench *bench_plain(void)
-{
-	return bench_create((struct engine_config){ 0 });
-}
-
-static void bench_destroy(struct bench *b)
-{
-	engine_kvm.vcpu_remove(b->engine, b->v);
-	engine_kvm.destroy(b->engine);
-	vcpu_destroy(b->v);
-	free(b->v);
-	gpa_space_destroy(&b->space);
-	clock_destroy(&b->clock);
-	free(b);
-}
-
-/* Runs @code from CODE with all segments at 0, until HLT. */
-static enum vcpu_exit run(struct bench *b, const uint8_t *code, size_t len)
-{
-	struct vcpu *v = b->v;
-
-	vcpu_reset(v, false);
-	gpa_write(&b->space, CODE, code, len);
-	v->seg[SEG_CS].sel = 0;
-	v->seg[SEG_CS].base = 0;
-	v->rip = CODE;
-	v->gpr[REG_RSP] = STACK;
-	if (engine_kvm.vcpu_run(b->engine, v) == VCPU_EXIT_ERROR)
-		fail_msg("%s", v->err.text);
-	return v->halted ? VCPU_EXIT_HALT : VCPU_EXIT_STOP;
-}
 
 /* --- devices --- */
 
@@ -251,6 +60,40 @@ static void test_rom_is_not_written(void **state)
 	/* mov ax,0f000h; mov ds,ax; mov byte [0],1; mov al,[0]; hlt */
 	run(b, GUEST(0xb8, 0, 0xf0, 0x8e, 0xd8, 0xc6, 6, 0, 0, 1, 0xa0, 0, 0, 0xf4));
 	assert_int_equal(b->v->gpr[REG_RAX] & 0xff, 0x77);
+	bench_destroy(b);
+}
+
+/* Reads one by one, in the middle of which a stop is wanted. */
+static uint64_t counted_read(void *dev, uint64_t off, unsigned int size)
+{
+	struct bench *b = dev;
+
+	(void)off;
+	(void)size;
+	if (!b->reads)
+		vcpu_attention(b->v, ATTN_STOP);
+	return b->reads++;
+}
+
+/* However many exits the instruction takes to its end, the stop waits and each counts once. */
+static void test_stop_in_a_long_copy(void **state)
+{
+	static const struct io_ops io = { .read = counted_read };
+	struct bench *b = bench_plain();
+	const struct io_region r = { "counted", 0xa1000, 0x1000, &io, b };
+	const uint8_t *copy;
+
+	(void)state;
+	assert_int_equal(gpa_space_add_mmio(&b->space, &r, NULL), 0);
+	/* mov ax,0a100h; mov ds,ax; mov di,4000h; mov cx,1000; rep movsb; hlt */
+	assert_int_equal(run(b, GUEST(0xb8, 0, 0xa1, 0x8e, 0xd8, 0xbf, 0, 0x40, 0xb9, 0xe8, 3, 0xf3, 0xa4,
+				      0xf4)), VCPU_EXIT_STOP);
+	atomic_fetch_and(&b->v->attention, ~(uint32_t)ATTN_STOP);
+	assert_int_equal(engine_kvm.vcpu_run(b->engine, b->v), VCPU_EXIT_HALT);
+	assert_int_equal(b->reads, 1000);
+	copy = gpa_to_hva(&b->space, 0x4000, 1000);
+	for (unsigned int i = 0; i < 1000; i++)
+		assert_int_equal(copy[i], i & 0xff);
 	bench_destroy(b);
 }
 
@@ -321,7 +164,8 @@ static void collect(struct bench *b)
 
 static void written_pages(bool ring)
 {
-	struct bench *b = bench_create((struct engine_config){ .dirty_ring = ring });
+	struct bench *b = bench_create((struct engine_config){ .dirty_ring = ring,
+							       .kvm_apics = KVM_APICS_MACHINE });
 	struct err e;
 
 	assert_int_equal(engine_kvm.dirty_start(b->engine, &e), 0);
@@ -499,7 +343,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_posted_writes_keep_order), cmocka_unit_test(test_device_memory),
 		cmocka_unit_test(test_string_ports), cmocka_unit_test(test_doorbells),
-		cmocka_unit_test(test_rom_is_not_written),
+		cmocka_unit_test(test_rom_is_not_written), cmocka_unit_test(test_stop_in_a_long_copy),
 		cmocka_unit_test(test_dirty_bitmap), cmocka_unit_test(test_dirty_ring),
 		cmocka_unit_test(test_interrupt_waits), cmocka_unit_test(test_interrupt_ends_halt),
 		cmocka_unit_test(test_nmi), cmocka_unit_test(test_kick),
