@@ -220,13 +220,15 @@ void pv_moved(struct vcpu *v)
 
 	if (r && __atomic_exchange_n(&r->preempted, 0, __ATOMIC_ACQUIRE) & FLUSH)
 		vcpu_attention(v, ATTN_FLUSH);
+	if (!(v->pv_steal & ENABLED))
+		v->pv_no_calls = false;
 	if (pv_may_wait(v))
 		vcpu_attention(v, ATTN_KICK);
 }
 
 bool pv_may_wait(const struct vcpu *v)
 {
-	return v->pv_steal & ENABLED && v->model->cpus > 1;
+	return v->pv_steal & ENABLED && v->model->cpus > 1 && !v->pv_no_calls;
 }
 
 void pv_hypercall(struct vcpu *v)

@@ -15,6 +15,7 @@
 #define PV_TLB_FLUSH		BIT(9)	/* asked for in the steal record of who does not run */
 #define PV_YIELD		BIT(13)	/* PV_SCHED_YIELD */
 #define PV_CLOCK_STABLE		BIT(24)	/* all processors' records agree */
+#define PV_CALLS		(PV_UNHALT | PV_YIELD)
 #define PV_FEATURES		(PV_CLOCK | PV_STEAL_TIME | PV_UNHALT | PV_TLB_FLUSH | PV_YIELD | \
 				 PV_CLOCK_STABLE)
 
@@ -36,7 +37,10 @@ void pv_tsc_changed(struct vcpu *v);
 /* VMCALL at privilege level 0: the answer goes to RAX. */
 void pv_hypercall(struct vcpu *v);
 
-/* Might it wait for a kick, with interrupts off?  Linux does only with a steal record. */
+/*
+ * Might it wait for a kick, with interrupts off?  Linux does only with a steal record, and if it
+ * read at its start that there are calls.
+ */
 bool pv_may_wait(const struct vcpu *v);
 
 /*

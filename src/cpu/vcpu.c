@@ -78,6 +78,7 @@ static void reset_msrs(struct vcpu *v)
 	v->tsc_adjust = 0;
 	v->tsc_offset = v->tsc_boot_offset = -__builtin_ia32_rdtsc();
 	v->pv_wall = v->pv_clock = v->pv_steal = 0;
+	v->pv_no_calls = false;
 	v->mtrr_def_type = 0;
 	for (int i = 0; i < 11; i++)
 		v->mtrr_fixed[i] = 0;

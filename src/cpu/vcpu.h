@@ -196,6 +196,7 @@ struct vcpu {
 	uint64_t tsc_adjust;
 	uint64_t tsc_boot_offset; /* tsc_offset at power-on, the same on all vCPUs */
 	uint64_t pv_wall, pv_clock, pv_steal; /* pv.c: addresses of records, bit 0: in use */
+	bool pv_no_calls;	/* the engine at the guest's start had no PV_CALLS */
 	uint64_t mtrr_def_type, mtrr_fixed[11], mtrr_base[8], mtrr_mask[8];
 	uint64_t mcg_status;
 

@@ -28,7 +28,7 @@
 #define FD_VM		101
 #define FD_VCPU		102
 #define RUN_SIZE	12288
-#define STEPS_MAX	100
+#define STEPS_MAX	10000
 #define FAKE_XSAVE	16384
 #define FAKE_KEPT	128
 
@@ -40,6 +40,7 @@ static struct fake {
 	int error;			/* ... with this */
 	unsigned int missing_cap;
 	uint32_t lacks_edx;		/* of CPUID leaf 1 */
+	struct kvm_cpuid_entry2 paravirtual;	/* of what it was given: leaf 40000001h */
 	void (*exits[8])(struct kvm_run *run);	/* what each KVM_RUN comes back with */
 	bool again;			/* the last exit again and again */
 	/* What KVM_GET_* give, as KVM_SET_* left it; xsave_size: what KVM_CAP_XSAVE2 tells, 0: 4096. */
@@ -124,6 +125,14 @@ static inline int msr_list(struct kvm_msr_list *l)
 	if (!fits)
 		return refuse(E2BIG);
 	memcpy(l->indices, known, sizeof(known));
+	return 0;
+}
+
+static inline int keep_cpuid(const struct kvm_cpuid2 *c)
+{
+	for (uint32_t i = 0; i < c->nent; i++)
+		if (c->entries[i].function == 0x40000001)
+			fake.paravirtual = c->entries[i];
 	return 0;
 }
 
@@ -270,6 +279,8 @@ static inline int fake_ioctl(int fd, unsigned long request, uintptr_t arg)
 		return capability(arg);
 	case KVM_GET_SUPPORTED_CPUID:
 		return supported_cpuid((void *)arg);
+	case KVM_SET_CPUID2:
+		return keep_cpuid((void *)arg);
 	case KVM_GET_MSR_INDEX_LIST:
 		return msr_list((void *)arg);
 	case KVM_GET_MSRS:

@@ -4,14 +4,19 @@
  * the software engine; and whether KVM here can keep what it promises.
  *
  * KVM answers leaves that are not there as Intel's processors do, which is what the model
- * does.  One difference stays: hypervisor leaves beyond those listed below read as the last
- * basic leaf instead of zero.
+ * does.  Two differences stay: hypervisor leaves beyond those listed below read as the last
+ * basic leaf instead of zero; and where the processor has no VMCALL, calls by it are not
+ * offered.  (A model is Intel's, so guests choose VMCALL.  AMD's processors have VMMCALL; KVM
+ * either makes #UD of the other or writes over it, which a kernel's read-only code forbids.)
  *
  * Source: Linux, Documentation/virt/kvm/api.rst, "KVM_SET_CPUID2",
  * "KVM_GET_SUPPORTED_CPUID"; Intel SDM volume 2, "CPUID".
  */
 #include "engine/kvm/kvm_priv.h"
 
+#include "cpu/pv.h"
+
+#include <cpuid.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +26,7 @@
 #define HYPERVISOR	0x40000000U
 #define HYPERVISOR_LEAVES 16
 #define EXTENDED	0x80000000U
+#define VMX		BIT(5)		/* of leaf 1, ECX */
 
 /* struct kvm_cpuid2 with room; that ends with an array of no size, and so must stand last. */
 struct table {
@@ -100,6 +106,8 @@ static void add(struct kvm_cpu *c, struct table *t, uint32_t leaf, uint32_t subl
 
 	/* The bits that follow CR4 and XCR0 are KVM's to keep. */
 	cpu_model_cpuid(c->v->model, leaf, subleaf, c->v->index, 0, XCR0_X87, out);
+	if (leaf == HYPERVISOR + 1 && !c->kvm->vmcall)
+		out[0] &= ~(uint32_t)PV_CALLS;
 	if (indexed && subleaf && !(out[0] | out[1] | out[2] | out[3]))
 		return;
 	*x = (struct kvm_cpuid_entry2){
@@ -145,6 +153,13 @@ static void fill(struct kvm_cpu *c, struct table *t)
 	cpu_model_cpuid(c->v->model, EXTENDED, 0, 0, 0, 0, last);
 	for (uint32_t leaf = EXTENDED; leaf <= last[0]; leaf++)
 		add(c, t, leaf, 0, false);
+}
+
+bool kvm_has_vmcall(void)
+{
+	uint32_t a, b, c, d;
+
+	return __get_cpuid(1, &a, &b, &c, &d) && c & VMX;
 }
 
 int kvm_cpuid_set(struct kvm_cpu *c, struct err *e)

@@ -7,6 +7,7 @@
  * APICs where KVM's do what ours do (apic.c); while a vCPU runs, its state is KVM's, and struct vcpu has it again when
  * vcpu_run returns.
  */
+#include "cpu/pv.h"
 #include "engine/kvm/kick.h"
 #include "engine/kvm/kvm_priv.h"
 
@@ -99,6 +100,7 @@ static int measure(struct kvm *k, struct err *e)
 	if (!k->slots_max)
 		k->slots_max = 32;	/* what api.rst says of kernels that do not tell */
 	k->tsc_control = kvm_cap(k, KVM_CAP_VCPU_ATTRIBUTES);
+	k->vmcall = kvm_has_vmcall();
 	return 0;
 }
 
@@ -199,6 +201,10 @@ static int kvm_vcpu_add(struct engine *en, struct vcpu *v, struct err *e)
 
 	if (v->index >= KVM_CPUS_MAX)
 		return err_set(e, EINVAL, "the KVM engine runs at most %d processors", KVM_CPUS_MAX);
+	if (!k->vmcall && pv_may_wait(v))
+		return err_set(e, ENOTSUP, "this guest calls its hypervisor by VMCALL, as it was told at "
+			       "its start, and this host's processor has no such instruction: it stays "
+			       "on the engine soft");
 	if (k->apics && !v->intc_ops->host)
 		return err_set(e, EINVAL, "processor %u has no local APIC that KVM's could stand in "
 			       "for", v->index);

@@ -64,6 +64,7 @@ struct kvm {
 	unsigned int coalesced_page;	/* page of the shared area with the ring; 0: none */
 	bool tsc_control;		/* the offset of the time-stamp counter can be set */
 	_Atomic bool tsc_told;		/* ... the log knows that it has no effect */
+	bool vmcall;			/* the processor has the instruction: cpuid.c */
 
 	pthread_mutex_t lock;
 	struct kvm_slot slot[RAM_EXTENTS_MAX];	/* (l) */
@@ -168,6 +169,8 @@ void kvm_ring_take_locked(struct kvm *k);
 
 /* Gives the vCPU its model's CPUID; -ENOTSUP names what KVM here cannot give a guest. */
 int kvm_cpuid_set(struct kvm_cpu *c, struct err *e);
+/* Does VMCALL, which the models' guests call their hypervisor by, reach KVM? */
+bool kvm_has_vmcall(void);
 
 /* --- msr.c --- */
 

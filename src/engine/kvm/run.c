@@ -200,6 +200,8 @@ enum vcpu_exit kvm_vcpu_run(struct engine *en, struct vcpu *v)
 	enum vcpu_exit why = VCPU_EXIT_ERROR;
 
 	know_thread(c);
+	if (!v->pv_steal)
+		v->pv_no_calls = !k->vmcall;
 	if (kvm_slots_sync(k, &v->err))
 		return VCPU_EXIT_ERROR;
 	do {

@@ -5,6 +5,9 @@
  */
 #include "fake_kvm.h"
 
+#include "cpu/pv.h"
+#include "engine/kvm/kvm_priv.h"
+
 /* --- hosts without a KVM that will do --- */
 
 static void test_open_fails(void **state)
@@ -76,6 +79,29 @@ static void test_model_refused(void **state)
 	assert_int_equal(engine_kvm.vcpu_add(b->engine, b->v, &b->err), -EEXIST);
 	fake.failing = KVM_SET_CPUID2;
 	assert_int_equal(engine_kvm.vcpu_add(b->engine, b->v, &b->err), -EEXIST);
+}
+
+/* A processor without VMCALL: guests are not told of calls, and those that were stay away. */
+static void test_calls(void **state)
+{
+	const uint32_t calls = kvm_has_vmcall() ? PV_CALLS : 0;
+	struct bench *b = *state;
+	int rc;
+
+	b->model.cpus = 2;
+	assert_int_equal(create(b), 0);
+	assert_int_equal(engine_kvm.vcpu_add(b->engine, b->v, &b->err), 0);
+	assert_int_equal(fake.paravirtual.eax, (PV_FEATURES & ~PV_CALLS) | calls);
+	engine_kvm.vcpu_remove(b->engine, b->v);
+	assert_true(pv_write_msr(b->v, MSR_PV_STEAL_TIME, 0x4001));
+	rc = engine_kvm.vcpu_add(b->engine, b->v, &b->err);
+	assert_int_equal(rc, calls ? 0 : -ENOTSUP);
+	if (rc)
+		assert_non_null(strstr(b->err.text, "VMCALL"));
+	/* It began where it was not told. */
+	b->v->pv_no_calls = true;
+	engine_kvm.vcpu_remove(b->engine, b->v);
+	assert_int_equal(engine_kvm.vcpu_add(b->engine, b->v, &b->err), 0);
 }
 
 /* --- exits --- */
@@ -320,7 +346,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_open_fails), T(test_not_kvm), T(test_requests_fail), T(test_old_kernel),
-		T(test_too_many_slots), T(test_model_refused), T(test_unknown_exit),
+		T(test_too_many_slots), T(test_model_refused), T(test_calls), T(test_unknown_exit),
 		T(test_exit_of_others), T(test_failed_entry), T(test_internal_error),
 		T(test_new_internal_error), T(test_system_event), T(test_impossible_ports),
 		T(test_run_fails), T(test_state_refused), T(test_shutdown),
