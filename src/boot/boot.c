@@ -36,6 +36,19 @@ static int plan_any(struct boot_plan *p, const struct boot_request *rq, struct e
 		       "no Multiboot header", f->name);
 }
 
+/* What the plan has of @f is read from the file when it is carried out. */
+static void plan_refer(struct boot_plan *p, const struct boot_file *f)
+{
+	for (unsigned int i = 0; f->open && i < p->piece_count; i++) {
+		struct boot_piece *q = &p->piece[i];
+
+		if (!q->data_size || q->data < f->data || q->data >= f->data + f->size)
+			continue;
+		q->from = (struct boot_source){ f->name, f->fd, q->data - f->data };
+		q->data = NULL;
+	}
+}
+
 int boot_prepare(struct boot_plan **out, const struct boot_request *rq, struct err *e)
 {
 	struct boot_plan *p;
@@ -51,6 +64,7 @@ int boot_prepare(struct boot_plan **out, const struct boot_request *rq, struct e
 		boot_plan_free(p);
 		return rc;
 	}
+	plan_refer(p, &rq->kernel);
 	*out = p;
 	return 0;
 }

@@ -18,6 +18,11 @@ struct boot_piece {
 	uint64_t size;
 	const uint8_t *data;	/* of an image, or our own: then owned is it */
 	uint64_t data_size;
+	struct boot_source {	/* data NULL: they are read from here */
+		const char *name;
+		int fd;
+		uint64_t offset;
+	} from;
 	uint8_t *owned;
 	bool zero;		/* the rest is cleared (else left as it is) */
 };

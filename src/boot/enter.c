@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Carrying a boot plan out: guest memory is written and the boot processor set to the
- * state that the loader promised.  Nothing here looks at an image any more.
+ * state that the loader promised.  Nothing here looks into an image any more.
  */
 #include "boot/boot_priv.h"
 #include "cpu/mmu.h"
@@ -10,8 +10,10 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #define NOTHING_AT	0x7c00	/* where a boot sector would be */
+#define CHUNK		65536ULL	/* bytes of a file at a time */
 
 static bool clear_range(struct gpa_space *s, gpa_t base, uint64_t size)
 {
@@ -26,9 +28,47 @@ static bool clear_range(struct gpa_space *s, gpa_t base, uint64_t size)
 	return true;
 }
 
+/* Up to @size bytes of the file; more than none, or a sentence. */
+static ssize_t read_source(const struct boot_source *f, uint64_t done, uint8_t *buf, uint64_t size,
+			   struct err *e)
+{
+	ssize_t n;
+
+	do
+		n = pread(f->fd, buf, size, f->offset + done);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return err_errno(e, errno, "cannot read '%s' to boot from it", f->name);
+	if (!n)
+		return err_set(e, EIO, "'%s' has become shorter since the VM was started", f->name);
+	return n;
+}
+
+static int copy_source(struct gpa_space *s, const struct boot_piece *q, struct err *e)
+{
+	uint8_t buf[CHUNK];
+	uint64_t done = 0;
+
+	while (done < q->data_size) {
+		ssize_t n = read_source(&q->from, done, buf, MIN(q->data_size - done, CHUNK), e);
+
+		if (n < 0)
+			return n;
+		if (gpa_write(s, q->base + done, buf, n) != MEM_OK)
+			return err_set(e, EIO, "guest memory at 0x%llx could not be written",
+				       (unsigned long long)q->base);
+		done += n;
+	}
+	return 0;
+}
+
 static int write_piece(struct gpa_space *s, const struct boot_piece *q, struct err *e)
 {
-	if (gpa_write(s, q->base, q->data, q->data_size) != MEM_OK)
+	int rc = q->data ? 0 : copy_source(s, q, e);
+
+	if (rc)
+		return rc;
+	if (q->data && gpa_write(s, q->base, q->data, q->data_size) != MEM_OK)
 		goto fail;
 	if (q->zero && !clear_range(s, q->base + q->data_size, q->size - q->data_size))
 		goto fail;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Reading image files whole; see boot.h. */
+/* Image files: opening them and reading them whole; see boot.h. */
 #include "boot/boot.h"
 
 #include <errno.h>
@@ -16,7 +16,7 @@ static int read_all(int fd, uint8_t *buf, uint64_t size)
 	uint64_t got = 0;
 
 	while (got < size) {
-		const ssize_t n = read(fd, buf + got, size - got);
+		const ssize_t n = pread(fd, buf + got, size - got, got);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -40,41 +40,65 @@ static int check_file(const struct stat *st, const char *path, const char *what,
 	return 0;
 }
 
-int boot_file_read(struct boot_file *f, const char *path, const char *what, struct err *e)
+int boot_file_open(struct boot_file *f, const char *path, const char *what, struct err *e)
 {
-	uint8_t *buf = NULL;
 	struct stat st;
-	int fd, rc;
+	int rc;
 
 	*f = (struct boot_file){ .name = path };
 	/* O_NONBLOCK: a FIFO must not hang the open; it means nothing for regular files. */
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
+	f->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (f->fd < 0)
 		return err_errno(e, errno, "cannot open %s '%s'", what, path);
-	rc = fstat(fd, &st) ? err_errno(e, errno, "cannot read %s '%s'", what, path) :
-			      check_file(&st, path, what, e);
+	f->open = true;
+	rc = fstat(f->fd, &st) ? err_errno(e, errno, "cannot read %s '%s'", what, path) :
+				 check_file(&st, path, what, e);
 	if (rc)
-		goto out;
-	buf = malloc(st.st_size);
-	if (!buf) {
-		rc = err_errno(e, ENOMEM, "cannot read %s '%s'", what, path);
-		goto out;
-	}
-	rc = read_all(fd, buf, st.st_size);
+		boot_file_free(f);
+	else
+		f->size = st.st_size;
+	return rc;
+}
+
+int boot_file_load(struct boot_file *f, const char *what, struct err *e)
+{
+	uint8_t *buf = malloc(f->size);
+	int rc = buf ? read_all(f->fd, buf, f->size) : -ENOMEM;
+
 	if (rc) {
-		rc = err_errno(e, -rc, "cannot read %s '%s'", what, path);
 		free(buf);
-		goto out;
+		return err_errno(e, -rc, "cannot read %s '%s'", what, f->name);
 	}
 	f->data = buf;
-	f->size = st.st_size;
-out:
-	close(fd);
-	return rc;
+	return 0;
+}
+
+void boot_file_unload(struct boot_file *f)
+{
+	free((void *)f->data);
+	f->data = NULL;
+}
+
+int boot_file_read(struct boot_file *f, const char *path, const char *what, struct err *e)
+{
+	int rc = boot_file_open(f, path, what, e);
+
+	if (rc)
+		return rc;
+	rc = boot_file_load(f, what, e);
+	if (rc) {
+		boot_file_free(f);
+		return rc;
+	}
+	close(f->fd);
+	f->open = false;
+	return 0;
 }
 
 void boot_file_free(struct boot_file *f)
 {
-	free((void *)f->data);
+	boot_file_unload(f);
+	if (f->open)
+		close(f->fd);
 	*f = (struct boot_file){ 0 };
 }

@@ -168,7 +168,8 @@ int plan_add_initrd(struct boot_plan *p, const struct boot_file *initrd, gpa_t l
 			       (unsigned long long)plan_ram(p) >> 20);
 	return plan_add(p, (struct boot_piece){ .base = *base, .size = initrd->size,
 						.data = initrd->data,
-						.data_size = initrd->size }, e);
+						.data_size = initrd->size,
+						.from = { initrd->name, initrd->fd, 0 } }, e);
 }
 
 #define PTES		512

@@ -73,9 +73,11 @@ static int read_images(struct run *r, struct err *e)
 
 	if (r->options.nothing_to_boot)
 		return 0;
-	rc = boot_file_read(&r->kernel, r->options.kernel, "kernel", e);
+	rc = boot_file_open(&r->kernel, r->options.kernel, "kernel", e);
+	if (!rc)
+		rc = boot_file_load(&r->kernel, "kernel", e);
 	if (!rc && r->options.initrd)
-		rc = boot_file_read(&r->initrd, r->options.initrd, "initrd", e);
+		rc = boot_file_open(&r->initrd, r->options.initrd, "initrd", e);
 	return rc;
 }
 
@@ -85,8 +87,13 @@ static int plan_boot(struct run *r, struct err *e)
 		.kernel = r->kernel, .initrd = r->initrd, .cmdline = r->options.cmdline,
 		.rsdp = vm_rsdp(r->vm), .map = vm_memory_map(r->vm),
 	};
+	int rc;
 
-	return r->options.nothing_to_boot ? 0 : boot_prepare(&r->plan, &rq, e);
+	if (r->options.nothing_to_boot)
+		return 0;
+	rc = boot_prepare(&r->plan, &rq, e);
+	boot_file_unload(&r->kernel);	/* at power-on and resets it is read again */
+	return rc;
 }
 
 static int make_vm(struct run *r, struct err *e)

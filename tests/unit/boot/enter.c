@@ -12,6 +12,10 @@
 #include "guest_mem.h"
 #include "images.h"
 
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
 #define IMAGE_MAX (64 * 1024)
 
 struct fixture {
@@ -28,7 +32,7 @@ static int setup(void **state)
 
 	f->g = guest_create("vireo-v1");
 	f->map = test_map(GUEST_RAM / MIB);
-	f->rq = (struct boot_request){ .kernel = { "kernel", f->image, 0 }, .map = &f->map };
+	f->rq = (struct boot_request){ .kernel = { .name = "kernel", .data = f->image }, .map = &f->map };
 	*state = f;
 	return 0;
 }
@@ -161,6 +165,62 @@ static void test_seed_is_fresh(void **state)
 	assert_memory_not_equal(first, second, sizeof(first));
 }
 
+/* A file of @size bytes of @data, open for booting and without a name in any directory. */
+static int file_of(struct boot_file *f, const void *data, size_t size)
+{
+	char path[] = "/tmp/vireo-boot-XXXXXX";
+	struct err e;
+	int fd = mkstemp(path);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, data, size), size);
+	assert_int_equal(boot_file_open(f, path, "image", &e), 0);
+	unlink(path);
+	f->name = "image";
+	return fd;
+}
+
+/* Of open files nothing is kept in memory; a reset finds them as they are then. */
+static void test_open_files(void **state)
+{
+	struct fixture *f = *state;
+	const size_t size = make_bzimage(f->image, 32768), initrd_size = 200000;
+	uint8_t *initrd = calloc(2, initrd_size), code[64];
+	struct boot_file *k = &f->rq.kernel;
+	const struct boot_piece *q;
+	int fd[2];
+	struct err e;
+
+	for (size_t i = 0; i < initrd_size; i++)
+		initrd[i] = i * 7 + (i >> 8);
+	fd[0] = file_of(k, f->image, size);
+	fd[1] = file_of(&f->rq.initrd, initrd, initrd_size);
+	assert_int_equal(boot_file_load(k, "kernel", &e), 0);
+	assert_null(f->rq.initrd.data);
+	assert_int_equal(boot_prepare(&f->plan, &f->rq, &e), 0);
+	boot_file_unload(k);
+	for (int round = 0; round < 2; round++) {
+		enter(f);
+		gpa_read(&f->g->space, f->g->v->rip, code, sizeof(code));
+		assert_memory_equal(code, f->image + 5 * 512 + 0x200, sizeof(code));
+		q = &f->plan->piece[0];
+		while (q->data_size != initrd_size)
+			q++;
+		gpa_read(&f->g->space, q->base, initrd + initrd_size, initrd_size);
+		assert_memory_equal(initrd, initrd + initrd_size, initrd_size);
+		initrd[initrd_size - 1] ^= 0xff;	/* for the second round */
+		assert_int_equal(pwrite(fd[1], initrd, initrd_size, 0), initrd_size);
+	}
+	assert_int_equal(ftruncate(fd[1], initrd_size / 2), 0);
+	assert_int_equal(boot_enter(f->plan, &f->g->space, f->g->v, &e), -EIO);
+	assert_string_equal(e.text, "'image' has become shorter since the VM was started");
+	boot_file_free(k);
+	boot_file_free(&f->rq.initrd);
+	close(fd[0]);
+	close(fd[1]);
+	free(initrd);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -172,6 +232,7 @@ int main(void)
 		CASE(test_multiboot),
 		CASE(test_again),
 		CASE(test_seed_is_fresh),
+		CASE(test_open_files),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

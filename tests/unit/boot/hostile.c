@@ -53,7 +53,7 @@ static int try(struct fixture *f, uint64_t size, struct boot_plan **plan, struct
 	int rc;
 
 	memcpy(copy, f->image, size);
-	f->rq.kernel = (struct boot_file){ "kernel", copy, size };
+	f->rq.kernel = (struct boot_file){ .name = "kernel", .data = copy, .size = size };
 	rc = boot_prepare(plan, &f->rq, e);
 	free(copy);
 	return rc;
@@ -132,7 +132,7 @@ static void test_initrd_too_large(void **state)
 	struct fixture *f = *state;
 
 	f->size = make_bzimage(f->image, 8192);
-	f->rq.initrd = (struct boot_file){ "initrd", f->initrd, 63 * MIB };
+	f->rq.initrd = (struct boot_file){ .name = "initrd", .data = f->initrd, .size = 63 * MIB };
 	assert_refused(f, -ENOMEM, "does not fit");
 	bzimage_header(f->image)->initrd_addr_max = 0;
 	f->rq.initrd.size = sizeof(f->initrd);
@@ -276,7 +276,8 @@ static void test_random_damage(void **state)
 	struct fixture *f = *state;
 	uint64_t seed = 0x9e3779b97f4a7c15ULL, refused = 0, sum = 0;
 
-	f->rq.initrd = (struct boot_file){ "initrd", f->initrd, sizeof(f->initrd) };
+	f->rq.initrd = (struct boot_file){
+		.name = "initrd", .data = f->initrd, .size = sizeof(f->initrd) };
 	for (unsigned int run = 0; run < FUZZ_RUNS; run++) {
 		uint64_t size = make_any(f->image, run % 4);
 		struct boot_plan *plan = NULL;
@@ -293,7 +294,7 @@ static void test_random_damage(void **state)
 			size = next_random(&seed) % size;
 		copy = malloc(size ? size : 1);
 		memcpy(copy, f->image, size);
-		f->rq.kernel = (struct boot_file){ "kernel", copy, size };
+		f->rq.kernel = (struct boot_file){ .name = "kernel", .data = copy, .size = size };
 		if (boot_prepare(&plan, &f->rq, &e)) {
 			assert_true(e.text[0] != '\0');
 			refused++;

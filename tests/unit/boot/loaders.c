@@ -26,8 +26,8 @@ static int setup(void **state)
 	struct fixture *f = calloc(1, sizeof(*f));
 
 	f->map = test_map(64);
-	f->rq = (struct boot_request){ .kernel = { "kernel", f->image, 0 }, .cmdline = "a b=c",
-				       .rsdp = 0xe0000, .map = &f->map };
+	f->rq = (struct boot_request){ .kernel = { .name = "kernel", .data = f->image },
+				       .cmdline = "a b=c", .rsdp = 0xe0000, .map = &f->map };
 	memset(f->initrd, 0xdd, sizeof(f->initrd));
 	*state = f;
 	return 0;
@@ -44,7 +44,8 @@ static int teardown(void **state)
 
 static void with_initrd(struct fixture *f)
 {
-	f->rq.initrd = (struct boot_file){ "initrd", f->initrd, sizeof(f->initrd) };
+	f->rq.initrd = (struct boot_file){
+		.name = "initrd", .data = f->initrd, .size = sizeof(f->initrd) };
 }
 
 static void prepare(struct fixture *f)
