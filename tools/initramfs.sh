@@ -2,13 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # Makes an initramfs with Debian's static busybox: tools/initramfs.sh OUTPUT [LIST...]
 # Lines of the LISTs (see tools/mkinitramfs.c) are added, and win over earlier ones.
-# Needs the package busybox-static, and build/mkinitramfs; no root.
+# Needs the package busybox-static; no root.
 set -eu
 out=$(realpath -m "$1")
 shift
 [ $# = 0 ] || lists=$(realpath "$@")
 cd "$(dirname "$0")/.."		# paths in a list have no spaces; ours may
 busybox=${BUSYBOX:-/bin/busybox}
+tool=${BUILD:-build}/mkinitramfs
+[ -x "$tool" ] || make -s "$tool" >&2
 [ -x "$busybox" ] || { echo "no $busybox: install busybox-static" >&2; exit 1; }
 {
 	for d in bin dev etc proc root sys tmp; do echo "dir /$d 755"; done
@@ -21,4 +23,4 @@ busybox=${BUSYBOX:-/bin/busybox}
 	echo "file /init tools/guest/init 755"
 	echo "file /etc/shrc tools/guest/shrc 644"
 	[ $# = 0 ] || echo "$lists" | tr '\n' '\0' | xargs -0 cat
-} | "${BUILD:-build}/mkinitramfs" "$out"
+} | "$tool" "$out"
