@@ -13,8 +13,9 @@
  * Durability.  A flush that completes with 0 says that every write, discard and write-zeroes
  * which had completed before the flush was submitted is on stable storage.
  *
- * Hostile input.  Offsets and lengths come from the guest; they are checked, and a request outside of the image with -EINVAL (of a read-only image: writes with
- * -EROFS).  The caller need only see to it that the iovec list is what @len says.
+ * Hostile input.  Offsets and lengths come from the guest; they are checked, and a request
+ * outside of the image with -EINVAL (of a read-only image: writes with -EROFS).  The caller need
+ * only see to it that the iovec list is what @len says.
  *
  * A full host (werror=stop, the default): a request for which the host has no room (ENOSPC,
  * EDQUOT) does not complete.  It is put aside, events->stopped() is called, and the VM is

@@ -3,13 +3,13 @@
  * Weights, caps and pinning; see cpu_share.h.
  *
  * Where this user may divide a control group, the host does it all (cpu_group.c).  Elsewhere this
- * needs no privileges and no control groups: each VM counts what its vCPU threads ran by
- * their CPU clocks (cpu_share_vcpu.c, which also has the limits of each vCPU), and holds them back at the gate when they are ahead.  The VMs of one
- * user find each other in a common file.  Each publishes its virtual time, which goes on by
- * what it ran divided by the share of the processors that is due to it.  Who is ahead of
- * the one most behind waits.  A share is what the weight gives, but not more than a VM has
- * vCPUs that want to run; the rest goes to the others.  Where there are processors enough
- * for all, nobody waits.
+ * needs no privileges and no control groups: each VM counts what its vCPU threads ran by their
+ * CPU clocks (cpu_share_vcpu.c, which also has the limits of each vCPU), and holds them back at
+ * the gate when they are ahead.  The VMs of one user find each other in a common file.  Each
+ * publishes its virtual time, which goes on by what it ran divided by the share of the processors
+ * that is due to it.  Who is ahead of the one most behind waits.  A share is what the weight
+ * gives, but not more than a VM has vCPUs that want to run; the rest goes to the others.  Where
+ * there are processors enough for all, nobody waits.
  *
  * A VM that was idle starts where those most behind are: it has saved nothing, and owes
  * nothing.  Since time is what the clocks say, going to sleep before a tick gains nothing.

@@ -64,8 +64,8 @@ int pc_build(struct pc *pc, const struct pc_config *c, struct err *e);
 /* Makes the local APIC of @v, which vcpu_init() has not seen yet; it is the PC's. */
 int pc_add_lapic(struct pc *pc, struct device **lapic, struct vcpu *v, struct err *e);
 /*
- * Puts @d into a PCI slot (or a page) and takes it over, also where it fails; no vCPU runs.  Returns the
- * slot, or -ENOSPC where all are taken.
+ * Puts @d into a PCI slot (or a page) and takes it over, also where it fails; no vCPU runs.
+ * Returns the slot, or -ENOSPC where all are taken.
  */
 int pc_add_virtio(struct pc *pc, struct virtio_device *d, struct err *e);
 /* Takes out and destroys what is in @slot; no vCPU runs. */

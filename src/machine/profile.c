@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Samples of what vCPUs do; see profile.h.  A timer of the VM's clock takes them, so a paused VM has
- * none; its period varies, or it would meet a guest's ticks always at the same place.
+ * Samples of what vCPUs do; see profile.h.  A timer of the VM's clock takes them, so a paused VM
+ * has none; its period varies, or it would meet a guest's ticks always at the same place.
  */
 #include "machine/profile.h"
 

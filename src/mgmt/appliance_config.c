@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * What an appliance's vm.json may say.  Whoever made it decides what its guest is, and nothing of
- * the host it comes to: no shared directories, no devices, sockets or ports of the host, no less of a
- * sandbox.  Its disks are files beside it that depend on no others.
+ * the host it comes to: no shared directories, no devices, sockets or ports of the host, no less
+ * of a sandbox.  Its disks are files beside it that depend on no others.
  */
 #include "mgmt/appliance_priv.h"
 #include "backend/block.h"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The manifest of an OVF package (DMTF's DSP0243, "OVF package file"): a text file *.mf, each line
- * "SHA256(NAME)= DIGEST".  Packages may be without one.  A certificate (*.cert) is not looked at: that
- * nothing was damaged is known then, and not who made it.
+ * The manifest of an OVF package (DMTF's DSP0243, "OVF package file"): a text file *.mf, each
+ * line "SHA256(NAME)= DIGEST".  Packages may be without one.  A certificate (*.cert) is not
+ * looked at: that nothing was damaged is known then, and not who made it.
  */
 #include "mgmt/appliance_priv.h"
 #include "mgmt/image_priv.h"

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * An OCI image's root file system: Open Container Initiative's "Image Format Specification", Image
- * Layout and Image Layer.  index.json names a manifest, that its layers, tars which are unpacked one
- * over the other; ".wh.NAME" removes NAME, ".wh..wh..opq" what earlier layers had in its folder.
+ * An OCI image's root file system: Open Container Initiative's "Image Format Specification",
+ * Image Layout and Image Layer.  index.json names a manifest, that its layers, tars which are
+ * unpacked one over the other; ".wh.NAME" removes NAME, ".wh..wh..opq" what earlier layers had in
+ * its folder.
  *
  * Every blob is what its SHA-256 digest says before anything of it is used.  Layers are unpacked
  * below one folder, by a library that follows no link and takes no "..".  What only root may

@@ -135,8 +135,8 @@ static bool which_vcpu(const struct control *c, const json_t *arguments, json_in
 }
 
 /*
- * "weight", "cap" and "pin" as `vireo set` takes them, of the VM or of one "vcpu"; what is not named
- * stays as it is.
+ * "weight", "cap" and "pin" as `vireo set` takes them, of the VM or of one "vcpu"; what is not
+ * named stays as it is.
  */
 static json_t *set_cpu(void *arg, const json_t *arguments)
 {

@@ -16,8 +16,8 @@ int cpu_pin_parse(struct cpu_limits *l, const char *text, struct err *e);
 int cpu_list_parse(cpu_set_t *set, const char *text, unsigned int max, struct err *e);
 
 /*
- * "LIST,weight=N,cap=N%,pin=LIST", of which pin= comes last: what processors of a VM may have goes to
- * their places in @l, of @max.
+ * "LIST,weight=N,cap=N%,pin=LIST", of which pin= comes last: what processors of a VM may have
+ * goes to their places in @l, of @max.
  */
 int vcpu_limits_parse(struct cpu_limits *l, unsigned int max, const char *text, struct err *e);
 

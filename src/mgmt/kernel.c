@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * `vireo kernel`: a command, or a shell, under a kernel that was just built, with this host's files:
- * they are shared over 9p and only read; what the guest changes stays in its memory.
+ * `vireo kernel`: a command, or a shell, under a kernel that was just built, with this host's
+ * files: they are shared over 9p and only read; what the guest changes stays in its memory.
  */
 #include "mgmt/command.h"
 #include "mgmt/run_command.h"

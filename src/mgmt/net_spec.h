@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The text after --net: a kind of network, its own options, and the card's (mac=, mtu=, id=, netdev=).
+ * The text after --net: a kind of network, its own options, and the card's (mac=, mtu=, id=,
+ * netdev=).
  */
 #ifndef VIREO_MGMT_NET_SPEC_H
 #define VIREO_MGMT_NET_SPEC_H

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * QMP's commands that give a VM disks and network cards and take them: blockdev-add describes a file,
- * netdev_add opens a network, device_add makes a device of it, device_del has the guest let go of it,
- * blockdev-del and netdev_del forget what it was of.
+ * QMP's commands that give a VM disks and network cards and take them: blockdev-add describes a
+ * file, netdev_add opens a network, device_add makes a device of it, device_del has the guest let
+ * go of it, blockdev-del and netdev_del forget what it was of.
  */
 #include "mgmt/qemu_priv.h"
 #include "mgmt/qmp_priv.h"

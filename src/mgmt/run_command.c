@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * `vireo run IMAGE -- COMMAND` and `vireo kernel KERNEL -- COMMAND`: the VM runs in a process of its
- * own, and this one is the command's: its streams, its signals, its exit status.  What the guest's
- * kernel says is shown only if the command was not run to its end.
+ * `vireo run IMAGE -- COMMAND` and `vireo kernel KERNEL -- COMMAND`: the VM runs in a process of
+ * its own, and this one is the command's: its streams, its signals, its exit status.  What the
+ * guest's kernel says is shown only if the command was not run to its end.
  */
 #include "mgmt/run_command.h"
 #include "mgmt/run_priv.h"

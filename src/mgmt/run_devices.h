@@ -68,8 +68,8 @@ int run_add_consoles(struct vm *vm, struct run_chars *chars, const struct run_op
 /* --net and --publish: reads the texts without doing anything. */
 int run_net_check(const struct run_options *o, struct err *e);
 /*
- * Starts their back ends and plugs a virtio-net in for each.  *out is set as run_add_disks() does, and
- * outlives the VM.
+ * Starts their back ends and plugs a virtio-net in for each.  *out is set as run_add_disks()
+ * does, and outlives the VM.
  */
 int run_add_nets(struct run_nets **out, struct vm *vm, const struct run_options *o, struct err *e);
 void run_nets_free(struct run_nets *nets);	/* after vm_destroy(); may be NULL */

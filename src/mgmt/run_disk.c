@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * `vireo run --disk`: images as virtio-blk devices or disks of a virtio-scsi, and what happens when the host has no room
- * for them: the VM is paused, its requests are tried again every second, and nothing is lost.
+ * `vireo run --disk`: images as virtio-blk devices or disks of a virtio-scsi, and what happens
+ * when the host has no room for them: the VM is paused, its requests are tried again every
+ * second, and nothing is lost.
  */
 #include "mgmt/run_devices.h"
 #include "virtio/blk.h"

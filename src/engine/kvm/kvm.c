@@ -3,9 +3,9 @@
  * The hardware's engine: vCPUs run by Linux's KVM.  This file has its life; kvm_priv.h says
  * what is where.
  *
- * All devices are the machine's own, the same as with the software engine, but for local
- * APICs where KVM's do what ours do (apic.c); while a vCPU runs, its state is KVM's, and struct vcpu has it again when
- * vcpu_run returns.
+ * All devices are the machine's own, the same as with the software engine, but for local APICs
+ * where KVM's do what ours do (apic.c); while a vCPU runs, its state is KVM's, and struct vcpu
+ * has it again when vcpu_run returns.
  */
 #include "cpu/pv.h"
 #include "engine/kvm/kick.h"

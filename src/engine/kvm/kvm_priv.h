@@ -2,11 +2,11 @@
 /*
  * The KVM engine's own structures.
  *
- * One file a concern: kvm.c (life), caps.c (what the kernel must offer), slots.c (guest
- * memory), dirty.c (which pages the guest wrote), cpuid.c, msr.c (the processor model),
- * state.c and events.c (struct vcpu to KVM and back), run.c (the loop), exits.c (why KVM
- * came back), inject.c (interrupts), apic.c (local APICs in KVM), eventfd.c, step.c (what KVM cannot execute), report.c (what is
- * said when it fails).
+ * One file a concern: kvm.c (life), caps.c (what the kernel must offer), slots.c (guest memory),
+ * dirty.c (which pages the guest wrote), cpuid.c, msr.c (the processor model), state.c and
+ * events.c (struct vcpu to KVM and back), run.c (the loop), exits.c (why KVM came back), inject.c
+ * (interrupts), apic.c (local APICs in KVM), eventfd.c, step.c (what KVM cannot execute),
+ * report.c (what is said when it fails).
  *
  * Locks: a struct kvm_cpu belongs to its vCPU's thread, but for 'inside' and 'thread',
  * which vcpu_kick() reads.  (l) under struct kvm's lock, (r) under its route_lock.

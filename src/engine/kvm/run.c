@@ -130,8 +130,8 @@ static enum kvm_next run_in_kvm(struct kvm_cpu *c)
 }
 
 /*
- * HLT that came to us, which it does where the local APICs are ours.  KVM keeps kicks (pv.h) for its
- * own, so who may be waiting for one sleeps only for a moment: a waiter looks again.
+ * HLT that came to us, which it does where the local APICs are ours.  KVM keeps kicks (pv.h) for
+ * its own, so who may be waiting for one sleeps only for a moment: a waiter looks again.
  */
 static void halt(struct vcpu *v)
 {

@@ -9,9 +9,10 @@
  * shared, and nothing is patched under a vCPU that runs.  What crosses vCPUs is the news
  * that code has changed: code.c.
  *
- * Memory for blocks is one arena, filled from the bottom and dropped whole when it meets
- * what is known of pages, which fills it from the top.  An invalidated block stays where it is until then, its instructions replaced by
- * one that says so: whoever runs it, its own last instruction included, stops in time.
+ * Memory for blocks is one arena, filled from the bottom and dropped whole when it meets what is
+ * known of pages, which fills it from the top.  An invalidated block stays where it is until
+ * then, its instructions replaced by one that says so: whoever runs it, its own last instruction
+ * included, stops in time.
  */
 #ifndef VIREO_ENGINE_SOFT_PRIV_H
 #define VIREO_ENGINE_SOFT_PRIV_H

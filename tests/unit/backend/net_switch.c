@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The switch: learning, flooding, addresses that stay with their port, ports that go; and
- * frames on its sockets, from peers that keep to the format and from others (FUZZ_ROUNDS, FUZZ_SEED).
+ * The switch: learning, flooding, addresses that stay with their port, ports that go; and frames
+ * on its sockets, from peers that keep to the format and from others (FUZZ_ROUNDS, FUZZ_SEED).
  */
 #include "fake_net.h"
 

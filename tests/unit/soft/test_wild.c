@@ -348,8 +348,8 @@ static void test_stack_leaves_windows(void **state)
 	for (unsigned int n = 0; n < 10; n++) {
 		set_state(w, true);
 		/*
-		 * mov [rsi + 8], eax (which maps the page); inc ebx; xchg rsp, [rsi]; bytes that are
-		 * no instruction
+		 * mov [rsi + 8], eax (which maps the page); inc ebx; xchg rsp, [rsi]; bytes that
+		 * are no instruction
 		 */
 		rig_code(w->rig, RIG_CODE,
 			 "\x89\x46\x08\xff\xc3\x48\x87\x26\x66\x41\x0f\x13\xcf", 13);
