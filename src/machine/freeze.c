@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A VM that stands still, and whoever is told of it: paused, or stopped and stepped by a debugger; see vm.h. */
+/*
+ * A VM that stands still, and whoever is told of it: paused, or stopped and stepped by a debugger;
+ * see vm.h.
+ */
 #include "machine/vm_priv.h"
 
 #include "cpu/debugger.h"

@@ -38,7 +38,8 @@ struct vm_config {
 	unsigned int max_vcpus;		/* for vm_set_cpus(); 0: as many as vcpus */
 	const struct cpu_model *model;	/* borrowed; its cpus is the larger of these */
 	const struct engine_ops *engine;
-	const struct engine_config *engine_config; /* copied; what it points to is borrowed.  NULL: all default */
+	/* Copied; what it points to is borrowed.  NULL: all default. */
+	const struct engine_config *engine_config;
 	const char *keep_engine;	/* why vm_set_engine() is refused, a sentence; NULL: it is not */
 	struct log *log;		/* borrowed; may be NULL */
 	bool no_reboot;			/* a reset ends vm_run() with VM_EXIT_RESET */

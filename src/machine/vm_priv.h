@@ -82,7 +82,10 @@ struct cpu_share {
 	int64_t credit;			/* ns that the cap still allows */
 };
 
-/* (g) under gate_lock; (e) engine_lock, written with all vCPUs paused; (l) loop's thread; the rest is constant after vm_create() */
+/*
+ * (g) under gate_lock; (e) engine_lock, written with all vCPUs paused; (l) loop's thread; the rest
+ * is constant after vm_create()
+ */
 struct vm {
 	struct vm_config config;
 	struct log *log;

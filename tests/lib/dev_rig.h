@@ -7,10 +7,7 @@
 #define VIREO_TESTS_DEV_RIG_H
 
 #include "dev/device.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include "unit.h"
 
 struct rig {
 	struct gpa_space space;

@@ -6,16 +6,13 @@
 #include "backend/block.h"
 #include "backend/image.h"
 #include "backend/qcow2.h"
+#include "unit.h"
 
 #include <liburing.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #define MIB	(1U << 20)
 

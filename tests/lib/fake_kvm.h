@@ -11,17 +11,14 @@
 #include "cpu/mmu.h"
 #include "engine/engine.h"
 #include "engine/kvm/sys.h"
+#include "unit.h"
 
 #include <errno.h>
 #include <linux/kvm.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-
-#include <cmocka.h>
 
 #define RAM		(1ULL << 20)
 #define FD_DEVICE	100

@@ -7,12 +7,10 @@
 #define VIREO_TESTS_FAKE_NET_H
 
 #include "backend/net.h"
+#include "unit.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
 #define FAKE_FRAMES	64U
 

@@ -10,15 +10,12 @@
 #include "cpu/cpuid.h"
 #include "cpu/mmu.h"
 #include "engine/engine.h"
+#include "unit.h"
 
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #define RAM	(1ULL << 20)
 #define ROM	0xf0000ULL	/* in the hole that RAM leaves */

@@ -7,17 +7,15 @@
 #define VIREO_TESTS_P9_CLIENT_H
 
 #include "backend/p9.h"
+#include "unit.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <cmocka.h>
 
 #define ROOT_FID	1U
 

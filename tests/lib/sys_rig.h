@@ -9,12 +9,9 @@
 #define VIREO_TESTS_SYS_RIG_H
 
 #include "guest_mem.h"
+#include "unit.h"
 
 #include "cpu/system.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
 
 #define RIG_GDT		0x1000U
 #define RIG_IDT		0x2000U

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # What every file keeps to: an SPDX line first, no unfinished work, no mutable data at file
-# scope in src/ without const, no lines over 110 columns, no trailing blanks.
+# scope in src/ without const, no trailing blanks.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 bad=0

@@ -5,6 +5,7 @@
  */
 #include "backend/block_ring.h"
 #include "disk_rig.h"
+#include "unit.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,8 +15,6 @@
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-
-#include <cmocka.h>
 
 #define PIECES	100U		/* more than a slot of the ring takes */
 

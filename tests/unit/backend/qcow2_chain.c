@@ -2,17 +2,14 @@
 /* Chains of backing images: names, formats, loops, depth, sizes. */
 #include "backend/image.h"
 #include "backend/qcow2.h"
+#include "unit.h"
 
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #define SIZE	(1U << 20)
 

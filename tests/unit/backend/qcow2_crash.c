@@ -8,12 +8,9 @@
 #include "backend/image.h"
 #include "backend/qcow2.h"
 #include "mem_image.h"
+#include "unit.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
-
-#include <cmocka.h>
 
 #define DISK		(256U << 10)
 #define SECTORS		(DISK / 512)

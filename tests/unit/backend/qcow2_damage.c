@@ -7,13 +7,10 @@
 #include "backend/image.h"
 #include "backend/qcow2.h"
 #include "mem_image.h"
+#include "unit.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
-
-#include <cmocka.h>
 
 #define CLUSTER	4096U
 #define DISK	(4U << 20)

@@ -7,16 +7,13 @@
 #include "backend/image.h"
 #include "backend/qcow2.h"
 #include "mem_image.h"
+#include "unit.h"
 
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #define DISK	(3ULL << 20)
 

@@ -5,17 +5,14 @@
  */
 #include "backend/vmdk.h"
 #include "mem_image.h"
+#include "unit.h"
 
 #include <endian.h>
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
-
-#include <cmocka.h>
 
 #define SECTOR		512U
 #define GRAIN		65536U

@@ -2,11 +2,10 @@
 /* A console with a log and clients: who gets what, and that no client holds up the guest. */
 #include "base/char_console.h"
 #include "base/clock.h"
+#include "unit.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +13,6 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 struct bench {
 	char dir[64], log[96], socket[96];

@@ -6,13 +6,11 @@
 #include "base/char_mux.h"
 #include "base/line_server.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
 #include "fake_char.h"
+#include "unit.h"
 
 struct front {
 	struct char_backend *port;

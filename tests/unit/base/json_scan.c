@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Where JSON objects end in a stream, and that whatever else comes ends somewhere. */
 #include "base/json_scan.h"
+#include "unit.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 /* How many whole things are in @text, and how long the first is. */
 static unsigned int pieces(const char *text, size_t len, size_t *first)

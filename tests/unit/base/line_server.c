@@ -5,19 +5,16 @@
  */
 #include "base/line_server.h"
 #include "base/types.h"
+#include "unit.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 struct rig {
 	struct loop *loop;
@@ -255,8 +252,6 @@ static void test_noise(void **state)
 	}
 	still_serves(*state);
 }
-
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {

@@ -1,22 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Accepting when there are no descriptors left: who waits is turned away, and nobody spins. */
 #include "base/unix_listen.h"
+#include "unit.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 struct bench {
 	struct sockaddr_un address;

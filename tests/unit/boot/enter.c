@@ -3,14 +3,10 @@
  * Entering a boot plan: what stands in guest memory, the processor's state against the
  * protocols' words, and that entering again is a fresh boot.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 
 #include "guest_mem.h"
 #include "images.h"
+#include "unit.h"
 
 #include <errno.h>
 #include <stdlib.h>

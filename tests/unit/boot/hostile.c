@@ -4,13 +4,9 @@
  * why, and a storm of random damage neither crashes a loader nor makes it plan anything
  * outside guest memory or the files.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 
 #include "images.h"
+#include "unit.h"
 
 #include <errno.h>
 #include <stdlib.h>

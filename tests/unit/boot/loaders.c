@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The boot loaders on good images: what is planned where, and what the guest is told. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 
 #include "images.h"
+#include "unit.h"
 
 #include <stdlib.h>
 

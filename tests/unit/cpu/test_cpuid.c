@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* CPU models: fixed answers of vireo-v1, relations that hold in every model. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 
 #include "cpu/cpuid.h"
 #include "x86/regs.h"
+#include "unit.h"
 
 #include <cpuid.h>
 #include <errno.h>

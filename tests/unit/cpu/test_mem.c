@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Accesses to guest-virtual memory: RAM, ROM, devices, code pages, breakpoints, #AC. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 
 #include "guest_mem.h"
+#include "unit.h"
 
 #define GVA	0x7f1234567000ULL
 #define PAGE	0x100000ULL
@@ -419,7 +415,7 @@ static void test_end_of_canonical_half(void **state)
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
 	const struct CMUnitTest tests[] = {
 		T(test_fill_then_fast), T(test_neighbours), T(test_crossing_write_is_whole),
 		T(test_bulk), T(test_device_pieces), T(test_rom), T(test_code_page), T(test_pin),

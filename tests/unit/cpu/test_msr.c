@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* MSR rules, XSETBV, RDTSC; power-on and INIT state; SIMD state to and from the host. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 
 #include "cpu/fpu.h"
 #include "cpu/system.h"
 #include "guest_mem.h"
+#include "unit.h"
 
 static int setup(void **state)
 {
@@ -286,7 +282,7 @@ static void test_fpu(void **state)
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
 	const struct CMUnitTest tests[] = {
 		T(test_privilege_and_unknown), T(test_canonical), T(test_efer),
 		T(test_memory_types), T(test_read_only), T(test_tsc), T(test_xsetbv),

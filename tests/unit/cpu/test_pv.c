@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The records that a guest is told time by: the clock's line, wall time, stolen time. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 
 #include <time.h>
 
 #include "cpu/pv.h"
 #include "cpu/system.h"
 #include "guest_mem.h"
+#include "unit.h"
 
 #define AT	0x5000ULL
 #define NS	1000000000ULL
@@ -253,7 +249,7 @@ static void test_refused(void **state)
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
 	const struct CMUnitTest tests[] = {
 		T(test_clock), T(test_written_tsc), T(test_wall), T(test_steal), T(test_away),
 		T(test_hypercalls), T(test_kicked), T(test_refused),

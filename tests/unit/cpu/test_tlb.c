@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the TLB keeps and what each kind of flush drops: PCIDs, global and large pages. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "guest_mem.h"
+#include "unit.h"
 
 #define USER	0x7f1234567000ULL
 #define KERNEL	0xffff888000123000ULL
@@ -521,7 +517,7 @@ static void test_address_space_limit(void **state)
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
 #define U(f) { #f " (not shared)", f, setup_unshared, teardown, NULL }
 	const struct CMUnitTest tests[] = {
 		T(test_cr3_flush), T(test_pcid), T(test_many_pcids), T(test_invlpg),

@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Page walks: every paging mode, rights, error codes, accessed and dirty bits. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 
 #include "guest_mem.h"
+#include "unit.h"
 
 #define PAGE	0x100000ULL	/* the RAM page that tests map */
 #define GVA	0x7f1234567000ULL
@@ -258,7 +254,7 @@ static void test_tables_in_rom(void **state)
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
 	const struct CMUnitTest tests[] = {
 		T(test_long_mode_sizes), T(test_accessed_dirty), T(test_not_present),
 		T(test_rights), T(test_smep_smap), T(test_reserved_bits), T(test_pae),

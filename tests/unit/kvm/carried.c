@@ -218,8 +218,6 @@ static void test_activity(void **state)
 	v->intc_ops = &intc_ops;
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

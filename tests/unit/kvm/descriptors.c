@@ -204,8 +204,6 @@ static void test_no_routes(void **state)
 	b->engine = NULL;
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

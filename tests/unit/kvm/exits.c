@@ -165,8 +165,6 @@ static void test_dump(void **state)
 			fail_msg("no '%s' in: %s", words[i], b->text);
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

@@ -340,8 +340,6 @@ static void test_endless_instruction(void **state)
 	ends_with_error(b, "end of an instruction");
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

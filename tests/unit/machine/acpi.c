@@ -8,15 +8,12 @@
 #include "machine/acpi.h"
 #include "machine/layout.h"
 #include "machine/vm.h"
+#include "unit.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #define CPUS	3
 #define MEMORY	(2ULL << 30)

@@ -7,17 +7,14 @@
 #include "machine/cpu_group.h"
 
 #include "base/types.h"
+#include "unit.h"
 
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 struct bench {
 	char root[64], mountinfo[96], cgroup[96], found[PATH_MAX];

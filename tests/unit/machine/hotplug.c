@@ -4,6 +4,7 @@
  * guest cannot empty one that nobody asked for.
  */
 #include "fake_engine.h"
+#include "unit.h"
 
 #include "cpu/cpuid.h"
 #include "dev/pci_hotplug.h"
@@ -13,11 +14,7 @@
 #include "virtio/rng.h"
 
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #define RNG_ID	0x10441af4U
 

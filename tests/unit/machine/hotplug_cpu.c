@@ -4,6 +4,7 @@
  * which is not there never runs, whatever the guest sends it, and what a reset leaves.
  */
 #include "fake_engine.h"
+#include "unit.h"
 
 #include "cpu/cpuid.h"
 #include "dev/cpu_hotplug.h"
@@ -12,11 +13,7 @@
 #include "mem/space.h"
 
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #define MOST	40
 

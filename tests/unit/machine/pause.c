@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A paused VM: its guest does not run, its time stands still, resets wait, and ends do not. */
 #include "fake_engine.h"
+#include "unit.h"
 
 #include "base/clock.h"
 #include "cpu/cpuid.h"
 #include "machine/vm.h"
 
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #define PAUSE_US	300000
 

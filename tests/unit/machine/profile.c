@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Where a vCPU's time went, by samples: each place alone, and nothing while nobody asks. */
 #include "fake_engine.h"
+#include "unit.h"
 
 #include "cpu/cpuid.h"
 #include "machine/profile.h"
 
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #define RUN_NS	100000000ULL	/* of processor time in each run, however loaded the host is */
 

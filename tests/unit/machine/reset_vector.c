@@ -6,6 +6,7 @@
  * ROMs of random bytes, which may do anything but harm the process.
  */
 #include "fake_char.h"
+#include "unit.h"
 
 #include "cpu/cpuid.h"
 #include "engine/config.h"
@@ -14,13 +15,9 @@
 #include "mem/space.h"
 
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #define ROM_BASE	0xffff0000ULL
 #define ROM_SIZE	0x10000

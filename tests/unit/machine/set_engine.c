@@ -5,18 +5,15 @@
  * rounds until it is told to stop; the result of that many rounds is computed here as well.
  */
 #include "fake_engine.h"
+#include "unit.h"
 
 #include "cpu/cpuid.h"
 #include "cpu/mmu.h"
 #include "machine/vm.h"
 
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #define MEMORY		(8ULL << 20)
 #define TABLES		0x1000		/* PML4, PDPT, two page directories */

@@ -4,6 +4,7 @@
  * sleeps, prints; several at once; what creation refuses.
  */
 #include "fake_engine.h"
+#include "unit.h"
 
 #include "base/char_fd.h"
 #include "cpu/cpuid.h"
@@ -13,13 +14,9 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #define S5_NOW ((SLP_TYP_S5 << 10) | 0x2000)
 

@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The command's small parts: suggestions, sizes, the escape key. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 
 #include "mgmt/command.h"
 #include "mgmt/escape.h"
 #include "mgmt/run_options.h"
+#include "unit.h"
 
 #include <errno.h>
 #include <string.h>

@@ -4,20 +4,16 @@
  * disk, a partition of one, files on the same one, file systems without any.
  */
 #include "mgmt/jail.h"
+#include "unit.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 struct fixture {
 	char folder[64], sys[96];

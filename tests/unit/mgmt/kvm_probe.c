@@ -6,17 +6,14 @@
 #include "engine/engine.h"
 #include "mgmt/kvm_probe.h"
 #include "mgmt/run_priv.h"
+#include "unit.h"
 
 #include <errno.h>
 #include <linux/kvm.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #define TURNS	20000		/* of the probe's guest */
 
@@ -214,13 +211,14 @@ static void test_no_permission(void **state)
 	sees(KVM_DENIED, "this user may not open /dev/kvm", &p);
 }
 
-#define T(name) cmocka_unit_test_setup(name, setup)
+#define PROBED(name) cmocka_unit_test_setup(name, setup)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_fast), T(test_emulating), T(test_never_comes_back), T(test_wrong_exit),
-		T(test_each_step_fails), T(test_not_kvm), T(test_no_device), T(test_no_permission),
+		PROBED(test_fast), PROBED(test_emulating), PROBED(test_never_comes_back),
+		PROBED(test_wrong_exit), PROBED(test_each_step_fails), PROBED(test_not_kvm),
+		PROBED(test_no_device), PROBED(test_no_permission),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

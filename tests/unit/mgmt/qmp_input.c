@@ -6,15 +6,12 @@
 #include "cpu/vcpu.h"
 #include "mgmt/dump_map.h"
 #include "mgmt/json_command.h"
+#include "unit.h"
 
 #include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #define PAGE	4096ULL
 #define MIB	(1ULL << 20)

@@ -2,18 +2,15 @@
 /* The host's end of a command in a guest, with guests that behave and guests that do not. */
 #include "base/session_wire.h"
 #include "mgmt/session.h"
+#include "unit.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 struct bench {
 	int port;			/* the guest's end */

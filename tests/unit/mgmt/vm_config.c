@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* vm.json: what is read and written, and hostile texts: each error has its line and key. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
 
 #include "mgmt/json_place.h"
 #include "mgmt/vm_config.h"
+#include "unit.h"
 
 #include <errno.h>
 #include <stdlib.h>

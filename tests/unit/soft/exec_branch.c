@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Near branches: conditions, limits, widths. */
 #include "exec_rig.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include "unit.h"
 
 /* The manual's condition table, against every combination of the flags it names. */
 static bool condition(unsigned int cc, bool of, bool cf, bool zf, bool sf, bool pf)

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* A fault commits nothing, and says what the manual says. */
 #include "exec_rig.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include "unit.h"
 
 static void assert_pf(struct rig *r, gva_t cr2, uint32_t error)
 {

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Handlers chosen where flags are dead compute what the others do, and leave flags alone. */
 #include "exec_rig.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include "unit.h"
 
 static const uint64_t values[] = {
 	0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0x7fffffff, 0x80000000, 0xffffffff,

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Limits and types of segments, address wrap, bit offsets, decimal arithmetic. */
 #include "exec_rig.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include "unit.h"
 
 static int load_ebx(struct rig *r, uint64_t off, bool ss)
 {

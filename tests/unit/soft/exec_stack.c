@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Stack instructions in their odd forms. */
 #include "exec_rig.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include "unit.h"
 
 static void push_of_the_stack_pointer(void **state)
 {

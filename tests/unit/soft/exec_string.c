@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* String instructions: overlap, direction, wrap, faults and interrupts in the middle. */
 #include "exec_rig.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include "unit.h"
 
 #define REP_MOVSB	CODE(0xf3, 0xa4)
 #define REP_MOVSW	CODE(0x66, 0xf3, 0xa5)

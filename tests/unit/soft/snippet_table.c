@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* More different short host-executed instructions than the table of snippets has places. */
 #include "soft_rig.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <cmocka.h>
+#include "unit.h"
 
 #define CODE_STRIDE	0x800	/* 256 instructions of 5 bytes and HLT */
 

@@ -6,12 +6,9 @@
  * optimizations, and interpreted; the same comes out.
  */
 #include "soft_rig.h"
+#include "unit.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #define CODE(...)	((const uint8_t[]){ __VA_ARGS__ })
 #define PUT(r, at, ...)	rig_code(r, at, CODE(__VA_ARGS__), sizeof(CODE(__VA_ARGS__)))

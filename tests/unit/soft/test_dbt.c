@@ -5,13 +5,10 @@
  * in the middle of a block.  Every block is translated the first time it runs.
  */
 #include "soft_rig.h"
+#include "unit.h"
 
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #define CODE(...)	((const uint8_t[]){ __VA_ARGS__ })
 #define PUT(r, at, ...)	rig_code(r, at, CODE(__VA_ARGS__), sizeof(CODE(__VA_ARGS__)))
@@ -378,8 +375,6 @@ static void test_single_step(void **state)
 		assert_int_equal(frame[-3] & RFLAGS_ARITH, RFLAGS_ZF | RFLAGS_PF);
 	}
 }
-
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {

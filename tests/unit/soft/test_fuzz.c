@@ -5,15 +5,12 @@
  * build with sanitizers.  FUZZ_SEED repeats a run, LONG=1 makes it a hundred times longer.
  */
 #include "soft_rig.h"
+#include "unit.h"
 
-#include <setjmp.h>
 #include <stdatomic.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #define CODE_PAGES	4
 #define RUNS		300

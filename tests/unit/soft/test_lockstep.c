@@ -4,14 +4,11 @@
  * compared; then bytes of what it became are changed behind the translator's back.
  */
 #include "soft_rig.h"
+#include "unit.h"
 #include "engine/soft/dbt_priv.h"
 #include "engine/soft/soft_priv.h"
 
 #include <inttypes.h>
-#include <setjmp.h>
-#include <stdarg.h>
-
-#include <cmocka.h>
 
 #define CODE(...)	((const uint8_t[]){ __VA_ARGS__ })
 #define PUT(r, at, ...)	rig_code(r, at, CODE(__VA_ARGS__), sizeof(CODE(__VA_ARGS__)))
@@ -158,8 +155,6 @@ static void test_user_only(void **state)
 	assert_int_equal(r->v->err.code, 0);
 	rig_destroy(r);
 }
-
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {

@@ -5,12 +5,9 @@
  * it is: addresses relative to RIP, return addresses, an instruction across both pages.
  */
 #include "soft_rig.h"
+#include "unit.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #define PROGRAM		0x300000	/* its two pages; a third one is used in one test */
 #define TABLES		0x200000	/* three pages */
@@ -231,13 +228,14 @@ static void test_other_second_page(void **state)
 	}
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, setup_tables, teardown)
+#define MOVED(f) cmocka_unit_test_setup_teardown(f, setup_tables, teardown)
 #define W(f) { #f " with windows", f, setup_windows, teardown, NULL }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_moves), T(test_turns), T(test_changes), T(test_other_second_page), T(test_many_places),
+		MOVED(test_moves), MOVED(test_turns), MOVED(test_changes),
+		MOVED(test_other_second_page), MOVED(test_many_places),
 		W(test_moves), W(test_turns), W(test_changes), W(test_other_second_page), W(test_many_places),
 	};
 

@@ -7,13 +7,10 @@
  * Traps log the address they came from: log_trap() puts such a handler at a vector.
  */
 #include "soft_rig.h"
+#include "unit.h"
 
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #define CODE(...)	((const uint8_t[]){ __VA_ARGS__ })
 #define PUT(r, at, ...)	rig_code(r, at, CODE(__VA_ARGS__), sizeof(CODE(__VA_ARGS__)))
@@ -479,8 +476,6 @@ static void test_fault_anywhere(void **state)
 		}
 	assert_same(b);
 }
-
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {

@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The software engine: blocks, self-modifying code, host-executed instructions. */
 #include "soft_rig.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-
-#include <cmocka.h>
+#include "unit.h"
 
 #define CODE(...)	((const uint8_t[]){ __VA_ARGS__ })
 #define PUT(r, at, ...)	rig_code(r, at, CODE(__VA_ARGS__), sizeof(CODE(__VA_ARGS__)))
@@ -553,7 +549,6 @@ static int setup_small(void **state)
 	return 0;
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 #define X(f) { "translated_" #f, f, setup_translated, teardown, NULL }
 
 int main(void)

@@ -10,19 +10,16 @@
  * LONG=1: seventy times as long.  FUZZ_SEED repeats a run.
  */
 #include "soft_rig.h"
+#include "unit.h"
 #include "engine/soft/dbt_priv.h"
 #include "engine/soft/soft_priv.h"
 
 #include <inttypes.h>
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #define CANARIES	16
 #define CANARY_BYTES	8192
@@ -375,8 +372,6 @@ static void test_w_xor_x(void **state)
 			fail_msg("writable and executable: %s", line);
 	fclose(f);
 }
-
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {

@@ -2,12 +2,9 @@
 /* What insn_decode() says of instructions: operands, sizes, prefixes, classes. */
 #include "x86/decode.h"
 #include "x86/regs.h"
+#include "unit.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 enum { MODE_16, MODE_32, MODE_64 };
 
