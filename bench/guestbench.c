@@ -750,13 +750,24 @@ static void b_fib(void)
 
 /* ---- code written at run time ---- */
 
+/* what b_smc and b_jit make takes its argument in EDI */
+static u32 call_code(const void *code, u32 x)
+{
+#ifdef __i386__
+	u32 result;
+	__asm__ volatile("call *%2" : "=a"(result), "+D"(x) : "r"(code) : "ecx", "edx", "memory", "cc");
+	return result;
+#else
+	return ((u32 (*)(u32))code)(x);
+#endif
+}
+
 /* patch an immediate, call, patch again: every call meets modified code */
 static void b_smc(void)
 {
 	u8 *c = pages(4096, RW | PROT_EXEC);
 	static const u8 code[] = { 0xb8, 0, 0, 0, 0, 0x01, 0xf8, 0xc3 }; /* mov $imm,%eax; add %edi,%eax; ret */
 	memcpy(c, code, sizeof code);
-	u32 (*fn)(u32) = (u32 (*)(u32))c;
 	u64 n = scaled(400e3);
 	u32 x = 1;
 	begin();
@@ -764,7 +775,7 @@ static void b_smc(void)
 		u32 imm = i * 2654435761u;
 		memcpy(c + 1, &imm, 4);
 		__asm__ volatile("" : : : "memory");
-		x = fn(x ^ i);
+		x = call_code(c, x ^ i);
 	}
 	u32 want = 1;
 	for (u64 i = 0; i < n; i++)
@@ -805,10 +816,10 @@ static void b_jit(void)
 		*p++ = 0xc3;
 		__asm__ volatile("" : : : "memory");
 		for (int i = 0; i < 64; i++)
-			x = ((u32 (*)(u32))start)(x);
+			x = call_code(start, x);
 		if (k % 16 == 0) {                                  /* check now and then */
 			u32 y = want = x;
-			y = ((u32 (*)(u32))start)(y);
+			y = call_code(start, y);
 			for (int i = 0; i < LEN; i++)
 				want = op[i] == 0 ? want + imm[i] : op[i] == 1 ? want ^ imm[i]
 															   : ror(want, 32 - imm[i]);

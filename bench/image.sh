@@ -1,14 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Builds guestbench (static) and the benchmark's initramfs: bench/image.sh OUTPUT-FOLDER
-# Debian packages: gcc, libc6-dev, busybox-static; and build/mkinitramfs.  No root.
+# BITS=32: as an i386 program.
+# Debian packages: gcc, libc6-dev, busybox-static, gcc-multilib for BITS=32; and
+# build/mkinitramfs.  No root.
 set -eu
 out=$(realpath -m "$1")
 cd "$(dirname "$0")/.."
 mkdir -p "$out"
 if [ ! -x "$out/guestbench" ] || [ bench/guestbench.c -nt "$out/guestbench" ]; then
 	${CC:-cc} -std=gnu11 -O2 -Wall -Wextra -static -pthread -fno-math-errno -s \
-		-o "$out/guestbench" bench/guestbench.c
+		${BITS:+-m$BITS -msse2} -o "$out/guestbench" bench/guestbench.c
 fi
 cat >"$out/list" <<END
 dir /dev/shm 755

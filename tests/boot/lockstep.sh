@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Interpreter and translator in lockstep: over the first million instructions (LONG=1: a
 # hundred times as many) of a Debian kernel's boot, and over guestbench's kernels at CPL 3,
-# made short, whose checksums must be those of the bare host.  Says what was compared.
+# made short, whose checksums must be those of the bare host: as a 64-bit program and, where gcc
+# makes one, a 32-bit program.  Says what was compared.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 build=${BUILD:-build}
@@ -51,21 +52,21 @@ boot() {
 sums() { tr -d '\r' | sed -n 's/^bench \([a-z0-9]*\) .*sum=/\1 /p'; }
 
 kernels() {
-	local err=$work/kernels.err list=$1 words status
+	local name=$1 image=$build/$2 list=$3 err=$work/$1.err words status
 	words=${list//,/ }
-	timeout 850 "$build/vireo" run --kernel "$kernel" --initrd "$build/bench/initramfs.cpio" \
+	timeout 850 "$build/vireo" run --kernel "$kernel" --initrd "$image/initramfs.cpio" \
 		--translator lockstep-user --stats --no-reboot \
 		--cmdline "console=ttyS0 panic=-1 quiet bench=$list scale=0.001" \
-		</dev/null >"$work/kernels.log" 2>"$err"
+		</dev/null >"$work/$name.log" 2>"$err"
 	status=$?
-	say kernels "$err" "$status" 0
+	say "$name" "$err" "$status" 0
 	# shellcheck disable=SC2086
-	GUESTBENCH_DIR=$work "$build/bench/guestbench" -s 0.001 $words | sums >"$work/native"
-	sums <"$work/kernels.log" >"$work/guest"
+	GUESTBENCH_DIR=$work "$image/guestbench" -s 0.001 $words | sums >"$work/native"
+	sums <"$work/$name.log" >"$work/guest"
 	if diff "$work/native" "$work/guest" >"$work/diff"; then
-		echo "ok lockstep/checksums ($(wc -l <"$work/guest") kernels)"
+		echo "ok lockstep/$name-checksums ($(wc -l <"$work/guest") kernels)"
 	else
-		echo "not ok lockstep/checksums: $(tr '\n' ' ' <"$work/diff")"
+		echo "not ok lockstep/$name-checksums: $(tr '\n' ' ' <"$work/diff")"
 		bad=1
 	fi
 }
@@ -75,13 +76,25 @@ if ! { [ -x "$build/mkinitramfs" ] || make -s "$build/mkinitramfs"; } ||
 	echo "no image of guestbench: $(tail -n 1 "$work/image.err")"
 	exit 77
 fi
+kernels32() {
+	if BITS=32 bench/image.sh "$build/bench32" >"$work/image32.err" 2>&1 &&
+	   "$build/bench32/guestbench" -s 0.001 string >/dev/null 2>>"$work/image32.err"; then
+		kernels kernels32 bench32 "$1"
+	else
+		echo "# no 32-bit programs: $(tail -n 1 "$work/image32.err")"
+	fi
+}
+
 least=1000000
 if [ -n "${LONG:-}" ]; then
 	least=100000000
 	boot 300 1200
-	kernels interp,sort,hash,string,sieve,sha256,lz,nbody,x87,matsse2,chase64k,copyrep,copysse,vcall,fib,smc,jit,syscall,pipe,fork,exec,fault,signal,file
+	kernels kernels bench interp,sort,hash,string,sieve,sha256,lz,nbody,x87,matsse2,chase64k,copyrep,copysse,vcall,fib,smc,jit,syscall,pipe,fork,exec,fault,signal,file
+	least=10000000
+	kernels32 interp,sort,hash,string,sieve,sha256,lz,nbody,x87,matsse2,chase64k,copyrep,copysse,vcall,fib,smc,jit,syscall,pipe,fork,exec,fault,signal,file
 else
 	boot 4 15 60 240
-	kernels interp,hash,string,sha256,nbody,x87,copyrep,vcall,smc,jit,syscall,fork,fault,signal
+	kernels kernels bench interp,hash,string,sha256,nbody,x87,copyrep,vcall,smc,jit,syscall,fork,fault,signal
+	kernels32 interp,sha256,x87,vcall,jit,syscall,fork,signal
 fi
 exit $bad

@@ -34,7 +34,7 @@ boot() {
 	cmp -s "$work/sums.$opt" "$work/sums.$first" || fail "$opt" "other sums than without $first"
 }
 
-images=smc64
+images="smc64 prot32 paging32"
 [ -z "${LONG:-}" ] || images=
 if kernel=$(tools/kernel.sh cloud 2>"$work/kernel.err"); then
 	[ -x "$build/mkinitramfs" ] || make -s "$build/mkinitramfs"

@@ -137,8 +137,9 @@ bool dbt_translates(const struct dbt *d, const struct vcpu *v)
 
 static bool runnable(const struct dbt *d, const struct vcpu *v)
 {
+	/* A switch to a task that is to be trapped leaves db_pending. */
 	return !v->attention && dbt_translates(d, v) && !(v->rflags & RFLAGS_RF) &&
-	       !(v->dr[7] & 0xff);
+	       !(v->dr[7] & 0xff) && !v->db_pending;
 }
 
 /* The interpreter's meaning of instruction @n of @b, at v->rip. */
