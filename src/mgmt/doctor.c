@@ -20,7 +20,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define TABLE_TIB	24	/* address space that a vCPU's tables may come to reserve */
+#define TABLE_TIB	30	/* address space that a vCPU's tables may come to reserve */
 #define TABLE_SPACE	((uint64_t)TABLE_TIB << 40)
 
 void doctor_say(struct doctor *d, const char *mark, const char *what, const char *text)

@@ -104,32 +104,25 @@ static int measure(struct kvm *k, struct err *e)
 	return 0;
 }
 
-static int kvm_create(struct engine **out, struct gpa_space *space,
-		      const struct engine_config *c, struct log *log, struct err *e)
+static int open_vm(struct kvm *k, const char *path, struct err *e)
 {
-	const struct kvm_sys *sys = c->kvm_sys ? c->kvm_sys : &kvm_sys_linux;
-	const char *path = c->kvm_device ? c->kvm_device : KVM_DEVICE;
-	struct kvm *k = calloc(1, sizeof(*k));
 	int rc;
 
-	if (!k)
-		return err_set(e, ENOMEM, "out of memory for the KVM engine");
-	k->space = space;
-	k->log = log;
-	k->sys = sys;
-	k->vm = -1;
-	pthread_mutex_init(&k->lock, NULL);
-	pthread_mutex_init(&k->route_lock, NULL);
-	for (unsigned int i = 0; i < KVM_ROUTES_FD; i++)
-		k->fd_route[i].fd = -1;
-	k->dev = open_device(sys, path, e);
-	rc = k->dev < 0 ? k->dev : check_version(sys, k->dev, path, e);
-	if (rc < 0)
-		k->dev = MAX(k->dev, -1);
-	if (!rc)
-		rc = create_vm(k, e);
-	if (!rc)
-		rc = kvm_check_caps(k, e);
+	k->dev = open_device(k->sys, path, e);
+	if (k->dev < 0) {
+		rc = k->dev;
+		k->dev = -1;
+		return rc;
+	}
+	rc = check_version(k->sys, k->dev, path, e);
+	return rc ? rc : create_vm(k, e);
+}
+
+/* In this order: what may be had, what it is like, what is chosen; the guest's memory and devices. */
+static int set_up(struct kvm *k, const struct engine_config *c, struct err *e)
+{
+	int rc = kvm_check_caps(k, e);
+
 	if (!rc)
 		rc = measure(k, e);
 	if (!rc)
@@ -148,6 +141,28 @@ static int kvm_create(struct engine **out, struct gpa_space *space,
 		rc = kick_init(e);
 	if (!rc)
 		kvm_doorbells_begin(k);
+	return rc;
+}
+
+static int kvm_create(struct engine **out, struct gpa_space *space,
+		      const struct engine_config *c, struct log *log, struct err *e)
+{
+	struct kvm *k = calloc(1, sizeof(*k));
+	int rc;
+
+	if (!k)
+		return err_set(e, ENOMEM, "out of memory for the KVM engine");
+	k->space = space;
+	k->log = log;
+	k->sys = c->kvm_sys ? c->kvm_sys : &kvm_sys_linux;
+	k->dev = k->vm = -1;
+	pthread_mutex_init(&k->lock, NULL);
+	pthread_mutex_init(&k->route_lock, NULL);
+	for (unsigned int i = 0; i < KVM_ROUTES_FD; i++)
+		k->fd_route[i].fd = -1;
+	rc = open_vm(k, c->kvm_device ? c->kvm_device : KVM_DEVICE, e);
+	if (!rc)
+		rc = set_up(k, c, e);
 	if (rc) {
 		kvm_destroy((struct engine *)k);
 		return rc;
