@@ -23,6 +23,7 @@ static struct fake {
 	unsigned long failing;
 	int error;
 	uint64_t turn_ns;	/* that a turn of the guest's loop takes */
+	unsigned int away_ms;	/* in which others have the processor meanwhile */
 	bool hangs;
 	uint32_t exit;
 	_Alignas(4096) uint8_t area[4096];
@@ -59,15 +60,24 @@ static int fake_unmap(void *at, size_t size)
 	return 0;
 }
 
+static uint64_t spent_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return t.tv_sec * 1000000000ULL + t.tv_nsec;
+}
+
 static int run_guest(void)
 {
-	const uint64_t ns = TURNS * fake.turn_ns;
-	struct timespec t = { ns / 1000000000, ns % 1000000000 };
+	const uint64_t end = spent_ns() + TURNS * fake.turn_ns;
 
 	while (fake.hangs)
 		pause();
-	if (ns)
-		nanosleep(&t, NULL);
+	while (spent_ns() < end)
+		;
+	if (fake.away_ms)
+		usleep(fake.away_ms * 1000);
 	((struct kvm_run *)fake.area)->exit_reason = fake.exit;
 	return 0;
 }
@@ -213,12 +223,21 @@ static void test_no_permission(void **state)
 
 #define PROBED(name) cmocka_unit_test_setup(name, setup)
 
+static void test_busy_host(void **state)
+{
+	struct kvm_probe p;
+
+	(void)state;
+	fake.away_ms = 50;
+	sees(KVM_WORKS, "at full speed", &p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		PROBED(test_fast), PROBED(test_emulating), PROBED(test_never_comes_back),
 		PROBED(test_wrong_exit), PROBED(test_each_step_fails), PROBED(test_not_kvm),
-		PROBED(test_no_device), PROBED(test_no_permission),
+		PROBED(test_no_device), PROBED(test_no_permission), PROBED(test_busy_host),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
