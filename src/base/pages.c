@@ -39,6 +39,15 @@ void *pages_alloc(size_t size)
 	return start;
 }
 
+void *pages_alloc_small(size_t size)
+{
+	void *p = map(rounded(size));
+
+	if (p)
+		(void)madvise(p, rounded(size), MADV_NOHUGEPAGE);
+	return p;
+}
+
 void pages_free(void *p, size_t size)
 {
 	if (p)

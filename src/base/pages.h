@@ -11,7 +11,9 @@
 
 /* At least @size bytes, the caller's to free; NULL: no room. */
 void *pages_alloc(size_t size);
-/* @p: of pages_alloc(@size), or NULL. */
+/* The same in small pages, for what is used here and there. */
+void *pages_alloc_small(size_t size);
+/* @p: of one of them with @size, or NULL. */
 void pages_free(void *p, size_t size);
 
 #endif

@@ -109,7 +109,7 @@ enum exec_status dbt_run(struct dbt *d, struct vcpu *v, struct tblock *b);
 void dbt_invalidate(struct dbt *d, gpa_t gpa, uint64_t len);
 
 /* Sets the bits of the bytes (64 a word) of the page that translations were made from. */
-void dbt_cover(const struct dbt *d, gpa_t page, uint64_t bytes[GUEST_PAGE_SIZE / 64]);
+void dbt_cover(struct dbt *d, gpa_t page, uint64_t bytes[GUEST_PAGE_SIZE / 64]);
 
 /* @on: dbt_run comes back after each instruction that is not translated. */
 void dbt_watch(struct vcpu *v, bool on);

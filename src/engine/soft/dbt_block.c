@@ -153,9 +153,9 @@ static void emit_same_space(struct tr *t)
 	uint8_t *same;
 
 	regs_lost(t);
-	t->b->id = hot->id[half];
-	e_mov_imm(e, H_TMP, -t->b->id);
-	t->b->id_at = e->p - 8 - t->d->rw;
+	t->id = hot->id[half];
+	e_mov_imm(e, H_TMP, -t->id);
+	t->id_at = e->p - 8 - t->d->rw;
 	e_load(e, H_ADDR, GS_MEM(offsetof(struct vcpu, engine_area) +
 				 offsetof(struct dbt_hot, id) + 8 * half));
 	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
@@ -183,7 +183,7 @@ static bool hopeless_site(const struct tr *t)
 /* Emits the present instruction; true if nothing runs on behind it. */
 static bool emit_insn(struct tr *t)
 {
-	bool crosses = t->b->second != GPA_NONE && t->n + 1 == t->count, ends = false;
+	bool crosses = t->second != GPA_NONE && t->n + 1 == t->count, ends = false;
 
 	if ((t->known.dirty[0] || t->known.dirty[1]) &&
 	    (crosses || !copy_is_quiet(t, t->i) || loop_end(t)))
@@ -225,9 +225,9 @@ static void set_off(struct tr *t)
 	uint8_t *here = emit_here(&t->e);
 
 	if (t->cold)
-		t->b->cold_off[t->n] = here - t->b->cold + 1;
+		cold_off(t->b)[t->n] = here - block_cold(t->b) + 1;
 	else
-		t->b->host_off[t->n] = here - t->b->code;
+		host_off(t->b)[t->n] = here - t->b->code;
 }
 
 /*
@@ -298,7 +298,7 @@ static bool decode_crossing(struct tr *t, struct insn *i, const uint8_t *bytes, 
 		both[k] = k < room ? bytes[k] : p[k - room];
 	if (decode(t, i, both, INSN_MAX_LEN) != DECODE_OK || i->len <= room)
 		return false;
-	t->b->second = gpa;
+	t->second = gpa;
 	if (next >> 63)
 		tlb_note_code(&t->v->tlb, next);
 	return true;
@@ -387,7 +387,7 @@ static void emit_cold_groups(struct tr *t)
 			temps_lost(t);
 			emit_insn_reachable(t);
 		}
-		e_jmp(&t->e, t->b->code + t->b->host_off[g->last + 1]);
+		e_jmp(&t->e, t->b->code + host_off(t->b)[g->last + 1]);
 		emit_islands(t, false);
 	}
 }
@@ -401,6 +401,13 @@ static uint64_t group_members(const struct tr *t)
 		for (unsigned int n = t->group[k].first + 1; n <= t->group[k].last; n++)
 			all |= BIT(n);
 	return all;
+}
+
+/* And so the offsets hold each place. */
+static void set_length(uint16_t *length, ptrdiff_t bytes)
+{
+	assert(bytes < BLOCK_ROOM);
+	*length = bytes;
 }
 
 static void emit_block(struct tr *t)
@@ -425,13 +432,13 @@ static void emit_block(struct tr *t)
 		put_temps(t);	/* as part of the last: what follows is entered by itself, too */
 	t->n = b->count = n;
 	b->size = b->guest_off[n];
-	b->host_off[n] = t->e.p + t->e.to_exec - b->code;
+	host_off(b)[n] = t->e.p + t->e.to_exec - b->code;
 	if (!ends)	/* also behind a step: IRET may go to the next instruction */
 		emit_continue(t, code_gva(t, b->gva + b->size));
 	emit_islands(t, false);
 	b->no_entry = t->no_entry & ~group_members(t);
 	emit_probes(t);
-	b->end = emit_here(&t->e);
+	set_length(&b->code_len, (uint8_t *)emit_here(&t->e) - b->code);
 }
 
 /* What hardly runs, in a place of its own: the rest of the code is denser for it. */
@@ -441,44 +448,65 @@ static void emit_cold(struct tr *t)
 
 	t->end = t->e.p;
 	t->e.p = t->d->next_cold;
-	b->cold = emit_here(&t->e);
+	b->cold_at = (uint8_t *)emit_here(&t->e) - b->code;
 	emit_cold_groups(t);
 	t->n = b->count;
 	emit_taken(t);
 	emit_cross_stubs(t);
 	emit_step_stubs(t);
-	b->cold_end = emit_here(&t->e);
+	set_length(&b->cold_len, (uint8_t *)emit_here(&t->e) - block_cold(b));
 }
 
 /*
  * The record of a block, behind the others'; it counts as in use once the block is done.
- * dbt_make_room() made sure that there is room.
+ * parts_make_room() made sure that there is room.
  */
 static void *record_room(struct tr *t, size_t size)
 {
 	void *p = t->d->records + t->record_end;
 
-	t->record_end += ALIGN_UP(size, 64);
+	t->record_end += ALIGN_UP(size, RECORD_UNIT);
 	__builtin_memset(p, 0, size);
 	return p;
 }
 
+static unsigned int record_place(const struct tr *t, const void *p)
+{
+	return ((const uint8_t *)p - (const uint8_t *)t->b) / RECORD_UNIT;
+}
+
+/* With room for so many instructions in a block as there may be. */
 static void record_begin(struct tr *t)
 {
 	t->record_end = t->d->records_used;
-	t->b = record_room(t, sizeof(*t->b));
+	t->b = record_room(t, offsetof(struct tblock, guest_off) +
+			      3 * (TBLOCK_INSNS + 1) * sizeof(uint16_t));
+	t->b->room = TBLOCK_INSNS + 1;
 }
 
 /* Now that it is known how many instructions there are. */
 static void record_insns(struct tr *t)
 {
-	unsigned int n = t->count + 1;
-	struct tblock *b = t->b;
+	t->b->room = t->count + 1;
+}
 
-	b->guest_off = record_room(t, n * RECORD_INSN);
-	b->host_off = b->guest_off + n;
-	b->cold_off = b->host_off + n;
-	b->step_of = (uint8_t *)(b->cold_off + n);
+/* What comes next is put behind what is used of that. */
+static void record_fit(struct tr *t)
+{
+	unsigned int arrays = t->b->leaders ? 3 : 2;
+	struct crossing *c;
+
+	t->record_end = t->d->records_used +
+			ALIGN_UP(offsetof(struct tblock, guest_off) +
+				 arrays * t->b->room * sizeof(uint16_t), RECORD_UNIT);
+	if (t->second == GPA_NONE)
+		return;
+	c = record_room(t, sizeof(*c));
+	c->block = t->b;
+	c->second = t->second;
+	c->id = t->id;
+	c->id_at = t->id_at;
+	t->b->crossing = c;
 }
 
 /* Keeps the instructions that are always stepped, ready to execute. */
@@ -486,47 +514,52 @@ static void keep_steps(struct tr *t)
 {
 	unsigned int count = __builtin_popcountll(t->always_step), k = 0;
 	struct tblock *b = t->b;
+	struct insn *steps;
+	uint8_t *place;
 
 	if (!count || !with(t->d, TRANSLATOR_OPT_STEPS))
 		return;
-	b->steps = record_room(t, count * sizeof(*b->steps));
+	place = record_room(t, b->room);
+	steps = record_room(t, count * sizeof(*steps));
+	b->steps_at = record_place(t, place);
 	for (unsigned int n = 0; n < b->count; n++) {
 		if (!(t->always_step & BIT(n)))
 			continue;
 		/* The bytes in the other page may be others now: decoded when it runs. */
-		if (b->second != GPA_NONE && n + 1U == b->count)
+		if (t->second != GPA_NONE && n + 1U == b->count)
 			continue;
-		b->steps[k] = t->insn[n];
-		if (t->d->cfg.bind(t->d->cfg.arg, t->v, &b->steps[k]))
-			b->step_of[n] = ++k;
+		steps[k] = t->insn[n];
+		if (t->d->cfg.bind(t->d->cfg.arg, t->v, &steps[k]))
+			place[n] = ++k;
 	}
 }
 
 static void keep_moves(struct tr *t)
 {
 	struct tblock *b = t->b;
+	uint32_t *moves;
 
 	b->slots = t->d->slot_count - b->first_slot;
 	if (!(b->mode & MODE_USER) || t->moves.fixed)
 		return;
-	b->made_at = __builtin_ia32_rdtsc();
+	b->made_at = __builtin_ia32_rdtsc() >> MADE_AT_SHIFT;
+	moves = record_room(t, t->moves.count * sizeof(*moves));
+	b->moves_at = record_place(t, moves);
 	b->move_count = t->moves.count;
-	b->moves = record_room(t, t->moves.count * sizeof(*b->moves));
 	for (unsigned int k = 0; k < t->moves.count; k++)
-		b->moves[k] = t->moves.at[k];
+		moves[k] = t->moves.at[k];
 }
 
 /* Where the jump cache leads: to the code, if r14 is the block's address. */
 static void emit_entry(struct tr *t)
 {
 	struct emit *e = &t->e;
-	uint8_t *here;
+	uint8_t *entry = emit_here(e), *here = emit_if_address(e, t->b->gva);
 
-	t->b->entry = emit_here(e);
-	here = emit_if_address(e, t->b->gva);
 	e_jmp(e, t->d->exit_indirect);
 	e_bind8(e, here);
 	t->b->code = emit_here(e);
+	t->b->entry_len = t->b->code - entry;
 }
 
 /* Begins a block with what it depends on. */
@@ -544,7 +577,7 @@ static void begin_block(struct tr *t, struct dbt *d, struct vcpu *v, gva_t gva, 
 	t->b->gva = gva;
 	t->b->gpa = gpa;
 	t->b->mode = dbt_mode(v);
-	t->b->second = GPA_NONE;
+	t->second = GPA_NONE;
 }
 
 static struct tblock *finish_block(struct tr *t)
@@ -555,7 +588,7 @@ static struct tblock *finish_block(struct tr *t)
 	d->next = t->end;
 	d->next_cold = t->e.p;
 	d->records_used = t->record_end;
-	d->blocks[d->block_count++] = t->b;
+	parts_add(d, t->b);
 	dbt_insert(d, t->b);
 	fpu_put(t->v);
 	dbt_perf_block(d, t->b);
@@ -573,7 +606,7 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 	fpu_put(v);
 	if (!gpa_to_hva(d->space, base, GUEST_PAGE_SIZE))
 		return NULL;
-	dbt_make_room(d);
+	parts_make_room(d);
 	generation = d->generation;
 	dbt_refresh(d, v);
 	page = d->cfg.open(d->cfg.arg, v, base);
@@ -584,13 +617,12 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 		record_insns(t);
 		emit_block(t);
 		emit_cold(t);
-		/* And so the offsets hold each place. */
-		assert(t->b->end - t->b->code < BLOCK_ROOM && t->b->cold_end - t->b->cold < BLOCK_ROOM);
+		record_fit(t);
 		keep_steps(t);
 		keep_moves(t);
 		/* Choosing handlers may have emptied the caches. */
 		if (d->generation == generation &&
-		    d->cfg.keep(d->cfg.arg, v, true, gpa, t->b->second, t->b->size))
+		    d->cfg.keep(d->cfg.arg, v, true, gpa, t->second, t->b->size))
 			return finish_block(t);
 	}
 	d->cfg.keep(d->cfg.arg, v, false, gpa, GPA_NONE, 0);

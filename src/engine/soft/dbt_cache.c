@@ -1,50 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The code cache: one memfd mapped twice, writable and executable (never both at one
- * address), filled from the front and, with what hardly runs, from the middle, and emptied
- * whole when either half is full.  Blocks are found by guest address and guest-physical address, so they outlive address-space switches;
- * direct jumps between blocks of a page are chained by patching.
+ * What is known of translations: blocks are found by guest address and guest-physical address,
+ * so they outlive address-space switches; direct jumps between blocks of a page are chained by
+ * patching.  Their memory is in dbt_part.c.
  */
 #include "base/pages.h"
 #include "cpu/fpu.h"
 #include "engine/soft/dbt_priv.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
-#define CACHE_MIN	(1ULL << 20)
 #define HWCAP2_FSGSBASE	BIT(1)
-#define BYTES_A_BLOCK	256	/* the least a block takes, stubs included, on average */
-
-/* perf looks names up only for memory without a file: two mappings of shared anonymous memory. */
-static int map_cache_anonymous(struct dbt *d, struct err *e)
-{
-	d->rw = mmap(NULL, d->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (d->rw != MAP_FAILED)	/* old size 0: maps the same pages once more */
-		d->rx = mremap(d->rw, 0, d->size, MREMAP_MAYMOVE);
-	if (d->rx == MAP_FAILED || mprotect(d->rx, d->size, PROT_READ | PROT_EXEC))
-		return err_errno(e, errno, "could not map the code cache (is memory allowed to be executable here?)");
-	return 0;
-}
-
-static int map_cache(struct dbt *d, struct err *e)
-{
-	if (d->cfg.perf_map)
-		return map_cache_anonymous(d, e);
-	d->fd = memfd_create("vireo-code", MFD_CLOEXEC);
-	if (d->fd < 0 || ftruncate(d->fd, d->size))
-		return err_errno(e, errno, "could not make a code cache of %llu MiB",
-				 (unsigned long long)d->size >> 20);
-	d->rw = mmap(NULL, d->size, PROT_READ | PROT_WRITE, MAP_SHARED, d->fd, 0);
-	d->rx = mmap(NULL, d->size, PROT_READ | PROT_EXEC, MAP_SHARED, d->fd, 0);
-	if (d->rw == MAP_FAILED || d->rx == MAP_FAILED)
-		return err_errno(e, errno, "could not map the code cache (is memory allowed to be executable here?)");
-	return 0;
-}
+#define DBT_BYTES	MAX(sizeof(struct dbt), 2UL << 20)	/* so that it is in a huge page */
 
 int dbt_create(struct dbt **out, struct gpa_space *s, const struct dbt_config *c, struct err *e)
 {
@@ -53,24 +23,18 @@ int dbt_create(struct dbt **out, struct gpa_space *s, const struct dbt_config *c
 
 	if (!__builtin_cpu_supports("bmi2") || !(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE))
 		return err_set(e, ENOTSUP, "the translator needs a processor with BMI2 and a kernel that allows FSGSBASE");
-	d = pages_alloc(sizeof(*d));
+	d = pages_alloc(DBT_BYTES);
 	if (!d)
 		return err_set(e, ENOMEM, "out of memory for the translator");
 	d->cfg = *c;
 	d->space = s;
 	d->fd = -1;
 	d->rw = d->rx = MAP_FAILED;
-	d->size = ALIGN_UP(MAX(c->cache_bytes, CACHE_MIN), 4096);
-	d->block_max = d->size / BYTES_A_BLOCK;
-	d->slot_max = d->block_max * 4;
-	d->records = pages_alloc(d->size);
-	d->blocks = pages_alloc(d->block_max * sizeof(*d->blocks));
-	d->slots = pages_alloc(d->slot_max * sizeof(*d->slots));
 	d->work = malloc(sizeof(*d->work));
 	if (c->lockstep)
 		d->lockstep = lockstep_create();
-	if (d->records && d->blocks && d->slots && d->work && (d->lockstep || !c->lockstep))
-		rc = map_cache(d, e);
+	if (d->work && (d->lockstep || !c->lockstep))
+		rc = parts_create(d, e);
 	else
 		rc = err_set(e, ENOMEM, "out of memory for the translator");
 	if (!rc)
@@ -80,6 +44,7 @@ int dbt_create(struct dbt **out, struct gpa_space *s, const struct dbt_config *c
 		return rc;
 	}
 	dbt_emit_fixed(d);
+	parts_init(d);
 	dbt_trap_init(d);
 	dbt_perf_fixed(d);
 	*out = d;
@@ -90,35 +55,11 @@ void dbt_destroy(struct dbt *d)
 {
 	if (!d)
 		return;
-	if (d->rw != MAP_FAILED)
-		munmap(d->rw, d->size);
-	if (d->rx != MAP_FAILED)
-		munmap(d->rx, d->size);
-	if (d->fd >= 0)
-		close(d->fd);
-	pages_free(d->records, d->size);
-	pages_free(d->blocks, d->block_max * sizeof(*d->blocks));
-	pages_free(d->slots, d->slot_max * sizeof(*d->slots));
+	parts_destroy(d);
 	free(d->lockstep);
 	free(d->work);
 	windows_destroy(d);
-	pages_free(d, sizeof(*d));
-}
-
-void dbt_flush(struct dbt *d)
-{
-	d->block_count = d->slot_count = 0;
-	d->records_used = 0;
-	for (unsigned int i = 0; i < BLOCK_HASH; i++)
-		d->hash[i] = NULL;
-	for (unsigned int i = 0; i < PAGE_HASH; i++)
-		d->page[i] = NULL;
-	d->next = d->first;
-	d->next_cold = d->first_cold;
-	jumps_clear(d);
-	d->changed++;
-	d->generation++;
-	d->stats.flushes++;
+	pages_free(d, DBT_BYTES);
 }
 
 /* Not by guest address: translations for all places of a page are in one list. */
@@ -155,9 +96,40 @@ struct tblock *dbt_find(struct dbt *d, gva_t gva, gpa_t gpa, uint32_t mode)
 	return b;
 }
 
-static gpa_t page_of(const struct tblock *b, unsigned int which)
+static gpa_t page_of(const struct tblock *b)
 {
-	return which ? b->second : ALIGN_DOWN(b->gpa, GUEST_PAGE_SIZE);
+	return ALIGN_DOWN(b->gpa, GUEST_PAGE_SIZE);
+}
+
+static struct tblock *block_of(struct page_link *l)
+{
+	return container_of(l, struct tblock, page);
+}
+
+static struct crossing *crossing_of(struct page_link *l)
+{
+	return container_of(l, struct crossing, page);
+}
+
+static struct page_link **second_list(struct dbt *d, gpa_t page)
+{
+	return &d->second[page >> GUEST_PAGE_SHIFT & (SECOND_HASH - 1)];
+}
+
+static void list_add(struct page_link **list, struct page_link *l)
+{
+	l->next = *list;
+	l->link = list;
+	if (l->next)
+		l->next->link = &l->next;
+	*list = l;
+}
+
+static void list_remove(struct page_link *l)
+{
+	*l->link = l->next;
+	if (l->next)
+		l->next->link = l->link;
 }
 
 void dbt_insert(struct dbt *d, struct tblock *b)
@@ -166,39 +138,10 @@ void dbt_insert(struct dbt *d, struct tblock *b)
 
 	b->next_hash = *h;
 	*h = b;
-	for (unsigned int w = 0; w < 2 && page_of(b, w) != GPA_NONE; w++) {
-		struct page_link *l = &b->page[w];
-
-		l->block = b;
-		l->page = page_of(b, w);
-		l->next = d->page[page_hash(l->page)];
-		l->link = &d->page[page_hash(l->page)];
-		if (l->next)
-			l->next->link = &l->next;
-		*l->link = l;
-	}
+	list_add(&d->page[page_hash(b->gpa)], &b->page);
+	if (b->crossing)
+		list_add(second_list(d, b->crossing->second), &b->crossing->page);
 	d->stats.blocks++;
-}
-
-/* The block whose code holds @host_pc, or NULL.  Blocks lie in the order of their ids. */
-struct tblock *dbt_block_at(struct dbt *d, const void *host_pc)
-{
-	const uint8_t *pc = host_pc;
-	bool cold = pc >= d->first_cold + (d->rx - d->rw);
-	unsigned int lo = 0, hi = d->block_count;
-
-	while (lo < hi) {
-		unsigned int mid = (lo + hi) / 2;
-		struct tblock *b = d->blocks[mid];
-
-		if (pc < (cold ? b->cold : b->code))
-			hi = mid;
-		else if (pc >= (cold ? b->cold_end : b->end))
-			lo = mid + 1;
-		else
-			return b;
-	}
-	return NULL;
 }
 
 struct slot *dbt_slot(struct dbt *d)
@@ -206,34 +149,40 @@ struct slot *dbt_slot(struct dbt *d)
 	return &d->slots[d->slot_count++];
 }
 
-void dbt_link(struct slot *s, struct tblock *to, ptrdiff_t to_exec)
+void dbt_link(struct dbt *d, struct slot *s, struct tblock *to)
 {
+	uint32_t id = s - d->slots + 1;
+
 	s->to = to;
 	s->next_in = to->in;
-	s->link_in = &to->in;
+	s->before_in = 0;
 	if (to->in)
-		to->in->link_in = &s->next_in;
-	to->in = s;
-	emit_patch32(s->patch, to_exec, to->code);
+		d->slots[to->in - 1].before_in = id;
+	to->in = id;
+	emit_patch32(d->rw + s->patch, d->rx - d->rw, to->code);
 }
 
 /* The jump goes through its stub again. */
 void dbt_unlink(struct dbt *d, struct slot *s)
 {
-	*s->link_in = s->next_in;
+	if (s->before_in)
+		d->slots[s->before_in - 1].next_in = s->next_in;
+	else
+		s->to->in = s->next_in;
 	if (s->next_in)
-		s->next_in->link_in = s->link_in;
+		d->slots[s->next_in - 1].before_in = s->before_in;
 	s->to = NULL;
 	s->far_link = false;
-	emit_patch32(s->patch, d->rx - d->rw, s->stub);
+	emit_patch32(d->rw + s->patch, d->rx - d->rw, d->rx + s->stub);
 }
 
 /* A global page may be mapped anew: jumps from page to page are to be made again. */
 void dbt_unlink_far(struct dbt *d)
 {
-	for (unsigned int i = 0; i < d->slot_count; i++)
-		if (d->slots[i].far_link)
-			dbt_unlink(d, &d->slots[i]);
+	for (unsigned int n = 0; n < d->parts; n++)
+		for (unsigned int i = d->part[n].first_slot; i < d->part[n].slot_count; i++)
+			if (d->slots[i].far_link)
+				dbt_unlink(d, &d->slots[i]);
 }
 
 static void unlink_hash(struct dbt *d, struct tblock *b)
@@ -245,75 +194,88 @@ static void unlink_hash(struct dbt *d, struct tblock *b)
 	*p = b->next_hash;
 }
 
-void dbt_kill(struct dbt *d, struct tblock *b)
+void dbt_forget(struct dbt *d, struct tblock *b)
 {
-	for (unsigned int w = 0; w < 2 && page_of(b, w) != GPA_NONE; w++) {
-		*b->page[w].link = b->page[w].next;
-		if (b->page[w].next)
-			b->page[w].next->link = b->page[w].link;
-	}
+	list_remove(&b->page);
+	if (b->crossing)
+		list_remove(&b->crossing->page);
 	unlink_hash(d, b);
 	while (b->in)
-		dbt_unlink(d, b->in);
-	jumps_forget(d, b);
+		dbt_unlink(d, &d->slots[b->in - 1]);
 	b->dead = true;
+}
+
+void dbt_kill(struct dbt *d, struct tblock *b)
+{
+	dbt_forget(d, b);
+	jumps_forget(d, b);
 	d->changed++;
 	d->stats.invalidated++;
 }
 
-/* Does @b depend on a byte of [gpa, gpa+len), in its first or second page? */
-static bool overlaps(const struct tblock *b, unsigned int w, gpa_t gpa, uint64_t len)
+/* The bytes of @b in its first page, or in the second: from the page's beginning. */
+static void extent(const struct tblock *b, bool second, unsigned int *first, unsigned int *end)
 {
-	gpa_t first = b->gpa, end = b->gpa + b->size;
-	gpa_t boundary = ALIGN_DOWN(b->gpa, GUEST_PAGE_SIZE) + GUEST_PAGE_SIZE;
+	*first = second ? 0 : b->gpa & GUEST_PAGE_MASK;
+	*end = (b->gpa & GUEST_PAGE_MASK) + b->size;
+	*end = second ? *end - GUEST_PAGE_SIZE : MIN(*end, GUEST_PAGE_SIZE);
+}
 
-	if (w) {
-		first = b->second;
-		end = b->second + (end - boundary);
-	} else {
-		end = MIN(end, boundary);
+/* @b, of which a part is in @page, if it depends on a byte of [gpa, gpa+len) there. */
+static void kill_if_hit(struct dbt *d, struct tblock *b, bool second, gpa_t page, gpa_t gpa,
+			uint64_t len)
+{
+	unsigned int first, end;
+
+	extent(b, second, &first, &end);
+	if (gpa < page + end && page + first < gpa + len)
+		dbt_kill(d, b);
+}
+
+static void invalidate_page(struct dbt *d, gpa_t page, gpa_t gpa, uint64_t len)
+{
+	struct page_link *l, *next;
+
+	for (l = d->page[page_hash(page)]; l; l = next) {
+		next = l->next;
+		if (page_of(block_of(l)) == page)
+			kill_if_hit(d, block_of(l), false, page, gpa, len);
 	}
-	return gpa < end && first < gpa + len;
+	for (l = *second_list(d, page); l; l = next) {
+		next = l->next;
+		if (crossing_of(l)->second == page)
+			kill_if_hit(d, crossing_of(l)->block, true, page, gpa, len);
+	}
 }
 
 void dbt_invalidate(struct dbt *d, gpa_t gpa, uint64_t len)
 {
-	for (gpa_t page = ALIGN_DOWN(gpa, GUEST_PAGE_SIZE); page < gpa + len; page += GUEST_PAGE_SIZE) {
-		struct page_link *l = d->page[page_hash(page)], *next;
+	for (gpa_t page = ALIGN_DOWN(gpa, GUEST_PAGE_SIZE); page < gpa + len; page += GUEST_PAGE_SIZE)
+		invalidate_page(d, page, gpa, len);
+}
 
-		for (; l; l = next) {
-			struct tblock *b = l->block;
+static void cover(const struct tblock *b, bool second, uint64_t bytes[GUEST_PAGE_SIZE / 64])
+{
+	unsigned int first, end;
 
-			next = l->next;
-			if (l->page != page || !overlaps(b, l == &b->page[1], gpa, len))
-				continue;
-			/* Both of its places may be in this very list. */
-			if (next && next->block == b)
-				next = next->next;
-			dbt_kill(d, b);
-		}
+	extent(b, second, &first, &end);
+	for (unsigned int n = first / 64; n * 64 < end; n++) {
+		unsigned int a = MAX(first, n * 64) % 64, z = (MIN(end, n * 64 + 64) - 1) % 64;
+
+		bytes[n] |= ~0ULL << a & ~0ULL >> (63 - z);
 	}
 }
 
-void dbt_cover(const struct dbt *d, gpa_t page, uint64_t bytes[GUEST_PAGE_SIZE / 64])
+void dbt_cover(struct dbt *d, gpa_t page, uint64_t bytes[GUEST_PAGE_SIZE / 64])
 {
-	for (const struct page_link *l = d->page[page_hash(page)]; l; l = l->next) {
-		const struct tblock *b = l->block;
-		unsigned int first = b->gpa & GUEST_PAGE_MASK, end = first + b->size;
+	struct page_link *l;
 
-		if (l->page != page)
-			continue;
-		if (l == &b->page[1]) {
-			first = 0;
-			end -= GUEST_PAGE_SIZE;
-		}
-		end = MIN(end, GUEST_PAGE_SIZE);
-		for (unsigned int n = first / 64; n * 64 < end; n++) {
-			unsigned int a = MAX(first, n * 64) % 64, z = (MIN(end, n * 64 + 64) - 1) % 64;
-
-			bytes[n] |= ~0ULL << a & ~0ULL >> (63 - z);
-		}
-	}
+	for (l = d->page[page_hash(page)]; l; l = l->next)
+		if (page_of(block_of(l)) == page)
+			cover(block_of(l), false, bytes);
+	for (l = *second_list(d, page); l; l = l->next)
+		if (crossing_of(l)->second == page)
+			cover(crossing_of(l)->block, true, bytes);
 }
 
 void dbt_watch(struct vcpu *v, bool on)
@@ -344,16 +306,6 @@ uint32_t dbt_mode(const struct vcpu *v)
 	return mode;
 }
 
-/* Enough room for one more block; else everything goes. */
-void dbt_make_room(struct dbt *d)
-{
-	if (d->next + BLOCK_ROOM > d->first_cold ||
-	    d->next_cold + BLOCK_ROOM > d->rw + d->size || d->records_used + BLOCK_ROOM > d->size ||
-	    d->block_count == d->block_max ||
-	    d->slot_count + 2 * TBLOCK_INSNS > d->slot_max)
-		dbt_flush(d);
-}
-
 struct tblock *dbt_get(struct dbt *d, struct vcpu *v, gpa_t gpa)
 {
 	struct tblock *b = dbt_find(d, v->rip, gpa, dbt_mode(v));
@@ -377,7 +329,7 @@ struct tblock *dbt_known(struct dbt *d, struct vcpu *v, gpa_t gpa)
 
 	if (!b)
 		b = dbt_move(d, v, gpa, mode);
-	if (b && b->id_at)
+	if (b && b->crossing && b->crossing->id_at)
 		dbt_adopt(d, v, b);
 	if (!b && mode & MODE_WINDOW && dbt_find(d, v->rip, gpa, mode & ~MODE_WINDOW))
 		b = dbt_get(d, v, gpa);

@@ -87,8 +87,7 @@ void dbt_emit_fixed(struct dbt *d)
 	emit_jump_cached(&e);
 	emit_ret_miss(d, &e);
 	emit_cross_checks(d, &e);
-	d->first = d->next = e.p;
-	d->first_cold = d->next_cold = d->rw + ALIGN_DOWN(d->size / 2, 4096);
+	d->first = e.p;
 }
 
 /* r15 and r13 for code of the present mode. */

@@ -198,11 +198,12 @@ static void emit_slot_stub(struct tr *t, uint8_t *rel32, gva_t target)
 	struct slot *s = dbt_slot(t->d);
 	struct emit *e = &t->e;
 
-	*s = (struct slot){ .from = t->b, .target = target, .patch = rel32, .stub = emit_here(e),
-			    .probe = probe };
+	*s = (struct slot){ .from = t->b, .target = target, .patch = rel32 - t->d->rw,
+			    .stub = e->p - t->d->rw,
+			    .probe = probe ? (uint8_t *)probe - t->d->rx : 0 };
+	emit_patch32(rel32, e->to_exec, emit_here(e));
 	e_mov_imm(e, H_TMP, s - t->d->slots);
 	e_jmp(e, t->d->exit_chain);
-	emit_patch32(rel32, e->to_exec, s->stub);
 }
 
 /* The host address of the block's own instruction at @target, or NULL. */

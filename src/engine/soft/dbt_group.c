@@ -90,7 +90,7 @@ static bool group_extend(const struct tr *t, struct group *g, unsigned int n)
 /* The last instruction has bytes in another page, and so a check of its own. */
 static unsigned int group_limit(const struct tr *t, unsigned int n)
 {
-	unsigned int end = t->b->second != GPA_NONE ? t->count - 1 : t->count;
+	unsigned int end = t->second != GPA_NONE ? t->count - 1 : t->count;
 
 	return MIN(end, n + GROUP_INSNS);
 }

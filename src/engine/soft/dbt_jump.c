@@ -111,7 +111,7 @@ void jumps_remember(struct dbt_hot *hot, const struct tblock *b)
 		s->list[s->used] = k;
 	if (s->used <= ARRAY_SIZE(s->list))
 		s->used++;
-	hot->jump[hot->present * JUMP_CACHE + k] = (uint64_t)b->entry;
+	hot->jump[hot->present * JUMP_CACHE + k] = (uint64_t)(b->code - b->entry_len);
 }
 
 void jumps_forget(struct dbt *d, const struct tblock *b)
@@ -121,7 +121,7 @@ void jumps_forget(struct dbt *d, const struct tblock *b)
 	if (f->block == b)
 		f->minus_id = 0;
 	for (unsigned int i = SET_FIRST; i <= SET_LAST; i++)
-		if (*entry_of(d->hot, i, b->gva) == (uint64_t)b->entry)
+		if (*entry_of(d->hot, i, b->gva) == (uint64_t)(b->code - b->entry_len))
 			*entry_of(d->hot, i, b->gva) = (uint64_t)d->exit_indirect;
 }
 

@@ -178,7 +178,7 @@ static void note_stored(struct vcpu *v, struct note *n)
 }
 
 /* The instruction of @b at v->rip, or NULL: elsewhere, or partly in another page. */
-static bool insn_of(struct dbt *d, struct vcpu *v, const struct tblock *b, struct insn *i)
+static bool insn_of(struct dbt *d, struct vcpu *v, struct tblock *b, struct insn *i)
 {
 	uint64_t off = v->rip - b->gva;
 	gpa_t gpa = b->gpa + off;
@@ -209,7 +209,7 @@ static void put_back(struct vcpu *v, struct lockstep *l)
 }
 
 /* The interpreter's turn, from @rip in @b on. */
-static void lockstep_before(struct dbt *d, struct vcpu *v, const struct tblock *b, gva_t rip)
+static void lockstep_before(struct dbt *d, struct vcpu *v, struct tblock *b, gva_t rip)
 {
 	struct lockstep *l = d->lockstep;
 	uint32_t generation = d->generation;
@@ -351,7 +351,7 @@ static bool compare_end(struct vcpu *v, const struct lockstep *l, gva_t rip, boo
 static gva_t lockstep_left(struct dbt *d, struct vcpu *v, bool *begun)
 {
 	const struct dbt_hot *hot = dbt_hot(v);
-	const struct tblock *b;
+	struct tblock *b;
 
 	*begun = false;
 	switch ((enum dbt_reason)hot->reason) {
@@ -381,7 +381,7 @@ static bool lockstep_agrees(struct dbt *d, struct vcpu *v, void *code, bool *beg
 }
 
 /* Where @b is entered for the instruction at @rip, or NULL. */
-static void *lockstep_entry(const struct tblock *b, gva_t rip)
+static void *lockstep_entry(struct tblock *b, gva_t rip)
 {
 	for (unsigned int n = 0; n < b->count; n++)
 		if (b->gva + b->guest_off[n] == rip)
@@ -410,7 +410,7 @@ static void lockstep_restore(struct vcpu *v, struct lockstep *l, unsigned int k)
  * The notes between which the first wrong instruction is: from the last one at which the
  * block can be entered and goes wrong, to the next one at which it can be entered.
  */
-static void lockstep_blame(struct dbt *d, struct vcpu *v, const struct tblock *b,
+static void lockstep_blame(struct dbt *d, struct vcpu *v, struct tblock *b,
 			   unsigned int *from, unsigned int *to)
 {
 	struct lockstep *l = d->lockstep;
@@ -437,7 +437,7 @@ static void lockstep_blame(struct dbt *d, struct vcpu *v, const struct tblock *b
 }
 
 /* The mnemonic of the instruction noted in @n. */
-static const char *lockstep_name(struct dbt *d, struct vcpu *v, const struct tblock *b,
+static const char *lockstep_name(struct dbt *d, struct vcpu *v, struct tblock *b,
 				 const struct note *n)
 {
 	struct insn i;
@@ -446,7 +446,7 @@ static const char *lockstep_name(struct dbt *d, struct vcpu *v, const struct tbl
 	return insn_of(d, v, b, &i) && i.info->name ? i.info->name : "an unknown instruction";
 }
 
-static void lockstep_report(struct dbt *d, struct vcpu *v, const struct tblock *b, gva_t left)
+static void lockstep_report(struct dbt *d, struct vcpu *v, struct tblock *b, gva_t left)
 {
 	struct lockstep *l = d->lockstep;
 	unsigned int from, to;
@@ -465,7 +465,7 @@ static void lockstep_report(struct dbt *d, struct vcpu *v, const struct tblock *
 }
 
 /* Where in the guest host address @code of @b is an entry for. */
-static gva_t lockstep_start(const struct tblock *b, const void *code)
+static gva_t lockstep_start(struct tblock *b, const void *code)
 {
 	unsigned int n = 0;
 

@@ -40,14 +40,16 @@ static bool can_move(const struct dbt *d, const struct tblock *b, gva_t to)
 {
 	if (d->lockstep || !with(d, TRANSLATOR_OPT_MOVE))
 		return false;
-	if (!b->moves || !far_away(b->gva) || !far_away(to))
+	if (!b->moves_at || !far_away(b->gva) || !far_away(to))
 		return false;
 	return !(b->mode & MODE_WINDOW) || (in_high_window(b->gva) && in_high_window(to));
 }
 
 static bool settled(const struct vcpu *v, const struct tblock *b)
 {
-	return __builtin_ia32_rdtsc() - b->made_at > v->tsc_hz / 1000000 * SETTLED_US;
+	uint32_t age = (__builtin_ia32_rdtsc() >> MADE_AT_SHIFT) - b->made_at;
+
+	return age > (v->tsc_hz / 1000000 * SETTLED_US) >> MADE_AT_SHIFT;
 }
 
 static void add(uint8_t *at, int64_t distance)
@@ -63,7 +65,7 @@ static void add(uint8_t *at, int64_t distance)
 static void unlink_all(struct dbt *d, struct tblock *b)
 {
 	while (b->in)
-		dbt_unlink(d, b->in);
+		dbt_unlink(d, &d->slots[b->in - 1]);
 	for (unsigned int k = 0; k < b->slots; k++)
 		if (d->slots[b->first_slot + k].to)
 			dbt_unlink(d, &d->slots[b->first_slot + k]);
@@ -71,14 +73,16 @@ static void unlink_all(struct dbt *d, struct tblock *b)
 
 static void move_block(struct dbt *d, struct tblock *b, int64_t distance)
 {
+	const uint32_t *moves = block_part(b, b->moves_at);
+
 	jumps_forget(d, b);
 	unlink_all(d, b);
 	for (unsigned int k = 0; k < b->move_count; k++)
-		add(d->rw + (b->moves[k] & ~MOVE_MINUS), b->moves[k] & MOVE_MINUS ? -distance : distance);
+		add(d->rw + (moves[k] & ~MOVE_MINUS), moves[k] & MOVE_MINUS ? -distance : distance);
 	for (unsigned int k = 0; k < b->slots; k++)
 		d->slots[b->first_slot + k].target += distance;
 	b->gva += distance;
-	b->made_at = __builtin_ia32_rdtsc();
+	b->made_at = __builtin_ia32_rdtsc() >> MADE_AT_SHIFT;
 	d->stats.moved++;
 }
 
@@ -103,23 +107,24 @@ struct tblock *dbt_move(struct dbt *d, struct vcpu *v, gpa_t gpa, uint32_t mode)
 bool dbt_adopt(struct dbt *d, struct vcpu *v, struct tblock *b)
 {
 	gva_t next = page_gva(b->gva) + GUEST_PAGE_SIZE;
+	struct crossing *c = b->crossing;
 	uint64_t id;
 	gpa_t gpa;
 
 	dbt_refresh(d, v);
 	id = dbt_hot(v)->id[b->gva >> 63];
-	if (b->id == id)
+	if (c->id == id)
 		return true;
 	if (gva_to_gpa(v, next, ACC_FETCH, &gpa) != MEM_OK) {
 		v->fault = (struct fault){ 0 };
 		return false;
 	}
-	if (gpa != b->second || (next >> 63 && !gva_is_global(v, next)))
+	if (gpa != c->second || (next >> 63 && !gva_is_global(v, next)))
 		return false;
 	if (next >> 63)
 		tlb_note_code(&v->tlb, next);
-	b->id = id;
-	__builtin_memcpy(d->rw + b->id_at, &(uint64_t){ -id }, 8);
-	b->foreign = 0;
+	c->id = id;
+	__builtin_memcpy(d->rw + c->id_at, &(uint64_t){ -id }, 8);
+	c->foreign = 0;
 	return true;
 }

@@ -48,5 +48,5 @@ void dbt_perf_block(struct dbt *d, const struct tblock *b)
 	if (!d->cfg.perf_map)
 		return;
 	fprintf(d->cfg.perf_map, "%" PRIxPTR " %zx %sguest_%" PRIx64 "\n", (uintptr_t)b->code,
-		(size_t)(b->end - b->code), b->mode & MODE_USER ? "user_" : "", b->gva);
+		(size_t)b->code_len, b->mode & MODE_USER ? "user_" : "", b->gva);
 }

@@ -150,70 +150,118 @@ struct tr;
 
 struct slot {			/* a direct jump that can be chained */
 	struct tblock *from, *to;
-	struct slot *next_in, **link_in; /* in the list of 'to' */
-	uint8_t *patch;		/* the rel32, writable address */
-	void *stub;		/* where it points unchained */
-	void *probe;		/* another page: the lookup that is right for any mapping */
 	gva_t target;
+	/* In the list of 'to': places in dbt.slots plus 1, 0: none. */
+	uint32_t next_in, before_in;
+	/* From the beginning of the code cache: */
+	uint32_t patch;		/* the rel32 */
+	uint32_t stub;		/* where it points unchained */
+	uint32_t probe;		/* another page: the lookup that is right for any mapping; or 0 */
 	bool far_link;		/* chained between global pages, until upper_tag changes */
 };
 
-/* A block's place in the list of those that depend on a page of RAM. */
+/* A place in the list of blocks that depend on a page of RAM. */
 struct page_link {
-	struct tblock *block;
-	gpa_t page;
 	struct page_link *next, **link;
 };
 
+/* Of a block whose last instruction's last bytes are in another page. */
+struct crossing {
+	struct page_link page;	/* of that page */
+	struct tblock *block;
+	gpa_t second;		/* the page */
+	uint64_t id;		/* hot.id that it is right for, and ... */
+	uint32_t foreign;	/* ... runs of that instruction under another */
+	uint32_t id_at;		/* -id in the code, from dbt.rw */
+};
+
+/* Many: no larger than it must be. */
 struct tblock {
 	gva_t gva;
 	gpa_t gpa;
-	uint32_t mode;		/* enum dbt_mode bits */
-	bool dead;
-	uint8_t count;		/* instructions */
-	uint16_t size;		/* guest bytes */
-	uint8_t *code, *end;	/* executable addresses */
-	uint8_t *cold, *cold_end; /* what hardly runs */
-	uint8_t *entry;		/* before code: is r14 our address? */
-	uint64_t leaders;			/* bit n: first of a group, entered at host_off */
-	uint64_t no_entry;			/* bit n: not to be entered at n */
-	gpa_t second;		/* page of the last instruction's last bytes, or GPA_NONE */
-	uint64_t id;		/* hot.id that it is right for, and ... */
-	uint32_t foreign;	/* ... runs of that instruction under another */
-	uint32_t id_at;		/* -id in the code, from dbt.rw; 0: there is none */
-	/* For dbt_move.c: */
-	uint16_t move_count;
-	uint16_t slots;		/* so many, from first_slot */
-	uint32_t first_slot;
-	uint32_t *moves;	/* as in struct moves, from dbt.rw; NULL: it cannot be moved */
-	uint64_t made_at;	/* TSC when it was made or moved */
 	struct tblock *next_hash;
-	struct page_link page[2];	/* of the first and the second page */
-	struct slot *in;
-	struct insn *steps;	/* what is always stepped; step_of[n] - 1 is the place */
-	/* By instruction: */
-	uint16_t *guest_off;	/* from gva, one more: the end */
-	uint16_t *host_off;	/* from code; one more: behind the last */
-	uint16_t *cold_off;	/* from cold, plus 1, of members of groups: their code alone */
-	uint8_t *step_of;
+	uint8_t *code;		/* executable address */
+	uint32_t mode;		/* enum dbt_mode bits */
+	uint32_t in;		/* slots chained to it: a place in dbt.slots plus 1 */
+	uint32_t first_slot;
+	uint32_t made_at;	/* TSC >> MADE_AT_SHIFT when it was made or moved */
+	uint64_t leaders;	/* bit n: first of a group, entered at host_off */
+	uint64_t no_entry;	/* bit n: not to be entered at n */
+	struct page_link page;	/* of the first page */
+	struct crossing *crossing;	/* NULL: all of it is in one page */
+	int32_t cold_at;	/* what hardly runs, from code, */
+	uint16_t cold_len;	/* in host bytes */
+	uint16_t code_len;
+	uint16_t size;		/* guest bytes */
+	uint16_t slots;		/* so many, from first_slot */
+	/* From the record's beginning in RECORD_UNITs, 0: there are none. */
+	uint16_t steps_at;	/* see block_step() */
+	uint16_t moves_at;	/* as in struct moves, from dbt.rw; else it cannot be moved */
+	uint16_t move_count;
+	uint8_t count;		/* instructions */
+	uint8_t room;		/* entries of the arrays: one more than were decoded */
+	uint8_t entry_len;	/* before code: is r14 our address? */
+	bool dead;
+	/*
+	 * By instruction, 'room' entries each: from gva, one more: the end; then host_off(), and
+	 * where there are groups cold_off().
+	 */
+	uint16_t guest_off[];
 };
 
-#define RECORD_INSN	(3 * sizeof(uint16_t) + 1)	/* bytes of a record for an instruction */
+#define RECORD_UNIT	8
+#define MADE_AT_SHIFT	10
+
+/* From code; one more: behind the last. */
+static inline uint16_t *host_off(struct tblock *b)
+{
+	return b->guest_off + b->room;
+}
+
+/* From the cold code, plus 1, of members of groups: their code alone. */
+static inline uint16_t *cold_off(struct tblock *b)
+{
+	return b->guest_off + 2 * b->room;
+}
+
+static inline uint8_t *block_end(const struct tblock *b)
+{
+	return b->code + b->code_len;
+}
+
+static inline uint8_t *block_cold(const struct tblock *b)
+{
+	return b->code + b->cold_at;
+}
 
 /* The code of member @n of a group by itself. */
-static inline void *cold_code(const struct tblock *b, unsigned int n)
+static inline void *cold_code(struct tblock *b, unsigned int n)
 {
-	return b->cold + b->cold_off[n] - 1;
+	return block_cold(b) + cold_off(b)[n] - 1;
 }
 
 /* Where @b is entered at instruction @n (b->count: behind the last); NULL: it cannot be. */
-static inline void *block_entry(const struct tblock *b, unsigned int n)
+static inline void *block_entry(struct tblock *b, unsigned int n)
 {
 	if (n < b->count && b->no_entry >> n & 1)
 		return NULL;
-	if (n < b->count && b->cold_off[n] && !(b->leaders >> n & 1))
+	if (n < b->count && b->leaders && cold_off(b)[n] && !(b->leaders >> n & 1))
 		return cold_code(b, n);
-	return b->code + b->host_off[n];
+	return b->code + host_off(b)[n];
+}
+
+static inline void *block_part(struct tblock *b, unsigned int at)
+{
+	return (uint8_t *)b + at * RECORD_UNIT;
+}
+
+/* Instruction @n, ready to execute, if it is always stepped; or NULL. */
+static inline const struct insn *block_step(struct tblock *b, unsigned int n)
+{
+	const uint8_t *place = block_part(b, b->steps_at);	/* plus 1, by instruction */
+	const struct insn *step = block_part(b, b->steps_at + ALIGN_UP(b->room, RECORD_UNIT) / RECORD_UNIT);
+
+	return b->steps_at && place[n] ? &step[place[n] - 1] : NULL;
 }
 
 /* What a translation depends on besides the code. */
@@ -239,30 +287,42 @@ static inline enum code_size mode_code_size(uint32_t mode)
 	return mode & MODE_32 ? CODE_32 : CODE_64;
 }
 
-#define BLOCK_HASH	(1 << 18)
+#define BLOCK_HASH	(1 << 17)
 #define PAGE_HASH	(1 << 14)
+#define SECOND_HASH	(1 << 10)
+#define PARTS_MAX	8
+
+/* A part of the code cache: dbt_part.c. */
+struct part {
+	unsigned int first_block, block_count;	/* in dbt.blocks */
+	unsigned int first_slot, slot_count;	/* in dbt.slots */
+};
 
 struct dbt {
 	struct dbt_config cfg;
 	struct gpa_space *space;
 	int fd;
-	uint8_t *rw, *rx;		/* the code cache's two mappings */
+	uint8_t *rw, *rx;		/* the code cache's two mappings, and their size */
 	uint64_t size;
-	/* Writable: the first free byte, for what hardly runs too, and where both began. */
+	/* In the present part, writable: the first free byte, for what hardly runs too. */
 	uint8_t *next, *next_cold;
-	uint8_t *first, *first_cold;
+	uint8_t *first;			/* behind the fixed code */
 	void *exit_chain, *exit_indirect, *exit_step, *exit_poll, *exit_signal;
 	void *enter, *indirect, *ret_miss;
 	void *crosses[7];		/* by log2 of an operand's size: see emit_cross_checks() */
-	uint8_t *records;		/* what is known of the blocks, one after the other: */
-	uint64_t records_used;		/* bytes of 'size' */
-	struct tblock **blocks;		/* by id, in the order of their code */
-	unsigned int block_count, block_max;
+	uint8_t *records;		/* what is known of the blocks, as large as the code cache */
+	uint64_t records_used;		/* offset of the present part's first free byte */
+	struct tblock **blocks;		/* by id, in each part in the order of their code */
 	struct slot *slots;
-	unsigned int slot_count, slot_max;
+	unsigned int block_count, slot_count;	/* places of the next ones, of the present part */
+	struct part part[PARTS_MAX];
+	unsigned int parts, present;
+	uint64_t part_bytes;		/* memory a part may take in all */
+	uint64_t area;			/* bytes in each part for code, for what hardly runs, for records */
+	unsigned int part_blocks, part_slots;	/* and as many of these */
 	struct tblock *hash[BLOCK_HASH];
-	struct page_link *page[PAGE_HASH];
-	uint32_t generation;		/* counts flushes: older blocks are gone */
+	struct page_link *page[PAGE_HASH], *second[SECOND_HASH];
+	uint32_t generation;		/* counts flushes of parts: older blocks may be gone */
 	struct trap_region trap;
 	uint32_t changed;		/* counts invalidations: private stacks are void */
 	struct dbt_stats stats;
@@ -344,6 +404,9 @@ struct tr {
 	const struct insn *i;		/* the present one ... */
 	unsigned int n;			/* ... and its number */
 	unsigned int count;		/* of instructions in the block */
+	gpa_t second;			/* page of the last one's last bytes, or GPA_NONE */
+	uint64_t id;			/* as in struct crossing */
+	uint32_t id_at;			/* 0: the last one is not checked */
 	uint64_t record_end;		/* offset in d->records */
 	gva_t rip, next;		/* its address, the following one's */
 	const struct group *in_group;	/* the one being emitted, or NULL */
@@ -541,22 +604,34 @@ void dbt_perf_block(struct dbt *d, const struct tblock *b);
 /* dbt_cache.c */
 void dbt_insert(struct dbt *d, struct tblock *b);
 void dbt_kill(struct dbt *d, struct tblock *b);
-void dbt_make_room(struct dbt *d);
+/* It and its jumps are in no list any more, and nobody finds it. */
+void dbt_forget(struct dbt *d, struct tblock *b);
 struct tblock *dbt_find(struct dbt *d, gva_t gva, gpa_t gpa, uint32_t mode);
 /* All of @gpa and @mode, wherever that is mapped: from @b->next_hash on. */
 struct tblock *dbt_first(struct dbt *d, gpa_t gpa, uint32_t mode);
 struct tblock *dbt_next(struct tblock *b, gpa_t gpa, uint32_t mode);
-struct tblock *dbt_block_at(struct dbt *d, const void *host_pc);
 struct slot *dbt_slot(struct dbt *d);
 void dbt_unlink(struct dbt *d, struct slot *s);
 void dbt_unlink_far(struct dbt *d);
-void dbt_link(struct slot *s, struct tblock *to, ptrdiff_t to_exec);
+void dbt_link(struct dbt *d, struct slot *s, struct tblock *to);
 uint32_t dbt_mode(const struct vcpu *v);
+
+/* dbt_part.c: the code cache's parts */
+int parts_create(struct dbt *d, struct err *e);
+void parts_destroy(struct dbt *d);
+/* Behind the fixed code. */
+void parts_init(struct dbt *d);
+/* Room for one more block: if there is none, the oldest part's blocks go. */
+void parts_make_room(struct dbt *d);
+/* @b, which has just been made behind the others of the present part, is one of them. */
+void parts_add(struct dbt *d, struct tblock *b);
+/* The block whose code holds @host_pc, or NULL. */
+struct tblock *dbt_block_at(struct dbt *d, const void *host_pc);
 
 /* dbt_run.c: enters at @code once; the reason for which it left is in dbt_hot(v). */
 void dbt_enter_once(struct dbt *d, struct vcpu *v, void *code);
 /* The instruction of @b whose code, hot or cold, @pc is in; b->count: what follows the last. */
-unsigned int dbt_insn_at(const struct tblock *b, const uint8_t *pc);
+unsigned int dbt_insn_at(struct tblock *b, const uint8_t *pc);
 /* Ids and jump cache for the present address space and mode */
 void dbt_refresh(struct dbt *d, struct vcpu *v);
 

@@ -143,16 +143,17 @@ static bool runnable(const struct dbt *d, const struct vcpu *v)
 }
 
 /* The interpreter's meaning of instruction @n of @b, at v->rip. */
-static enum exec_status interpret(struct dbt *d, struct vcpu *v, const struct tblock *b,
+static enum exec_status interpret(struct dbt *d, struct vcpu *v, struct tblock *b,
 				  unsigned int n)
 {
+	const struct insn *i = block_step(b, n);
 	enum exec_status st;
 
 	d->stats.steps++;
-	if (!b->step_of[n])
+	if (!i)
 		return d->cfg.step(d->cfg.arg, v);
-	dbt_count_step(d, &b->steps[b->step_of[n] - 1]);
-	st = b->steps[b->step_of[n] - 1].exec(v, &b->steps[b->step_of[n] - 1]);
+	dbt_count_step(d, i);
+	st = i->exec(v, i);
 	if (unlikely(v->code_size != CODE_64))
 		v->rip = (uint32_t)v->rip;
 	v->stats.insns++;
@@ -162,7 +163,10 @@ static enum exec_status interpret(struct dbt *d, struct vcpu *v, const struct tb
 /* A block whose second page is another one now: after some time it is made anew. */
 static void count_foreign(struct dbt *d, struct vcpu *v, struct tblock *b, unsigned int n)
 {
-	if (b->id_at && n + 1U == b->count && !dbt_adopt(d, v, b) && ++b->foreign > FOREIGN_MAX)
+	struct crossing *c = b->crossing;
+
+	if (c && c->id_at && n + 1U == b->count && !dbt_adopt(d, v, b) &&
+	    ++c->foreign > FOREIGN_MAX)
 		dbt_kill(d, b);
 }
 
@@ -207,14 +211,14 @@ static void link(struct dbt *d, struct vcpu *v, struct slot *s, struct tblock *t
 	if (s->probe) {
 		if (!with(d, TRANSLATOR_OPT_FAR) || !gva_is_global(v, s->from->gva) ||
 		    !gva_is_global(v, s->target)) {
-			emit_patch32(s->patch, d->rx - d->rw, s->probe);
+			emit_patch32(d->rw + s->patch, d->rx - d->rw, d->rx + s->probe);
 			return;
 		}
 		s->far_link = true;
 		tlb_note_code(&v->tlb, s->from->gva);
 		tlb_note_code(&v->tlb, s->target);
 	}
-	dbt_link(s, to, d->rx - d->rw);
+	dbt_link(d, s, to);
 	d->stats.chains++;
 }
 
@@ -236,24 +240,25 @@ static enum exec_status chain(struct dbt *d, struct vcpu *v, struct slot *s, voi
 	return EXEC_OK;
 }
 
-static unsigned int cold_insn_at(const struct tblock *b, const uint8_t *pc)
+static unsigned int cold_insn_at(struct tblock *b, const uint8_t *pc)
 {
-	unsigned int off = pc - b->cold + 1, best = 0;
+	unsigned int off = pc - block_cold(b) + 1, best = 0;
+	const uint16_t *at = cold_off(b);
 
-	for (unsigned int n = 0; n < b->count; n++)
-		if (b->cold_off[n] && b->cold_off[n] <= off && b->cold_off[n] >= b->cold_off[best])
+	for (unsigned int n = 0; b->leaders && n < b->count; n++)
+		if (at[n] && at[n] <= off && at[n] >= at[best])
 			best = n;
 	return best;
 }
 
 /* The instruction of @b whose code, hot or cold, @pc is in. */
-unsigned int dbt_insn_at(const struct tblock *b, const uint8_t *pc)
+unsigned int dbt_insn_at(struct tblock *b, const uint8_t *pc)
 {
 	unsigned int n = 0;
 
-	if (pc < b->code || pc >= b->end)
+	if (pc < b->code || pc >= block_end(b))
 		return cold_insn_at(b, pc);
-	while (n < b->count && pc >= b->code + b->host_off[n + 1])
+	while (n < b->count && pc >= b->code + host_off(b)[n + 1])
 		n++;
 	return n;	/* behind the last RSP is checked before it goes on */
 }

@@ -106,7 +106,7 @@ static const char *class_name(const struct insn *i)
 	return i->info->insn_class ? "sensitive" : "innocuous";
 }
 
-static bool has_insn_at(const struct tblock *b, gva_t at)
+static bool has_insn_at(struct tblock *b, gva_t at)
 {
 	for (unsigned int n = 0; n < b->count; n++)
 		if (b->gva + b->guest_off[n] == at)
@@ -117,7 +117,7 @@ static bool has_insn_at(const struct tblock *b, gva_t at)
 void trace_block(const struct tr *t)
 {
 	const struct engine_trace *trace = t->d->cfg.trace;
-	const struct tblock *b = t->b;
+	struct tblock *b = t->b;
 	struct trace_insn *insn;
 
 	if (!trace || !has_insn_at(b, trace->at))
@@ -129,17 +129,17 @@ void trace_block(const struct tr *t)
 		insn[n] = (struct trace_insn){
 			.gva = b->gva + b->guest_off[n], .len = t->insn[n].len,
 			.code32 = b->mode & MODE_32, .insn_class = class_name(&t->insn[n]), .why = t->why[n],
-			.code = b->code + b->host_off[n],
-			.code_len = b->host_off[n + 1] - b->host_off[n],
+			.code = b->code + host_off(b)[n],
+			.code_len = host_off(b)[n + 1] - host_off(b)[n],
 		};
 		for (unsigned int k = 0; k < insn[n].len; k++)
 			insn[n].bytes[k] = t->insn[n].bytes[k];
 	}
 	trace->block(trace->arg, &(struct trace_block){
 		.gva = b->gva, .gpa = b->gpa, .user = b->mode & MODE_USER, .count = b->count,
-		.insn = insn, .rest = b->code + b->host_off[b->count],
-		.rest_len = b->end - b->code - b->host_off[b->count],
-		.cold = b->cold, .cold_len = b->cold_end - b->cold,
+		.insn = insn, .rest = b->code + host_off(b)[b->count],
+		.rest_len = b->code_len - host_off(b)[b->count],
+		.cold = block_cold(b), .cold_len = b->cold_len,
 	});
 	free(insn);
 }

@@ -49,7 +49,7 @@ static void corrupt(struct rig *r, gva_t gva, const uint8_t *from, const uint8_t
 
 		if (b->gva != gva)
 			continue;
-		for (size_t off = 0; off + len <= (size_t)(b->end - b->code); off++)
+		for (size_t off = 0; off + len <= b->code_len; off++)
 			if (!memcmp(p + off, from, len)) {
 				memcpy(p + off, to, len);
 				found++;
