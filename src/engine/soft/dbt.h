@@ -62,6 +62,7 @@ enum dbt_reason {
 	REASON_STEP,	/* interpret the instruction: arg is block << 8 | index */
 	REASON_POLL,	/* not calm before an indirect jump to hot.target */
 	REASON_SIGNAL,	/* a host fault at hot.fault_pc */
+	REASON_STEP_HERE, /* becomes REASON_STEP: the instruction's index is at hot.fault_pc */
 	DBT_REASONS
 };
 

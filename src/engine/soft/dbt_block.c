@@ -11,6 +11,7 @@
 
 #include <assert.h>
 
+#define ISLAND_MAX	6	/* bytes: a call and an index */
 #define HEAT_TO_FOLLOW	2	/* runs of what follows a branch, to be part of its block */
 
 /* The interpreter executes the present instruction, then the block goes on. */
@@ -168,7 +169,7 @@ static void emit_same_space(struct tr *t)
 static bool islands_reachable(const struct tr *t)
 {
 	for (unsigned int k = 0; k < t->near_count; k++)
-		if (t->e.p + 5 + 5 * k - (t->near[k].rel8 + 1) > 127)
+		if (t->e.p + 5 + ISLAND_MAX * k - (t->near[k].rel8 + 1) > 127)
 			return false;
 	return true;
 }
@@ -374,12 +375,12 @@ static void choose_group(struct tr *t, unsigned int n)
 	}
 }
 
-/* The members of the groups once more, each by itself. */
+/* The members of the groups once more, each by itself, if that is wanted. */
 static void emit_cold_groups(struct tr *t)
 {
 	t->in_group = NULL;
 	t->cold = true;
-	for (unsigned int k = 0; k < t->group_count; k++) {
+	for (unsigned int k = 0; t->b->cold_groups && k < t->group_count; k++) {
 		const struct group *g = &t->group[k];
 
 		for (unsigned int n = g->first; n <= g->last; n++) {
@@ -392,7 +393,7 @@ static void emit_cold_groups(struct tr *t)
 	}
 }
 
-/* Members of groups but the first: entered in the cold code. */
+/* Members of groups but the first: entered in the cold code or not at all. */
 static uint64_t group_members(const struct tr *t)
 {
 	uint64_t all = 0;
@@ -437,6 +438,8 @@ static void emit_block(struct tr *t)
 		emit_continue(t, code_gva(t, b->gva + b->size));
 	emit_islands(t, false);
 	b->no_entry = t->no_entry & ~group_members(t);
+	if (!b->cold_groups)
+		b->no_entry |= group_members(t);
 	emit_probes(t);
 	set_length(&b->code_len, (uint8_t *)emit_here(&t->e) - b->code);
 }
@@ -493,7 +496,7 @@ static void record_insns(struct tr *t)
 /* What comes next is put behind what is used of that. */
 static void record_fit(struct tr *t)
 {
-	unsigned int arrays = t->b->leaders ? 3 : 2;
+	unsigned int arrays = t->b->cold_groups ? 3 : 2;
 	struct crossing *c;
 
 	t->record_end = t->d->records_used +
@@ -577,6 +580,7 @@ static void begin_block(struct tr *t, struct dbt *d, struct vcpu *v, gva_t gva, 
 	t->b->gva = gva;
 	t->b->gpa = gpa;
 	t->b->mode = dbt_mode(v);
+	t->b->cold_groups = group_wants_cold(d, gpa);
 	t->second = GPA_NONE;
 }
 

@@ -45,9 +45,12 @@ static void *emit_leave_code(struct emit *e)
 	return here;
 }
 
-enum exit_saves { SAVE_NOTHING, SAVE_TARGET, SAVE_ARG };
+enum exit_saves { SAVE_NOTHING, SAVE_TARGET, SAVE_ARG, SAVE_PLACE };
 
-/* What the stubs leave by: r14 is where the guest was going, or ecx the argument. */
+/*
+ * What the stubs leave by: r14 is where the guest was going, or ecx the argument, or this
+ * was called from the place.
+ */
 static void *emit_exit(struct emit *e, void *leave, enum dbt_reason why, enum exit_saves saves)
 {
 	void *here = emit_here(e);
@@ -56,6 +59,10 @@ static void *emit_exit(struct emit *e, void *leave, enum dbt_reason why, enum ex
 		e_store(e, GS_HOT(target), H_ADDR);
 	else if (saves == SAVE_ARG)
 		e_store32(e, GS_HOT(arg), H_TMP);
+	if (saves == SAVE_PLACE) {
+		e8(e, 0x59);		/* pop rcx */
+		e_store(e, GS_HOT(fault_pc), H_TMP);
+	}
 	e_store32_imm(e, GS_HOT(reason), why);
 	e_jmp(e, leave);
 	return here;
@@ -78,6 +85,7 @@ void dbt_emit_fixed(struct dbt *d)
 	leave = emit_leave_code(&e);
 	d->exit_chain = emit_exit(&e, leave, REASON_CHAIN, SAVE_ARG);
 	d->exit_step = emit_exit(&e, leave, REASON_STEP, SAVE_ARG);
+	d->exit_here = emit_exit(&e, leave, REASON_STEP_HERE, SAVE_PLACE);
 	d->exit_signal = emit_exit(&e, leave, REASON_SIGNAL, SAVE_NOTHING);
 	miss = emit_exit(&e, leave, REASON_INDIRECT, SAVE_TARGET);
 	d->exit_indirect = emit_here(&e);

@@ -10,14 +10,16 @@
  *	op1	[r14 + distance]
  *	op2	[r14 + distance]	...
  *
- * Where the lookup does not succeed, the same instructions stand behind the block once
- * more, each with a lookup of its own: the cold code.  Entries into the middle of a group
- * (after a step, or by a branch) go there too.
+ * Where the lookup does not succeed the interpreter executes all of them.  Should that happen
+ * often the block is made anew, and the same instructions stand behind it once more, each with a
+ * lookup of its own: the cold code.  Entries into the middle of a group (after a step, or by a
+ * branch) go there too.
  */
 #include "engine/soft/dbt_priv.h"
 #include "x86/regs.h"
 
 #define GROUP_INSNS	32
+#define MISSES_MAX	8
 
 static bool same_place(const struct mem_operand *a, const struct mem_operand *b)
 {
@@ -145,6 +147,28 @@ static bool find_stack(struct tr *t, unsigned int n, struct group *g)
 		.min = push ? -(int64_t)word_of(t) * (k - n) : 0,
 	};
 	return k - n > 1;
+}
+
+static unsigned int wanted_bit(gpa_t gpa)
+{
+	return gpa * 0x9e3779b97f4a7c15ULL >> (64 - WANTED_BITS);
+}
+
+bool group_wants_cold(const struct dbt *d, gpa_t gpa)
+{
+	unsigned int bit = wanted_bit(gpa);
+
+	return d->cold_wanted[bit / 64] >> bit % 64 & 1;
+}
+
+void group_missed(struct dbt *d, struct tblock *b, unsigned int n)
+{
+	unsigned int bit = wanted_bit(b->gpa);
+
+	if (b->cold_groups || !(b->leaders >> n & 1) || ++b->group_misses < MISSES_MAX)
+		return;
+	d->cold_wanted[bit / 64] |= BIT(bit % 64);
+	dbt_kill(d, b);
 }
 
 bool group_find(struct tr *t, unsigned int n, struct group *g)

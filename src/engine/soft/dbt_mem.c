@@ -106,11 +106,17 @@ void emit_near_step(struct tr *t, uint8_t *rel8)
 	near_exit(t, &(struct near_exit){ .rel8 = rel8, .n = t->n });
 }
 
+/* To the interpreter: few of these ever run, so they are short, and slow. */
 static void far_exit(struct tr *t, const struct near_exit *x)
 {
-	t->step[t->step_count++] = (struct far_exit){
-		.rel32 = e_jmp(&t->e, emit_here(&t->e)), .n = x->n, .group = x->group,
-	};
+	if (x->group) {
+		t->step[t->step_count++] = (struct far_exit){
+			.rel32 = e_jmp(&t->e, emit_here(&t->e)), .n = x->n, .group = true,
+		};
+		return;
+	}
+	e_call(&t->e, t->d->exit_here);
+	e8(&t->e, x->n);	/* where it would return to */
 }
 
 /*
@@ -202,7 +208,7 @@ static void emit_cross_check(struct tr *t, unsigned int size, bool group)
 {
 	struct host_mem in_chunk = GS_HOT(in_chunk);
 	struct emit *e = &t->e;
-	struct near_exit x = { .n = t->n, .group = group };
+	struct near_exit x = { .n = t->n, .group = group && t->b->cold_groups };
 
 	if (size > 64 || !with(t->d, TRANSLATOR_OPT_CHUNK)) {
 		emit_page_check(e, size);
@@ -232,7 +238,8 @@ static void lookup(struct tr *t, unsigned int size, bool write, bool group)
 	e_shrx(e, H_TMP, H_TMP, table);
 	entry.disp = -TABLE_BIAS;
 	e_load(e, H_TMP, entry);
-	near_exit(t, &(struct near_exit){ .rel8 = e_jrcxz(e), .n = t->n, .group = group });
+	near_exit(t, &(struct near_exit){ .rel8 = e_jrcxz(e), .n = t->n,
+					  .group = group && t->b->cold_groups });
 }
 
 /* Where r14 leads for an access of @size bytes, or to the interpreter. */
@@ -266,7 +273,7 @@ struct host_mem emit_pointed(struct tr *t, unsigned int reg, int disp, bool writ
 	return looked_up(t, word_of(t), write);
 }
 
-/* r14 = host address of the group's @size bytes at r14, or to its cold code. */
+/* r14 = host address of the group's @size bytes at r14, or to its cold code if there is any. */
 void emit_group_lookup(struct tr *t, unsigned int size, bool write)
 {
 	lookup(t, size, write, true);

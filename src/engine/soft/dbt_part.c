@@ -189,7 +189,7 @@ void parts_add(struct dbt *d, struct tblock *b)
 }
 
 /* Blocks of a part lie in the order of their ids. */
-struct tblock *dbt_block_at(struct dbt *d, const void *host_pc)
+unsigned int dbt_id_at(struct dbt *d, const void *host_pc)
 {
 	const uint8_t *pc = host_pc;
 	uint64_t off = pc - d->rx - FIXED_BYTES, n = off / (2 * d->area);
@@ -197,19 +197,26 @@ struct tblock *dbt_block_at(struct dbt *d, const void *host_pc)
 	unsigned int lo, hi;
 
 	if (pc < d->rx + FIXED_BYTES || n >= d->parts)
-		return NULL;
+		return NO_BLOCK;
 	lo = d->part[n].first_block;
 	hi = d->part[n].block_count;
 	while (lo < hi) {
 		unsigned int mid = (lo + hi) / 2;
-		struct tblock *b = d->blocks[mid];
+		const struct tblock *b = d->blocks[mid];
 
 		if (pc < (cold ? block_cold(b) : b->code))
 			hi = mid;
 		else if (pc >= (cold ? block_cold(b) + b->cold_len : block_end(b)))
 			lo = mid + 1;
 		else
-			return b;
+			return mid;
 	}
-	return NULL;
+	return NO_BLOCK;
+}
+
+struct tblock *dbt_block_at(struct dbt *d, const void *host_pc)
+{
+	unsigned int id = dbt_id_at(d, host_pc);
+
+	return id == NO_BLOCK ? NULL : d->blocks[id];
 }

@@ -185,7 +185,7 @@ struct tblock {
 	uint32_t in;		/* slots chained to it: a place in dbt.slots plus 1 */
 	uint32_t first_slot;
 	uint32_t made_at;	/* TSC >> MADE_AT_SHIFT when it was made or moved */
-	uint64_t leaders;	/* bit n: first of a group, entered at host_off */
+	uint64_t leaders;	/* bit n: first of a group */
 	uint64_t no_entry;	/* bit n: not to be entered at n */
 	struct page_link page;	/* of the first page */
 	struct crossing *crossing;	/* NULL: all of it is in one page */
@@ -202,9 +202,11 @@ struct tblock {
 	uint8_t room;		/* entries of the arrays: one more than were decoded */
 	uint8_t entry_len;	/* before code: is r14 our address? */
 	bool dead;
+	bool cold_groups;	/* members of groups have code of their own, too */
+	uint8_t group_misses;	/* of groups without */
 	/*
 	 * By instruction, 'room' entries each: from gva, one more: the end; then host_off(), and
-	 * where there are groups cold_off().
+	 * with cold_groups cold_off().
 	 */
 	uint16_t guest_off[];
 };
@@ -245,7 +247,7 @@ static inline void *block_entry(struct tblock *b, unsigned int n)
 {
 	if (n < b->count && b->no_entry >> n & 1)
 		return NULL;
-	if (n < b->count && b->leaders && cold_off(b)[n] && !(b->leaders >> n & 1))
+	if (n < b->count && b->cold_groups && cold_off(b)[n] && !(b->leaders >> n & 1))
 		return cold_code(b, n);
 	return b->code + host_off(b)[n];
 }
@@ -291,6 +293,7 @@ static inline enum code_size mode_code_size(uint32_t mode)
 #define PAGE_HASH	(1 << 14)
 #define SECOND_HASH	(1 << 10)
 #define PARTS_MAX	8
+#define WANTED_BITS	16
 
 /* A part of the code cache: dbt_part.c. */
 struct part {
@@ -307,7 +310,7 @@ struct dbt {
 	/* In the present part, writable: the first free byte, for what hardly runs too. */
 	uint8_t *next, *next_cold;
 	uint8_t *first;			/* behind the fixed code */
-	void *exit_chain, *exit_indirect, *exit_step, *exit_poll, *exit_signal;
+	void *exit_chain, *exit_indirect, *exit_step, *exit_here, *exit_poll, *exit_signal;
 	void *enter, *indirect, *ret_miss;
 	void *crosses[7];		/* by log2 of an operand's size: see emit_cross_checks() */
 	uint8_t *records;		/* what is known of the blocks, as large as the code cache */
@@ -322,6 +325,7 @@ struct dbt {
 	unsigned int part_blocks, part_slots;	/* and as many of these */
 	struct tblock *hash[BLOCK_HASH];
 	struct page_link *page[PAGE_HASH], *second[SECOND_HASH];
+	uint64_t cold_wanted[BIT(WANTED_BITS) / 64];	/* bits by hashed address: see dbt_group.c */
 	uint32_t generation;		/* counts flushes of parts: older blocks may be gone */
 	struct trap_region trap;
 	uint32_t changed;		/* counts invalidations: private stacks are void */
@@ -544,6 +548,10 @@ bool copy_is_quiet(const struct tr *t, const struct insn *i);
 unsigned int copy_temps(const struct insn *i);
 
 /* dbt_group.c */
+/* Do the groups of code at @gpa fail so often that their members need code of their own? */
+bool group_wants_cold(const struct dbt *d, gpa_t gpa);
+/* Instruction @n of @b, first of a group, is interpreted. */
+void group_missed(struct dbt *d, struct tblock *b, unsigned int n);
 bool group_find(struct tr *t, unsigned int n, struct group *g);
 bool emit_group_member(struct tr *t, const struct insn *i);
 bool block_copies(struct tr *t, const struct insn *i);
@@ -625,8 +633,10 @@ void parts_init(struct dbt *d);
 void parts_make_room(struct dbt *d);
 /* @b, which has just been made behind the others of the present part, is one of them. */
 void parts_add(struct dbt *d, struct tblock *b);
-/* The block whose code holds @host_pc, or NULL. */
+/* The block whose code holds @host_pc, or NULL; and its id, or NO_BLOCK. */
 struct tblock *dbt_block_at(struct dbt *d, const void *host_pc);
+#define NO_BLOCK	UINT32_MAX
+unsigned int dbt_id_at(struct dbt *d, const void *host_pc);
 
 /* dbt_run.c: enters at @code once; the reason for which it left is in dbt_hot(v). */
 void dbt_enter_once(struct dbt *d, struct vcpu *v, void *code);

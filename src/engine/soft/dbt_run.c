@@ -185,6 +185,8 @@ static enum exec_status step(struct dbt *d, struct vcpu *v, struct tblock *b, un
 	*code = NULL;
 	v->rip = b->gva + b->guest_off[n];
 	count_foreign(d, v, b, n);
+	if (!b->dead)
+		group_missed(d, b, n);
 	do {
 		next = b->gva + b->guest_off[n + 1];
 		st = interpret(d, v, b, n++);
@@ -245,7 +247,7 @@ static unsigned int cold_insn_at(struct tblock *b, const uint8_t *pc)
 	unsigned int off = pc - block_cold(b) + 1, best = 0;
 	const uint16_t *at = cold_off(b);
 
-	for (unsigned int n = 0; b->leaders && n < b->count; n++)
+	for (unsigned int n = 0; b->cold_groups && n < b->count; n++)
 		if (at[n] && at[n] <= off && at[n] >= at[best])
 			best = n;
 	return best;
@@ -323,6 +325,7 @@ static enum exec_status handle(struct dbt *d, struct vcpu *v, void **code)
 		return EXEC_OK;
 	case REASON_SIGNAL:
 		return host_fault(d, v, code);
+	case REASON_STEP_HERE:
 	case DBT_REASONS:
 		break;
 	}
@@ -346,6 +349,17 @@ static void undo_branch(struct vcpu *v)
 	hot->reason = REASON_STEP;
 }
 
+/* What left by a call from its place says which instruction it is as others do. */
+static void name_step(struct dbt *d, struct dbt_hot *hot)
+{
+	const uint8_t *place = (const uint8_t *)hot->fault_pc;
+
+	if (hot->reason != REASON_STEP_HERE)
+		return;
+	hot->arg = dbt_id_at(d, place) << 8 | *place;
+	hot->reason = REASON_STEP;
+}
+
 void dbt_enter_once(struct dbt *d, struct vcpu *v, void *code)
 {
 	struct dbt_hot *hot = dbt_hot(v);
@@ -354,6 +368,7 @@ void dbt_enter_once(struct dbt *d, struct vcpu *v, void *code)
 	fpu_get(v);
 	dbt_enter(d, v, code);
 	flags_out(v, hot);
+	name_step(d, hot);
 	undo_branch(v);
 }
 
