@@ -124,11 +124,6 @@ void line_send(struct line_client *c, const char *text)
 	client_queue(c, "\n", 1);
 }
 
-void line_hang_up(struct line_client *c)
-{
-	c->ending = true;
-}
-
 void line_mark(struct line_client *c, unsigned int mark)
 {
 	c->mark = mark;

@@ -43,12 +43,10 @@ int line_server_create(struct line_server **out, struct loop *l, int listener,
 int line_server_attach(struct line_server *s, struct char_backend *b, struct err *e);
 void line_server_destroy(struct line_server *s);
 
-/* Sends @text and a newline, soon.  Only from the ops, as the next two. */
+/* Sends @text and a newline, soon.  Only from the ops, as the next one. */
 void line_send(struct line_client *c, const char *text);
 /* The same without a newline. */
 void line_send_part(struct line_client *c, const char *text);
-/* The client goes when all is sent; what it sent besides is not looked at. */
-void line_hang_up(struct line_client *c);
 
 /* A client's number, 0 at first, for the owner of the server. */
 void line_mark(struct line_client *c, unsigned int mark);

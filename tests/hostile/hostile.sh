@@ -94,7 +94,7 @@ bare() {
 end_in_time() {
 	local n=0
 
-	while kill -0 "$1" 2>/dev/null && ((n < 1200)) && ! grep -aq ': begun' "$work/out"; do
+	while kill -0 "$1" 2>/dev/null && ((n < 4000)) && ! grep -aq ': begun' "$work/out"; do
 		sleep 0.1
 		n=$((n + 1))
 	done
@@ -112,7 +112,7 @@ in_linux() {
 
 	printf 'file /hostile %s 755\n' "$work/$program" >"$work/list"
 	tools/initramfs.sh "$work/initramfs" "$work/list" || exit 1
-	timeout --preserve-status -k 20 "$((200 + 2 * seconds))" "$build/vireo" run \
+	timeout --preserve-status -k 20 "$((500 + 2 * seconds))" "$build/vireo" run \
 		--engine "${ENGINE:-soft}" --no-reboot ${VIREO_OPTIONS:-} --memory 128M \
 		--kernel "$kernel" --initrd "$work/initramfs" --cmdline "console=ttyS0 quiet \
 		panic=-1 iomem=relaxed run=\"/hostile $kind $seed $((2 * seconds))\"" \
