@@ -119,7 +119,7 @@ static bool emit_in_line(struct tr *t, const struct insn *i, bool *ends)
 		return false;
 	if (i->info->insn_class != CLASS_INNOCUOUS)
 		return (!(t->b->mode & MODE_32) || code32_system(i)) && emit_system(t, i);
-	if (emit_flow(t, i, ends))
+	if (emit_flow(t, i, ends) || emit_string(t, i))
 		return true;
 	return simd_usable(t, i) && !copy_exempt(i) && copyable_size(i) && code32_copies(t, i) &&
 	       emit_copy(t, i);
@@ -216,7 +216,7 @@ static bool two_lookups(const struct tr *t, const struct insn *i)
 	case INSN_ID_PUSH: case INSN_ID_CALL: case INSN_ID_JMP:
 		return i->op[0].kind == OPND_MEM;
 	default:
-		return false;
+		return string_is_long(i);
 	}
 }
 

@@ -380,6 +380,8 @@ int dbt_vcpu_init(struct dbt *d, struct vcpu *v, struct err *e)
 	hot->not_if = ~RFLAGS_IF;
 	hot->not_ac = ~RFLAGS_AC;
 	hot->not_df = ~RFLAGS_DF;
+	hot->df_mask = RFLAGS_DF;
+	hot->page_mask = ~(uint64_t)GUEST_PAGE_MASK;
 	hot->sign_mask = 0x1ffffULL << 47;
 	jumps_init(d, hot);
 	for (unsigned int i = 0; i < 256; i++)

@@ -273,6 +273,15 @@ struct host_mem emit_pointed(struct tr *t, unsigned int reg, int disp, bool writ
 	return looked_up(t, word_of(t), write);
 }
 
+/* The same for @size bytes at guest register @reg, not in code for windows. */
+struct host_mem emit_bytes_at(struct tr *t, unsigned int reg, unsigned int size, bool write)
+{
+	const struct mem_operand m = { .base = reg, .index = REG_NONE };
+
+	emit_effective(t, &m, H_ADDR, t->b->mode & MODE_32);
+	return looked_up(t, size, write);
+}
+
 /* r14 = host address of the group's @size bytes at r14, or to its cold code if there is any. */
 void emit_group_lookup(struct tr *t, unsigned int size, bool write)
 {

@@ -67,7 +67,8 @@ struct dbt_hot {
 	uint64_t offset_mask;	/* bits 0-11 */
 	uint64_t flags_mask;	/* RFLAGS_ARITH */
 	uint64_t pushf_mask;	/* what else PUSHF shows */
-	uint64_t not_if, not_ac, not_df;
+	uint64_t not_if, not_ac, not_df, df_mask;
+	uint64_t page_mask;	/* bits 12-63 */
 	struct tlb_view *view_ac, *view_no_ac;	/* supervisor views after STAC, CLAC */
 	uint64_t jump_mask;
 	uint64_t sign_mask;	/* bits 47-63 */
@@ -93,6 +94,7 @@ struct dbt_hot {
 	uint64_t entry;		/* host address to enter at */
 	uint64_t target;	/* guest address */
 	uint64_t scratch;
+	uint64_t string_rsi;
 	uint64_t fault_pc, fault_addr;	/* of the last host fault; address 0: unknown */
 	uint32_t reason, arg;
 	uint32_t branch;	/* where translated code went astray from, see BRANCH_RET */
@@ -485,6 +487,7 @@ bool code32_lengthen(struct insn *i);
 
 /* dbt_mem.c */
 struct host_mem emit_operand(struct tr *t, const struct insn *i, unsigned int size);
+struct host_mem emit_bytes_at(struct tr *t, unsigned int reg, unsigned int size, bool write);
 struct host_mem emit_pointed(struct tr *t, unsigned int reg, int disp, bool write);
 void emit_near_step(struct tr *t, uint8_t *rel8);
 void emit_islands(struct tr *t, bool fallthrough);
@@ -583,6 +586,11 @@ static inline bool is_plain_ret(const struct insn *i)
 	return i->info->id == INSN_ID_RET && i->opsize == insn_word(i) &&
 	       !(i->op_count && i->op[0].kind == OPND_IMM);
 }
+
+/* dbt_string.c: false if @i is not a string instruction that is done in line. */
+bool emit_string(struct tr *t, const struct insn *i);
+/* One whose code, if it is, has islands of its own. */
+bool string_is_long(const struct insn *i);
 
 /* dbt_system.c: false if @i is not a sensitive instruction that is done in line. */
 bool emit_system(struct tr *t, const struct insn *i);
