@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The smallest monitor: a virtual machine with one processor and one page of memory that
- * runs eleven instructions in real mode and prints what they send to a port.
+ * runs eight instructions in real mode and prints what they send to a port.
  *
  *	cc -Wall -Wextra -o kvm-min docs/examples/kvm-min.c && ./kvm-min
  *
