@@ -4,7 +4,7 @@
 # make check      all tests; ends with "N passed, N failed, N skipped"
 # make check-long the same, with the long runs; check-san, check-clang: built that way
 # make fuzz       hostile drivers and images for a minute or two, with the sanitizers (FUZZ_SECONDS each)
-# make check-tsan the unit tests of what has threads, with the thread sanitizer
+# make check-tsan the unit tests of what has threads, with the thread sanitizer (LONG=1: Linux, too)
 # make bench      times native, QEMU and Vireo: SCALE=0.3 RUNS=3 ONLY=sort,fib CONFIGS=...
 # make bench-smp  what several processors are worth, beside QEMU
 # make install    into $(DESTDIR)$(PREFIX)
@@ -38,12 +38,13 @@ ALLFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-om
 LDFLAGS += -fsanitize=address,undefined
 endif
 ifeq ($(TSAN),1)
-# It leaves a process 1 TiB: smaller tables, good for guests that use less than 64 GiB of
-# addresses.  Guest memory is raced for by right, so what accesses it is not watched.
-ALLFLAGS += -fsanitize=thread -fno-omit-frame-pointer -Wno-tsan -DTLB_INDEX_BITS=24
+# It leaves a process 1 TiB: smaller tables, whose entries have tags.  Guest memory is raced for by
+# right, so what accesses it is not watched; nor is what runs while the guest's SIMD registers are
+# live.
+ALLFLAGS += -fsanitize=thread -fno-omit-frame-pointer -Wno-tsan -DTLB_INDEX_BITS=24 -DFPU_KEEP_LIVE=0
 LDFLAGS += -fsanitize=thread
 GUEST_ACCESS = $(patsubst src/%.c,$(BUILD)/obj/%.o,$(wildcard src/engine/soft/exec_*.c) \
-	       src/engine/soft/host.c src/engine/soft/vector.c src/engine/soft/xsave.c src/cpu/mmu.c)
+	       src/engine/soft/host.c src/engine/soft/vector.c src/engine/soft/xsave.c src/cpu/mmu.c src/cpu/fpu.c)
 $(GUEST_ACCESS): UNWATCHED = -fno-sanitize=thread
 endif
 
@@ -146,14 +147,15 @@ check:
 
 # LONG=1 tells the tests to take their time.
 check-long: export LONG = 1
+check-long check-tsan: export TEST_TIMEOUT ?= 2700
 check-long: check
 check-san:
 	$(Q)$(MAKE) SAN=1 BUILD=build-san check
 check-clang:
 	$(Q)$(MAKE) CC=clang BUILD=build-clang check
 check-tsan:
-	$(Q)$(MAKE) TSAN=1 BUILD=build-tsan all unit
-	$(Q)BUILD=build-tsan tests/run tests/lib/tsan.sh
+	$(Q)$(MAKE) TSAN=1 BUILD=build-tsan all unit build-tsan/mkinitramfs
+	$(Q)BUILD=build-tsan tests/run tests/lib/tsan.sh tests/lib/tsan_linux.sh
 
 FUZZERS  = $(addprefix $(BUILD)/tests/unit/,virtio/fuzz virtio/mmio backend/qcow2_damage backend/p9_fuzz \
 	   backend/net_frame backend/net_socket backend/net_switch backend/user_ahead dev/chips_fuzz machine/board_fuzz \

@@ -324,7 +324,7 @@ enum exec_status sys_hlt(struct vcpu *v)
 
 	if (rc != EXEC_OK)
 		return rc;
-	v->stats.halts++;
+	stat_add(&v->stats.halts, 1);
 	if (v->kicked) {
 		v->kicked = false;
 		return EXEC_OK;

@@ -312,7 +312,7 @@ static struct event event_of_fault(struct vcpu *v, const struct fault *f)
 /* What an exception changes even if its handler is never reached. */
 static void fault_side_effects(struct vcpu *v, const struct fault *f)
 {
-	v->stats.exceptions[f->vector & 31]++;
+	stat_add(&v->stats.exceptions[f->vector & 31], 1);
 	if (f->vector == EXC_PF)
 		v->cr2 = f->cr2;
 	if (f->vector == EXC_DB) {
@@ -403,7 +403,7 @@ enum exec_status vcpu_interrupt(struct vcpu *v, uint8_t vector)
 	};
 
 	v->halted = false;
-	v->stats.interrupts++;
+	stat_add(&v->stats.interrupts, 1);
 	return deliver(v, ev);
 }
 

@@ -14,7 +14,8 @@
 /*
  * May guest state stay in the host's registers between instructions?  Sanitizers put
  * calls into their run-time, which uses SSE, at any memory access: there the engine does
- * fpu_put() after each host-executed instruction instead.
+ * fpu_put() after each host-executed instruction instead.  (For the thread sanitizer the Makefile
+ * says so: the files that execute them are not instrumented, and would not know.)
  */
 #if defined(__SANITIZE_ADDRESS__)
 #define FPU_KEEP_LIVE 0

@@ -44,7 +44,7 @@ uint32_t io_in(struct vcpu *v, uint16_t port, unsigned int size)
 	uint32_t value;
 
 	fpu_put(v);
-	v->stats.pio++;
+	stat_add(&v->stats.pio, 1);
 	debug_io_breakpoint(v, port, size);
 	vcpu_does(v, VCPU_DEVICE);
 	value = pio_read(v->space, port, size);
@@ -55,7 +55,7 @@ uint32_t io_in(struct vcpu *v, uint16_t port, unsigned int size)
 void io_out(struct vcpu *v, uint16_t port, unsigned int size, uint32_t value)
 {
 	fpu_put(v);
-	v->stats.pio++;
+	stat_add(&v->stats.pio, 1);
 	debug_io_breakpoint(v, port, size);
 	vcpu_does(v, VCPU_DEVICE);
 	pio_write(v->space, port, size, value);

@@ -174,7 +174,7 @@ static bool is_code(const struct ram_extent *x, gpa_t gpa)
 /* A page of @x as it may be entered into @kind; false: not at all. */
 static bool may_enter(struct vcpu *v, enum tlb_view_kind kind, gva_t gva, bool user)
 {
-	if (kind != VIEW_USER && user && (gva & BIT(47)))
+	if (kind != VIEW_USER && user && (tlb_index(gva) & UPPER_INDEX))
 		return false;	/* the shared half would show it with SMAP in force, too */
 	return !page_has_breakpoint(v, gva);
 }
@@ -211,7 +211,7 @@ static void enter_neighbours(struct vcpu *v, enum tlb_view_kind kind, unsigned i
 		if (w->leaf && (!walk_neighbour(v, w, d, &n) ||
 				!walk_permits(v, access & ~ACC_WRITE, &n.rights)))
 			continue;
-		if (kind != VIEW_USER && n.rights.user && (f.gva & BIT(47)))
+		if (kind != VIEW_USER && n.rights.user && (tlb_index(f.gva) & UPPER_INDEX))
 			continue;
 		f.gpa = n.gpa;
 		f.global = n.global;
@@ -325,7 +325,7 @@ static void device_read(struct vcpu *v, gpa_t gpa, uint8_t *buf, unsigned int le
 		value = apic ? v->intc_ops->mmio_read(v->intc, gpa & GUEST_PAGE_MASK, size)
 			     : mmio_read(v->space, gpa, size);
 		copy(buf, &value, size);
-		v->stats.mmio++;
+		stat_add(&v->stats.mmio, 1);
 	}
 	vcpu_does(v, VCPU_GUEST);
 }
@@ -346,7 +346,7 @@ static void device_write(struct vcpu *v, gpa_t gpa, const uint8_t *buf, unsigned
 			v->intc_ops->mmio_write(v->intc, gpa & GUEST_PAGE_MASK, size, value);
 		else
 			mmio_write(v->space, gpa, size, value);
-		v->stats.mmio++;
+		stat_add(&v->stats.mmio, 1);
 	}
 	vcpu_does(v, VCPU_GUEST);
 }

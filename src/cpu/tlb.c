@@ -63,6 +63,7 @@ void tlb_enter(struct vcpu *v, enum tlb_view_kind kind, const struct tlb_fill *f
 	struct tlb_record *r = upper ? &k->rec : &s->rec;
 	unsigned int slot = upper ? 0 : kind;
 	unsigned int bits = REGION_TABLE(slot, TLB_READ);
+	int64_t entry = f->delta | tlb_tag(f->gva);
 	bool write;
 
 	if (unlikely(!tlb_has_place(&v->tlb, kind, index)))
@@ -79,13 +80,14 @@ void tlb_enter(struct vcpu *v, enum tlb_view_kind kind, const struct tlb_fill *f
 	}
 	if ((r->flags[region] & bits) != bits)
 		tlb_record_use(r, region, bits);
-	if (upper && !f->global && (!s->view[kind].table[TLB_READ][index] ||
+	/* (What is there already was noted, unless it may belong to another address.) */
+	if (upper && !f->global && (TLB_TAG || !s->view[kind].table[TLB_READ][index] ||
 				    (write && !s->view[kind].table[TLB_WRITE][index])))
 		note_nonglobal(k, index);
-	s->view[kind].table[TLB_READ][index] = f->delta;
+	s->view[kind].table[TLB_READ][index] = entry;
 	if (write)
-		s->view[kind].table[TLB_WRITE][index] = f->delta;
-	v->stats.tlb_fills++;
+		s->view[kind].table[TLB_WRITE][index] = entry;
+	stat_add(&v->stats.tlb_fills, 1);
 }
 
 /* --- dropping write entries --- */
@@ -101,7 +103,7 @@ static void drop_writes_to(struct tlb_record *r, struct tlb_view *view, unsigned
 			if (!(r->flags[r->used[i]] & REGION_TABLE(kind, TLB_WRITE)))
 				continue;
 			for (unsigned int j = 0; j < REGION_PAGES; j++)
-				if (entry[j] && tlb_index_gva(first + j) + entry[j] == (uintptr_t)hva) {
+				if (tlb_leads_to(first + j, entry[j], hva)) {
 					entry[j] = 0;
 					if (r->window)
 						window_drop_page(r->window, first + j);
@@ -159,7 +161,7 @@ bool tlb_writes_to(struct vcpu *v, uint64_t index, const uint8_t *hva)
 	for (unsigned int n = 0; n <= TLB_SPACES * VIEW_COUNT; n++) {
 		int64_t *entry = write_entry(v, n, index);
 
-		if (entry && *entry && tlb_index_gva(index) + *entry == (uintptr_t)hva)
+		if (entry && tlb_leads_to(index, *entry, hva))
 			return true;
 	}
 	return false;
@@ -211,7 +213,7 @@ static void space_flush(struct vcpu *v, struct tlb_space *s)
 	tlb_record_flush(&s->rec, s->view);
 	s->low_global = false;
 	new_tag(v, s);
-	v->stats.tlb_flushes++;
+	stat_add(&v->stats.tlb_flushes, 1);
 }
 
 static void space_flush_page(struct vcpu *v, struct tlb_space *s, gva_t gva)

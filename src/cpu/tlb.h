@@ -39,6 +39,13 @@
 #ifndef TLB_INDEX_BITS	/* the thread sanitizer has less room */
 #define TLB_INDEX_BITS	36
 #endif
+/*
+ * What a smaller index leaves out of an address is in the entry's low bits, where a delta is zero, and
+ * compared.  (Translated code does not: it needs the full index, with which this is nothing.)
+ */
+#define TLB_TAG_BITS	(36 - TLB_INDEX_BITS)
+#define TLB_TAG		(BIT(TLB_TAG_BITS) - 1)
+_Static_assert(TLB_TAG_BITS <= GUEST_PAGE_SHIFT, "a delta has no more zeros");
 #define TLB_SPACES	8	/* address spaces kept, at most */
 
 enum tlb_view_kind { VIEW_USER, VIEW_SUPER, VIEW_SUPER_AC, VIEW_COUNT };
@@ -89,6 +96,11 @@ static inline uint64_t tlb_index(gva_t gva)
 	return gva >> GUEST_PAGE_SHIFT & (BIT(TLB_INDEX_BITS) - 1);
 }
 
+static inline uint64_t tlb_tag(gva_t gva)
+{
+	return gva >> (GUEST_PAGE_SHIFT + TLB_INDEX_BITS) & TLB_TAG;
+}
+
 static inline bool gva_canonical(gva_t gva)
 {
 	return (gva_t)((int64_t)(gva << 16) >> 16) == gva;
@@ -101,12 +113,12 @@ static inline bool gva_canonical(gva_t gva)
 static inline void *tlb_lookup(const struct tlb_view *view, gva_t gva, unsigned int size,
 			       enum tlb_access access)
 {
-	int64_t delta = view->table[access][tlb_index(gva)];
+	int64_t entry = view->table[access][tlb_index(gva)];
 
-	if (unlikely(!delta || !gva_canonical(gva) ||
+	if (unlikely(!entry || !gva_canonical(gva) || (entry & TLB_TAG) != tlb_tag(gva) ||
 		     (gva & GUEST_PAGE_MASK) + size > GUEST_PAGE_SIZE))
 		return NULL;
-	return (void *)(gva + delta);
+	return (void *)(gva + (entry & ~TLB_TAG));
 }
 
 #endif

@@ -161,10 +161,13 @@ bool tlb_writes_to(struct vcpu *v, uint64_t index, const uint8_t *hva);
 bool tlb_frames_note(struct vcpu *v, struct ram_extent *x, gpa_t gpa, uint64_t index);
 void tlb_frames_free(struct vcpu *v);
 
-/* The canonical address of a table index. */
-static inline gva_t tlb_index_gva(uint64_t index)
+/* Does @entry, which is at @index of a table, lead to the page at @hva? */
+static inline bool tlb_leads_to(uint64_t index, int64_t entry, const uint8_t *hva)
 {
-	return (gva_t)((int64_t)(index << 28) >> 16);
+	uint64_t page = index | (entry & TLB_TAG) << TLB_INDEX_BITS;
+	gva_t gva = (int64_t)(page << 28) >> 16;
+
+	return entry && gva + (entry & ~TLB_TAG) == (uintptr_t)hva;
 }
 
 #endif

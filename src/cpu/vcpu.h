@@ -154,7 +154,7 @@ enum vcpu_doing {
 	VCPU_DEVICE,		/* is in a device for it */
 };
 
-/* Counters that vireo stats shows; plain, written by the vCPU's thread only. */
+/* Counters that vireo stats shows; written by the vCPU's thread only, with stat_add(). */
 struct vcpu_stats {
 	uint64_t insns;			/* retired, as far as the engine counts them */
 	uint64_t exceptions[32];
@@ -286,6 +286,17 @@ static inline void vcpu_recheck_interrupts(struct vcpu *v)
  * changes CS, SS, CR0, CR4, EFER or RFLAGS.AC/TF/VM calls it once the change is complete.
  */
 void vcpu_update_mode(struct vcpu *v);
+
+/* For counters that only one thread writes, and others read: no lock, and no torn values. */
+static inline void stat_add(uint64_t *counter, uint64_t n)
+{
+	__atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
+
+static inline uint64_t stat_get(const uint64_t *counter)
+{
+	return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
 
 static inline void vcpu_does(struct vcpu *v, enum vcpu_doing what)
 {

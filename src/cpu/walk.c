@@ -166,7 +166,7 @@ static void finish(struct vcpu *v, gva_t gva, const struct step *s, unsigned int
 	w->leaf = shift == 12 ? s->hva : NULL;
 	w->page_shift = shift;
 	w->global = (s->value & PTE_G) && (v->cr4 & CR4_PGE);
-	if (w->global && !(gva & BIT(47)))
+	if (w->global && !(tlb_index(gva) & UPPER_INDEX))
 		v->tlb.current->low_global = true;
 }
 
@@ -243,7 +243,7 @@ enum mem_result walk(struct vcpu *v, gva_t gva, unsigned int access, struct walk
 		return MEM_OK;
 	}
 	w->paging = true;
-	v->stats.page_walks++;
+	stat_add(&v->stats.page_walks, 1);
 	for (int i = 0; again && rc == MEM_OK && i < RETRIES; i++)
 		rc = walk_once(v, gva, access, w, &again);
 	return rc;

@@ -443,16 +443,16 @@ static void vcpu_counters(const struct vcpu *v, counter_fn *tell, void *arg)
 	uint64_t exceptions = 0;
 
 	for (unsigned int i = 0; i < ARRAY_SIZE(s->exceptions); i++)
-		exceptions += s->exceptions[i];
+		exceptions += stat_get(&s->exceptions[i]);
 	tell(arg, "exceptions", exceptions);
-	tell(arg, "page faults", s->exceptions[EXC_PF]);
-	tell(arg, "interrupts", s->interrupts);
-	tell(arg, "halts", s->halts);
-	tell(arg, "port accesses", s->pio);
-	tell(arg, "device memory accesses", s->mmio);
-	tell(arg, "TLB fills", s->tlb_fills);
-	tell(arg, "TLB flushes", s->tlb_flushes);
-	tell(arg, "page walks", s->page_walks);
+	tell(arg, "page faults", stat_get(&s->exceptions[EXC_PF]));
+	tell(arg, "interrupts", stat_get(&s->interrupts));
+	tell(arg, "halts", stat_get(&s->halts));
+	tell(arg, "port accesses", stat_get(&s->pio));
+	tell(arg, "device memory accesses", stat_get(&s->mmio));
+	tell(arg, "TLB fills", stat_get(&s->tlb_fills));
+	tell(arg, "TLB flushes", stat_get(&s->tlb_flushes));
+	tell(arg, "page walks", stat_get(&s->page_walks));
 }
 
 void vm_counters(struct vm *vm, counter_fn *tell, void *arg)

@@ -39,7 +39,7 @@ static enum kvm_next on_io(struct kvm_cpu *c)
 	}
 	for (uint64_t i = 0; i < count; i++)
 		port_access(c, (uint8_t *)run + run->io.data_offset + i * size);
-	c->v->stats.pio += count;
+	stat_add(&c->v->stats.pio, count);
 	return NEXT_RUN;
 }
 
@@ -86,7 +86,7 @@ static enum kvm_next on_mmio(struct kvm_cpu *c)
 			memcpy(run->mmio.data + at, &value, size);
 		}
 	}
-	c->v->stats.mmio++;
+	stat_add(&c->v->stats.mmio, 1);
 	return NEXT_RUN;
 }
 

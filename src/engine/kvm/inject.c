@@ -49,7 +49,7 @@ static bool inject_vector(struct kvm_cpu *c)
 
 	if (vector < 0)
 		return true;
-	c->v->stats.interrupts++;
+	stat_add(&c->v->stats.interrupts, 1);
 	c->run->ready_for_interrupt_injection = 0;
 	if (!kvm_cpu_ioctl(c, KVM_INTERRUPT, &irq))
 		return true;

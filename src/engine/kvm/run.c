@@ -137,7 +137,7 @@ static void halt(struct vcpu *v)
 {
 	const struct timespec moment = { .tv_nsec = KICKED_WITHIN };
 
-	v->stats.halts++;
+	stat_add(&v->stats.halts, 1);
 	v->halted = !v->kicked;
 	v->kicked = false;
 	if (v->rflags & RFLAGS_IF || !pv_may_wait(v))

@@ -353,7 +353,7 @@ struct block *block_insert(struct soft_vcpu *sv, gpa_t gpa, gpa_t second, unsign
 	page_add(pages[0], b, 0);
 	if (pages[1])
 		page_add(pages[1], b, 1);
-	sv->v->stats.blocks_decoded++;
+	stat_add(&sv->v->stats.blocks_decoded, 1);
 out:
 	soft_unlock(&sv->lock);
 	return b;
@@ -435,5 +435,5 @@ void page_drop_locked(struct soft_vcpu *sv, struct code_page *p, unsigned int fi
 	if (hit)
 		p->drops++;
 	page_sweep(sv, p);
-	sv->v->stats.blocks_invalidated += hit;
+	stat_add(&sv->v->stats.blocks_invalidated, hit);
 }

@@ -72,9 +72,9 @@ void soft_counters(struct engine *en, const struct vcpu *v, counter_fn *tell, vo
 	const struct soft *s = (const struct soft *)en;
 	const struct soft_vcpu *sv = v->engine;
 
-	tell(arg, "instructions interpreted", v->stats.insns);
-	tell(arg, "blocks decoded", v->stats.blocks_decoded);
-	tell(arg, "blocks invalidated", v->stats.blocks_invalidated);
+	tell(arg, "instructions interpreted", stat_get(&v->stats.insns));
+	tell(arg, "blocks decoded", stat_get(&v->stats.blocks_decoded));
+	tell(arg, "blocks invalidated", stat_get(&v->stats.blocks_invalidated));
 	if (sv->dbt)
 		tell_translator(dbt_get_stats(sv->dbt), tell, arg);
 	if (sv->dbt && s->config.lockstep)

@@ -152,6 +152,8 @@ static inline int call_snippet(struct vcpu *v, const struct insn *i, void *mem)
 	snippet_fn f = (snippet_fn)i->host;
 	int vector = f(v, mem);
 
+	if (!FPU_KEEP_LIVE)
+		fpu_put(v);
 	if (unlikely(vector))
 		return trapped(v, vector);
 	return EXEC_OK;
@@ -165,8 +167,6 @@ int host_call(struct vcpu *v, const struct insn *i, void *mem)
 
 static inline int finish(struct vcpu *v, const struct insn *i, int st)
 {
-	if (!FPU_KEEP_LIVE)
-		fpu_put(v);
 	return st == EXEC_OK ? exec_next(v, i) : st;
 }
 

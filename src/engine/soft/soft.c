@@ -135,7 +135,7 @@ static int run_block(struct vcpu *v, const struct block *b)
 		if (unlikely(st != EXEC_OK))
 			break;
 	} while (++i != end);
-	v->stats.insns += i - b->insn + (st == EXEC_EXIT);
+	stat_add(&v->stats.insns, i - b->insn + (st == EXEC_EXIT));
 	return st;
 }
 
@@ -169,7 +169,7 @@ static int run_one(struct vcpu *v, const struct block *b, bool *stepped)
 				 b->insn[0].flags & (INSN_REP | INSN_REPNE)))
 		v->rflags |= rf;	/* still to be done, or to be continued */
 	if (st == EXEC_OK || st == EXEC_EXIT) {
-		v->stats.insns++;
+		stat_add(&v->stats.insns, 1);
 		atomic_fetch_and(&v->attention, ~shadow);
 		*stepped = tf != 0;
 	}
@@ -260,7 +260,7 @@ static enum exec_status dbt_step_cb(void *arg, struct vcpu *v)
 	} while (st == EXEC_STALE);
 	if (unlikely(v->code_size != CODE_64))
 		v->rip = (uint32_t)v->rip;
-	v->stats.insns++;
+	stat_add(&v->stats.insns, 1);
 	return st == EXEC_FAULT ? vcpu_deliver(v) : (enum exec_status)st;
 }
 

@@ -389,6 +389,39 @@ static void test_protect_aliases(void **state)
 	}
 }
 
+/* Addresses that differ in their highest bits only, which smaller tables have no entries for. */
+static void test_high_bits(void **state)
+{
+	struct guest *g = *state;
+	const gva_t gva[] = { 0x400000, 0x400000 + BIT(36), 0x400000 + BIT(35), 0x400000 + 5 * BIT(40),
+			      0xffff800000400000, 0xffff808000400000 };
+	uint8_t byte;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(gva); i++)
+		pt_map(g, gva[i], PAGE + 4096 * i, 12, PW | (gva[i] & BIT(47) ? PTE_G : PTE_U));
+	for (unsigned int i = 0; i < ARRAY_SIZE(gva); i++)
+		assert_int_equal(mem_write8(g->v, gva[i], i), MEM_OK);
+	for (unsigned int n = 0; n < 3; n++)
+		for (unsigned int i = 0; i < ARRAY_SIZE(gva); i++) {
+			assert_int_equal(mem_read8(g->v, gva[i], &byte), MEM_OK);
+			assert_int_equal(byte, i);
+		}
+	for (unsigned int i = 0; i < ARRAY_SIZE(gva); i++) {
+		assert_int_equal(mem_write8(g->v, gva[i], i), MEM_OK);
+		tlb_protect_code_page(g->v, PAGE + 4096 * i);
+		assert_null(tlb_lookup(g->v->view, gva[i], 1, TLB_WRITE));
+		assert_int_equal(mem_write8(g->v, gva[(i + 1) % ARRAY_SIZE(gva)], 1), MEM_OK);
+		assert_null(tlb_lookup(g->v->view, gva[i], 1, TLB_WRITE));
+		g->space.ram[0].page_flags[(PAGE >> 12) + i] = 0;
+	}
+	/* What user mode has is not the kernel's with SMAP in force, wherever its entry is. */
+	g->v->cr4 |= CR4_SMAP;
+	vcpu_update_mode(g->v);
+	for (unsigned int i = 0; i < ARRAY_SIZE(gva); i++)
+		assert_int_equal(mem_read8(g->v, gva[i], &byte),
+				 gva[i] & BIT(47) ? MEM_OK : MEM_FAULT);
+}
+
 /* Resident memory of the process in KiB. */
 static long resident(void)
 {
@@ -523,10 +556,11 @@ int main(void)
 		T(test_cr3_flush), T(test_pcid), T(test_many_pcids), T(test_invlpg),
 		T(test_invlpg_code), T(test_invlpg_large), T(test_invlpg_4m), T(test_invlpg_global_everywhere),
 		T(test_invpcid), T(test_views), T(test_mode_change_flushes),
-		T(test_many_nonglobal), T(test_protect_aliases), T(test_host_memory_is_bounded),
+		T(test_many_nonglobal), T(test_protect_aliases), T(test_high_bits),
+		T(test_host_memory_is_bounded),
 		T(test_address_space_limit), cmocka_unit_test(test_compact),
 		U(test_cr3_flush_unshared), U(test_pcid), U(test_many_pcids), U(test_invlpg),
-		U(test_invlpg_large), U(test_protect_aliases),
+		U(test_invlpg_large), U(test_protect_aliases), U(test_high_bits),
 		U(test_host_memory_is_bounded),
 	};
 
