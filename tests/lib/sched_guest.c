@@ -257,6 +257,13 @@ static uint64_t count_locks(bool kernel)
 	return l.taken;
 }
 
+static void tell_locks(void)
+{
+	printf("locks %lu user", (unsigned long)count_locks(false));
+	fflush(stdout);
+	printf(" %lu kernel\n", (unsigned long)count_locks(true));
+}
+
 int main(int argc, char **argv)
 {
 	const char *mode = argc > 1 ? argv[1] : "";
@@ -272,8 +279,7 @@ int main(int argc, char **argv)
 	else if (!strcmp(mode, "stable"))
 		stable();
 	else if (!strcmp(mode, "locks"))
-		printf("locks %lu user %lu kernel\n", (unsigned long)count_locks(false),
-		       (unsigned long)count_locks(true));
+		tell_locks();
 	else if (!strcmp(mode, "spin"))
 		for (;;)
 			;
