@@ -7,9 +7,8 @@
  * Locks: everything belongs to the vCPU's thread, except 'attention' and what
  * the (a) tags name, which any thread may write atomically.
  *
- * The struct is reached by translated code through a segment base with small
- * displacements, so the hot fields come first; do not reorder without looking
- * at the engine.
+ * The struct is below 2 GiB (vcpu_alloc): translated code has its fields' addresses in
+ * instructions.
  *
  * Source: Intel SDM volume 3, "System Architecture Overview".
  */
@@ -218,7 +217,7 @@ struct vcpu {
 	uint8_t xsave[XSAVE_AREA_SIZE] __attribute__((aligned(64)));
 
 	struct tlb tlb;
-	bool has_slots;			/* it is from vcpu_alloc(): see cpu/window.h */
+	bool has_checks;			/* it is from vcpu_alloc(): see cpu/window.h */
 	struct vcpu_stats stats;
 	uint8_t doing;			/* enum vcpu_doing; a sampler reads it from another thread */
 

@@ -13,12 +13,12 @@
 #include <sys/mman.h>
 
 #define TIB		BIT(40)
-#define SLOTS_BYTES	(8 * BIT(64 - WINDOW_SLOT_BITS))
+#define CHECKS_BYTES	BIT(WINDOW_CHECK_END - WINDOW_CHECK_BIT)
 #define CLUSTER		16		/* pages that are mapped together */
 #define REGIONS_MAX	4096U
 #define PAGES_MAX	16384U		/* the host allows some 65,000 mappings */
 
-_Static_assert(sizeof(struct vcpu) <= VCPU_SLOTS, "the slots begin behind struct vcpu");
+_Static_assert(sizeof(struct vcpu) <= VCPU_CHECKS, "the checks begin behind struct vcpu");
 
 /* The ranges of guest addresses. */
 static const struct range {
@@ -34,21 +34,24 @@ static const struct range {
 
 struct vcpu *vcpu_alloc(void)
 {
-	struct vcpu *v = tlb_reserve(VCPU_SLOTS + SLOTS_BYTES, PROT_NONE);
-	bool slots = v != NULL;
+	struct vcpu *v = mmap(NULL, VCPU_CHECKS + CHECKS_BYTES, PROT_NONE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_32BIT, -1, 0);
 
-	if (!v)
-		v = tlb_reserve(VCPU_SLOTS, PROT_NONE);
-	if (!v || mprotect(v, VCPU_SLOTS, PROT_READ | PROT_WRITE))
+	if (v == MAP_FAILED)
 		return NULL;
-	v->has_slots = slots;
+	madvise(v, VCPU_CHECKS, MADV_NOHUGEPAGE);
+	if (mprotect(v, VCPU_CHECKS, PROT_READ | PROT_WRITE)) {
+		munmap(v, VCPU_CHECKS + CHECKS_BYTES);
+		return NULL;
+	}
+	v->has_checks = true;
 	return v;
 }
 
 void vcpu_free(struct vcpu *v)
 {
 	if (v)
-		tlb_release(v, VCPU_SLOTS + (v->has_slots ? SLOTS_BYTES : 0));
+		munmap(v, VCPU_CHECKS + CHECKS_BYTES);
 }
 
 /* --- making windows --- */
@@ -88,7 +91,7 @@ static bool reserve_low(struct tlb_window *w)
 	for (uint64_t at = 0x2c * TIB; at < 0x54 * TIB; at += TIB)
 		if (reserve(at, WINDOW_LOW_END)) {
 			w->low = at;
-			return true;
+			return !mprotect(window_fs_save(at), GUEST_PAGE_SIZE, PROT_READ | PROT_WRITE);
 		}
 	return false;
 }
@@ -109,17 +112,15 @@ static bool reserve_high(struct tlb_window *w)
 	return false;
 }
 
-/* The slots of @r: what to add to an address in them. */
-static bool fill_slots(struct vcpu *v, const struct range *r)
+/* Addresses in @r pass the check, and have their constant. */
+static bool fill_checks(struct vcpu *v, const struct range *r)
 {
-	uint64_t first = r->start >> WINDOW_SLOT_BITS, end = r->end >> WINDOW_SLOT_BITS;
-	uint64_t *slots = (uint64_t *)((uint8_t *)v + VCPU_SLOTS);
+	uint8_t *checks = (uint8_t *)v + VCPU_CHECKS;
 
-	if (mprotect(&slots[first], (end - first) * 8, PROT_READ | PROT_WRITE))
-		return false;
-	for (uint64_t i = first; i < end; i++)
-		slots[i] = constant(&v->tlb.window, r);
-	return !mprotect(&slots[first], (end - first) * 8, PROT_READ);
+	for (uint64_t i = r->start >> WINDOW_TIB_BIT; i < r->end >> WINDOW_TIB_BIT; i++)
+		v->tlb.window.constant[i] = constant(&v->tlb.window, r);
+	return !mprotect(checks + (r->start >> WINDOW_CHECK_BIT),
+			 (r->end - r->start) >> WINDOW_CHECK_BIT, PROT_READ);
 }
 
 void window_init(struct vcpu *v)
@@ -127,13 +128,13 @@ void window_init(struct vcpu *v)
 	struct tlb_window *w = &v->tlb.window;
 	bool ok;
 
-	if (!v->has_slots || v->model->cpus > WINDOW_CPUS || !reserve_low(w))
+	if (!v->has_checks || v->model->cpus > WINDOW_CPUS)
 		return;
-	ok = reserve_high(w);
+	ok = reserve_low(w) && reserve_high(w);
 	w->used = tlb_reserve(BIT(REGION_BITS), PROT_READ | PROT_WRITE);
 	w->regions = tlb_reserve(REGIONS_MAX * sizeof(*w->regions), PROT_READ | PROT_WRITE);
 	for (unsigned int i = 0; i < ARRAY_SIZE(ranges); i++)
-		ok = ok && fill_slots(v, &ranges[i]);
+		ok = ok && fill_checks(v, &ranges[i]);
 	if (!ok || !w->used || !w->regions)
 		window_destroy(v);
 }

@@ -9,9 +9,10 @@
  *
  * There are two windows, for the places where user programs are: low for programs linked
  * to a fixed address, high for position-independent ones, libraries and stacks.  Which
- * guest addresses are in one says a table of slots of 1 GiB, whose pages are mapped only
- * for such addresses: loading a slot is the check.  So an operand is sound if a register
- * went through that check and the operand is within WINDOW_GUARD of it.
+ * guest addresses are in one says a table with a page for each TiB, which can be read only
+ * for such addresses: loading from it, by bits 28 to 48, is the check.  So an operand is sound
+ * if a register went through that check and the operand is within WINDOW_GUARD of it.  What
+ * is in bits 49 and up need not be looked at: neither constant leads from there to user space.
  *
  *   gva			window	host address
  *   0 - 1 TiB		low	gva + low
@@ -28,14 +29,18 @@
 struct vcpu;
 struct tlb_space;
 
-#define WINDOW_SLOT_BITS	30	/* of an address within a slot */
-#define WINDOW_GUARD		BIT(33)	/* around each window, never mapped */
+#define WINDOW_CHECK_BIT	28	/* the check looks at bits of an address from this one on ... */
+#define WINDOW_CHECK_END	49	/* ... to the one before this */
+#define WINDOW_TIB_BIT		40
+#define WINDOW_TIBS		128U	/* of a user's address space */
+#define WINDOW_GUARD		BIT(33)	/* around each window, never mapped but for window_fs_save() */
 #define WINDOW_LOW_END		BIT(40)
 #define WINDOW_TIB		5	/* of our address space, about ... */
 #define WINDOW_CPUS		6	/* ... and so with more vCPUs there are none */
 
 struct tlb_window {
 	uint64_t low, high;	/* host address - guest address; both 0: there are none */
+	uint64_t constant[WINDOW_TIBS];	/* the one or the other, of each TiB that is in a window */
 	struct tlb_space *owner; /* whose pages are mapped, or NULL */
 	bool active;		/* vcpu.view is the owner's user view: data accesses of 64-bit code go there */
 	uint8_t *used;		/* by region of 2 MiB: pages of it may be mapped; sparse */
@@ -46,16 +51,26 @@ struct tlb_window {
 };
 
 /*
- * Memory for a struct vcpu, zeroed, with its table of slots behind it where the host allows
- * that much address space; NULL: out of memory.
+ * Memory for a struct vcpu, zeroed, below 2 GiB, so that generated code has its address in an
+ * instruction; behind it the table of checks.  NULL: out of memory there.
  */
 struct vcpu *vcpu_alloc(void);
 void vcpu_free(struct vcpu *v);
 
-/* Where in a struct vcpu's memory the table of slots is. */
-#define VCPU_SLOTS		BIT(22)
+/* Where in a struct vcpu's memory the table of checks is. */
+#define VCPU_CHECKS		BIT(22)
 
-/* Makes v's windows; without them (no room, no slots) v->tlb.window.low stays 0. */
+/*
+ * While code for windows runs, FS and GS have the constants low and high.  A signal handler
+ * knows the former by its whole TiBs, and finds in the first page of the guard before it
+ * what FS is at other times.
+ */
+static inline uint64_t *window_fs_save(uint64_t low)
+{
+	return (uint64_t *)(low - WINDOW_GUARD);
+}
+
+/* Makes v's windows; without them (no room) v->tlb.window.low stays 0. */
 void window_init(struct vcpu *v);
 void window_destroy(struct vcpu *v);
 

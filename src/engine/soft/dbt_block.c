@@ -157,7 +157,7 @@ static void emit_same_space(struct tr *t)
 	t->id = hot->id[half];
 	e_mov_imm(e, H_TMP, -t->id);
 	t->id_at = e->p - 8 - t->d->rw;
-	e_load(e, H_ADDR, GS_MEM(offsetof(struct vcpu, engine_area) +
+	e_load(e, H_ADDR, AT_VCPU(offsetof(struct vcpu, engine_area) +
 				 offsetof(struct dbt_hot, id) + 8 * half));
 	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
 	same = e_jrcxz(e);
@@ -199,6 +199,7 @@ static bool emit_insn(struct tr *t)
 		t->always_step |= BIT(t->n);
 		put_temps(t);
 		emit_step(t);
+		t->known.rsp_off = 0;
 		t->known.written = UINT16_MAX;
 		window_entered(t);
 	} else if (t->b->mode & MODE_WINDOW) {
@@ -220,15 +221,24 @@ static bool two_lookups(const struct tr *t, const struct insn *i)
 	}
 }
 
-/* The present instruction's code begins here. */
-static void set_off(struct tr *t)
+/* The present instruction's code begins here; moving the stack pointer is the last one's. */
+static void begin_code(struct tr *t)
 {
-	uint8_t *here = emit_here(&t->e);
+	uint8_t *here;
 
+	if (t->known.rsp_off && !stack_may_wait(t))
+		emit_settle_stack(t);
+	here = emit_here(&t->e);
 	if (t->cold)
 		cold_off(t->b)[t->n] = here - block_cold(t->b) + 1;
 	else
 		host_off(t->b)[t->n] = here - t->b->code;
+	if (t->b->mode & MODE_WINDOW)
+		rsp_off(t->b)[t->n] = t->known.rsp_off;
+	if (t->known.rsp_off) {
+		t->b->stack_waits = true;
+		t->no_entry |= BIT(t->n);
+	}
 }
 
 /*
@@ -243,7 +253,6 @@ static bool emit_insn_reachable(struct tr *t)
 
 	if (two_lookups(t, t->i))	/* puts islands itself, in between */
 		emit_islands(t, true);
-	set_off(t);
 	mark.p = t->e.p;
 	mark.near = t->near_count;
 	mark.step = t->step_count;
@@ -253,6 +262,7 @@ static bool emit_insn_reachable(struct tr *t)
 	mark.known = t->known;
 	mark.loops = t->loops;
 	mark.moves = t->moves.count;
+	begin_code(t);
 	ends = emit_insn(t);
 
 	if (!mark.near || (islands_reachable(t) && t->near_count < ARRAY_SIZE(t->near) - 4))
@@ -267,7 +277,7 @@ static bool emit_insn_reachable(struct tr *t)
 	t->loops = mark.loops;
 	t->moves.count = mark.moves;
 	emit_islands(t, true);
-	set_off(t);
+	begin_code(t);
 	return emit_insn(t);
 }
 
@@ -427,8 +437,11 @@ static void emit_block(struct tr *t)
 		ends = emit_insn_reachable(t);
 		trace_insn(t);
 	}
-	if (!ends && (t->known.stack_moved || t->known.dirty[0] || t->known.dirty[1]))
+	if (!ends && (t->known.stack_moved || t->known.rsp_off || t->known.dirty[0] ||
+		      t->known.dirty[1]))
 		emit_islands(t, true);	/* a check or stores would come between */
+	if (!ends)
+		emit_settle_stack(t);
 	if (!ends)
 		put_temps(t);	/* as part of the last: what follows is entered by itself, too */
 	t->n = b->count = n;
@@ -496,7 +509,7 @@ static void record_insns(struct tr *t)
 /* What comes next is put behind what is used of that. */
 static void record_fit(struct tr *t)
 {
-	unsigned int arrays = t->b->cold_groups ? 3 : 2;
+	unsigned int arrays = t->b->cold_groups || t->b->stack_waits ? 3 : 2;
 	struct crossing *c;
 
 	t->record_end = t->d->records_used +
@@ -571,7 +584,8 @@ static void begin_block(struct tr *t, struct dbt *d, struct vcpu *v, gva_t gva, 
 	__builtin_memset(t, 0, offsetof(struct tr, insn));
 	t->d = d;
 	t->v = v;
-	t->e = (struct emit){ .p = d->next, .to_exec = d->rx - d->rw, .moves = &t->moves };
+	t->e = (struct emit){ .p = d->next, .to_exec = d->rx - d->rw, .vcpu = (uintptr_t)v,
+			      .moves = &t->moves };
 	t->moves.count = 0;
 	t->moves.fixed = false;
 	t->moves.base = d->rw;

@@ -43,10 +43,7 @@ int dbt_create(struct dbt **out, struct gpa_space *s, const struct dbt_config *c
 		dbt_destroy(d);
 		return rc;
 	}
-	dbt_emit_fixed(d);
-	parts_init(d);
 	dbt_trap_init(d);
-	dbt_perf_fixed(d);
 	*out = d;
 	return 0;
 }
@@ -367,7 +364,11 @@ int dbt_vcpu_init(struct dbt *d, struct vcpu *v, struct err *e)
 {
 	struct dbt_hot *hot = dbt_hot(v);
 
+	if (!v->has_checks)
+		return err_set(e, ENOTSUP, "the translator needs the processor's state below 2 GiB");
 	atomic_store(&v->calm, 0);
+	d->vcpu = v;
+	d->hot = hot;
 	hot->private_base = map_private_stack();
 	hot->other_base = map_private_stack();
 	if (!hot->private_base || !hot->other_base) {
@@ -383,6 +384,11 @@ int dbt_vcpu_init(struct dbt *d, struct vcpu *v, struct err *e)
 	hot->df_mask = RFLAGS_DF;
 	hot->page_mask = ~(uint64_t)GUEST_PAGE_MASK;
 	hot->sign_mask = 0x1ffffULL << 47;
+	hot->check_mask = BIT(WINDOW_CHECK_END) - BIT(WINDOW_CHECK_BIT);
+	hot->tib_mask = (uint64_t)(WINDOW_TIBS - 1) << WINDOW_TIB_BIT;
+	dbt_emit_fixed(d, v);
+	parts_init(d);
+	dbt_perf_fixed(d);
 	jumps_init(d, hot);
 	for (unsigned int i = 0; i < 256; i++)
 		hot->in_chunk[i] = 1;

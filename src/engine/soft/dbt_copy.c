@@ -37,8 +37,8 @@ static unsigned int rex_of(const struct insn *i)
 /* Prefixes but segment overrides and address size, which the new operand replaces. */
 static void copy_prefixes(struct tr *t, const struct insn *i, const struct fields *f)
 {
-	if (f->mem && f->m.gs)
-		e8(&t->e, 0x65);
+	if (f->mem && f->m.seg)
+		e8(&t->e, f->m.seg);
 	for (unsigned int k = 0; k < i->ext_at; k++) {
 		unsigned int b = i->bytes[k];
 
@@ -117,8 +117,8 @@ static void copy_vex(struct tr *t, const struct insn *i, const struct fields *f)
 
 	if (f->vvvv != NO_REG)
 		last = (last & ~0x78U) | (~f->vvvv & 15) << 3;
-	if (f->mem && f->m.gs)
-		e8(&t->e, 0x65);
+	if (f->mem && f->m.seg)
+		e8(&t->e, f->m.seg);
 	e8(&t->e, 0xc4);
 	e8(&t->e, (~extension(f, old) & 7) << 5 | map);
 	e8(&t->e, last);
@@ -140,8 +140,8 @@ static void copy_evex(struct tr *t, const struct insn *i, const struct fields *f
 
 	if (f->vvvv != NO_REG)
 		p1 = (p1 & ~0x78U) | (~f->vvvv & 15) << 3;
-	if (f->mem && f->m.gs)
-		e8(&t->e, 0x65);
+	if (f->mem && f->m.seg)
+		e8(&t->e, f->m.seg);
 	e8(&t->e, 0x62);
 	e8(&t->e, (~ext & 7) << 5 | (v[1] & 0x1f));
 	e8(&t->e, p1);
@@ -213,7 +213,7 @@ static bool is_extended(unsigned int host)
  * Chooses a host register for each general register of @i.  False if it takes more
  * temporaries than there are or an encoding that does not exist (AH with REX).
  */
-static bool assign(const struct insn *i, struct fields *f, struct temps *tp)
+static bool assign(const struct tr *t, const struct insn *i, struct fields *f, struct temps *tp)
 {
 	bool high = false, rcx = (i->gpr_read | i->gpr_written) & BIT(REG_RCX);
 
@@ -244,7 +244,7 @@ static bool assign(const struct insn *i, struct fields *f, struct temps *tp)
 
 		if (o->kind != OPND_GPR || o->field == FIELD_NONE)
 			continue;
-		h = host_reg[o->reg];
+		h = host_reg(t, o->reg);
 		if (h == IN_MEMORY || (tp->used[0] && tp->guest[0] == o->reg)) {
 			h = temp_for(tp, o->reg, o->written);
 			if (h == NO_REG)
@@ -304,7 +304,7 @@ static void put_temp(struct tr *t, unsigned int k)
 {
 	if (!t->known.dirty[k])
 		return;
-	e_store(&t->e, GS_GPR(t->known.held[k]), temp_host[k]);
+	e_store(&t->e, IN_GPR(t->known.held[k]), temp_host[k]);
 	t->no_entry |= insns_to(t->n) & ~insns_to(t->known.held_by[k]);
 	t->known.dirty[k] = false;
 }
@@ -348,7 +348,7 @@ static void load_temps(struct tr *t, const struct temps *tp)
 		else if (t->known.held[k] == tp->guest[k])
 			t->no_entry |= insns_to(t->n) & ~insns_to(t->known.held_by[k]);
 		else
-			e_load(&t->e, temp_host[k], GS_GPR(tp->guest[k]));
+			e_load(&t->e, temp_host[k], IN_GPR(tp->guest[k]));
 	}
 }
 
@@ -408,12 +408,16 @@ static bool copy_memory(struct tr *t, const struct insn *i)
 	struct temps tp = { .max = direct ? 2 : 1, .held = { NO_REG, NO_REG } };
 	bool high = has_high(i);
 
-	if (!assign(i, &f, &tp) || (high && tp.count))
+	if (!assign(t, i, &f, &tp) || (high && tp.count))
 		return false;
 	f.m = emit_operand(t, i, must_be_aligned(t, i) ? 1 : i->mem.size);
 	if (high) {			/* no REX allowed: the address into rcx */
+		unsigned int seg = f.m.seg;
+
+		f.m.seg = SEG_NONE;
 		e_lea(&t->e, H_TMP, f.m);
 		f.m = AT(H_TMP);
+		f.m.seg = seg;
 		t->known.held[0] = NO_REG;
 	} else if (tp.count && f.m.index == H_TMP) {
 		e_lea(&t->e, H_ADDR, f.m);
@@ -421,7 +425,7 @@ static bool copy_memory(struct tr *t, const struct insn *i)
 		t->known.held[1] = NO_REG;
 	}
 	tp = temps_of(t, tp.max);	/* now that it is known what they hold */
-	assign(i, &f, &tp);
+	assign(t, i, &f, &tp);
 	load_temps(t, &tp);
 	emit_fields(t, i, &f);
 	store_temps(t, &tp);
@@ -433,7 +437,7 @@ bool emit_copy_at(struct tr *t, const struct insn *i, int32_t disp)
 	struct fields f = { .reg = NO_REG, .rm = NO_REG, .vvvv = NO_REG, .opcode = NO_REG, .mem = true };
 	struct temps tp = temps_of(t, 1);
 
-	if (has_high(i) || !assign(i, &f, &tp))
+	if (has_high(i) || !assign(t, i, &f, &tp))
 		return false;
 	f.m = AT_DISP(H_ADDR, disp);
 	load_temps(t, &tp);
@@ -442,12 +446,12 @@ bool emit_copy_at(struct tr *t, const struct insn *i, int32_t disp)
 	return true;
 }
 
-unsigned int copy_temps(const struct insn *i)
+unsigned int copy_temps(const struct tr *t, const struct insn *i)
 {
 	struct fields f = { .reg = NO_REG, .rm = NO_REG, .vvvv = NO_REG, .opcode = NO_REG };
 	struct temps tp = { .max = 2, .held = { NO_REG, NO_REG } };
 
-	return assign(i, &f, &tp) ? tp.count : 3;
+	return assign(t, i, &f, &tp) ? tp.count : 3;
 }
 
 static bool copy_registers(struct tr *t, const struct insn *i)
@@ -455,7 +459,7 @@ static bool copy_registers(struct tr *t, const struct insn *i)
 	struct fields f = { .reg = NO_REG, .rm = NO_REG, .vvvv = NO_REG, .opcode = NO_REG };
 	struct temps tp = temps_of(t, t->in_group ? 1 : 2);
 
-	if (!assign(i, &f, &tp))
+	if (!assign(t, i, &f, &tp))
 		return false;
 	load_temps(t, &tp);
 	emit_fields(t, i, &f);

@@ -9,6 +9,7 @@
  *    (LEA, MOV, MOVZX, PEXT, JRCXZ).
  * 2. emit.p is in the writable mapping; emit_here() is the address it will run at.
  * 3. The caller made sure that there is room (DBT_BLOCK_ROOM).
+ * 4. struct vcpu is below 2 GiB (cpu/window.h): its fields are absolute addresses.
  */
 #ifndef VIREO_ENGINE_SOFT_DBT_EMIT_H
 #define VIREO_ENGINE_SOFT_DBT_EMIT_H
@@ -31,23 +32,32 @@ struct moves {
 struct emit {
 	uint8_t *p;		/* writable mapping */
 	ptrdiff_t to_exec;	/* executable address = p + to_exec */
+	uint32_t vcpu;		/* address of the struct vcpu */
 	struct moves *moves;	/* or NULL */
 };
 
 #define NO_REG	0xff
 
-/* A host memory operand: [base + index << scale + disp], or gs:[disp]. */
+#define SEG_NONE	0
+#define PREFIX_FS	0x64
+#define PREFIX_GS	0x65
+
+/* A host memory operand: seg:[base + index << scale + disp]. */
 struct host_mem {
 	uint8_t base, index, scale;
-	bool gs;
+	uint8_t seg;		/* prefix, or SEG_NONE */
+	bool vcpu;		/* plus the address of the struct vcpu */
 	int32_t disp;
 };
 
-#define GS_MEM(off)	((struct host_mem){ NO_REG, NO_REG, 0, true, (int32_t)(off) })
-#define AT(b)		((struct host_mem){ (b), NO_REG, 0, false, 0 })
-#define AT_DISP(b, d)	((struct host_mem){ (b), NO_REG, 0, false, (d) })
-#define AT_INDEX(b, i)	((struct host_mem){ (b), (i), 0, false, 0 })
-#define AT_SCALE(b, i, s) ((struct host_mem){ (b), (i), (s), false, 0 })
+#define AT_SCALE_DISP(b, i, s, d) \
+	((struct host_mem){ .base = (b), .index = (i), .scale = (s), .disp = (d) })
+#define AT_VCPU(off) \
+	((struct host_mem){ .base = NO_REG, .index = NO_REG, .vcpu = true, .disp = (int32_t)(off) })
+#define AT(b)			AT_SCALE_DISP(b, NO_REG, 0, 0)
+#define AT_DISP(b, d)		AT_SCALE_DISP(b, NO_REG, 0, d)
+#define AT_INDEX(b, i)		AT_SCALE_DISP(b, i, 0, 0)
+#define AT_SCALE(b, i, s)	AT_SCALE_DISP(b, i, s, 0)
 
 static inline void e8(struct emit *e, unsigned int b)
 {
@@ -79,15 +89,16 @@ static inline void e_modrm_mem(struct emit *e, unsigned int reg, const struct ho
 			       bool disp8)
 {
 	unsigned int r = (reg & 7) << 3, mod;
+	int32_t disp = m->vcpu ? m->disp + (int32_t)e->vcpu : m->disp;
 
 	if (m->base == NO_REG) {		/* absolute or index only */
 		e8(e, r | 4);
 		e8(e, m->scale << 6 | (m->index == NO_REG ? 4 : m->index & 7) << 3 | 5);
-		e32(e, m->disp);
+		e32(e, disp);
 		return;
 	}
-	disp8 = disp8 && m->disp == (int8_t)m->disp;
-	mod = !m->disp && (m->base & 7) != 5 ? 0 : disp8 ? 0x40 : 0x80;
+	disp8 = disp8 && disp == (int8_t)disp;
+	mod = !disp && (m->base & 7) != 5 ? 0 : disp8 ? 0x40 : 0x80;
 	if (m->index == NO_REG && (m->base & 7) != 4) {
 		e8(e, mod | r | (m->base & 7));
 	} else {
@@ -95,9 +106,9 @@ static inline void e_modrm_mem(struct emit *e, unsigned int reg, const struct ho
 		e8(e, m->scale << 6 | (m->index == NO_REG ? 4 : m->index & 7) << 3 | (m->base & 7));
 	}
 	if (mod == 0x40)
-		e8(e, m->disp);
+		e8(e, disp);
 	else if (mod)
-		e32(e, m->disp);
+		e32(e, disp);
 }
 
 static inline unsigned int rex_bits(unsigned int w, unsigned int reg, const struct host_mem *m)
@@ -122,8 +133,8 @@ static inline void e_op_mem(struct emit *e, unsigned int w, uint32_t op, unsigne
 {
 	unsigned int rex = rex_bits(w, reg, &m);
 
-	if (m.gs)
-		e8(e, 0x65);
+	if (m.seg)
+		e8(e, m.seg);
 	if (rex)
 		e8(e, 0x40 | rex);
 	e_opcode(e, op);
@@ -266,8 +277,8 @@ static inline void e_vex38_mem(struct emit *e, unsigned int pp, unsigned int op,
 	unsigned int x = m.index != NO_REG ? m.index >> 3 & 1 : 0;
 	unsigned int b = m.base != NO_REG ? m.base >> 3 & 1 : 0;
 
-	if (m.gs)
-		e8(e, 0x65);
+	if (m.seg)
+		e8(e, m.seg);
 	e8(e, 0xc4);
 	e8(e, (reg >> 3 & 1 ? 0 : 0x80) | (x ? 0 : 0x40) | (b ? 0 : 0x20) | 2);
 	e8(e, 0x80 | (~vvvv & 15) << 3 | pp);

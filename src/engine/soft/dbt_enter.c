@@ -5,43 +5,65 @@
  */
 #include "engine/soft/dbt_priv.h"
 
-static const uint8_t saved[] = {	/* guest registers with a host register, RAX apart */
-	REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8, REG_R9, REG_R12,
-};
-
-/* enter: the guest's state into the registers, then to hot.entry. */
-static void emit_enter(struct dbt *d, struct emit *e)
+/* wrfsbase, wrgsbase */
+static void emit_set_base(struct emit *e, unsigned int prefix, unsigned int reg)
 {
-	d->enter = emit_here(e);
-	e_load32(e, H_RAX, GS_HOT(flags));
+	e8(e, 0xf3);
+	e8(e, 0x48 | reg >> 3);
+	e8(e, 0x0f);
+	e8(e, 0xae);
+	e8(e, (prefix == PREFIX_FS ? 0xd0 : 0xd8) | (reg & 7));
+}
+
+/* The guest's state into the registers, then to hot.entry. */
+static void *emit_enter(struct emit *e, bool windows)
+{
+	const uint8_t *place = host_regs[windows];
+	void *here = emit_here(e);
+
+	if (windows) {
+		e_load(e, H_RAX, IN_HOT(base[0]));
+		emit_set_base(e, PREFIX_FS, H_RAX);
+		e_load(e, H_RAX, IN_HOT(base[1]));
+		emit_set_base(e, PREFIX_GS, H_RAX);
+	}
+	e_load32(e, H_RAX, IN_HOT(flags));
 	e8(e, 0x04);			/* add al, 0x7f: OF from bit 0 */
 	e8(e, 0x7f);
 	e8(e, 0x9e);			/* sahf */
-	e_load(e, H_RAX, GS_GPR(REG_RAX));
-	for (unsigned int k = 0; k < ARRAY_SIZE(saved); k++)
-		e_load(e, host_reg[saved[k]], GS_GPR(saved[k]));
-	e_load(e, H_READ, GS_HOT(base[0]));
-	e_load(e, H_WRITE, GS_HOT(base[1]));
-	e_load(e, H_RSP, GS_HOT(private_sp));
-	e_op_mem(e, 0, 0xff, 4, GS_HOT(entry));		/* jmp */
+	for (unsigned int n = 0; n < 16; n++)
+		if (place[n] != IN_MEMORY)
+			e_load(e, place[n], IN_GPR(n));
+	if (!windows) {
+		e_load(e, H_READ, IN_HOT(base[0]));
+		e_load(e, H_WRITE, IN_HOT(base[1]));
+	}
+	e_load(e, H_RSP, IN_HOT(private_sp));
+	e_op_mem(e, 0, 0xff, 4, IN_HOT(entry));		/* jmp */
+	return here;
 }
 
-/* leave: the reverse, then to hot.resume on the host's stack. */
-static void *emit_leave_code(struct emit *e)
+/* The reverse, then to hot.resume on the host's stack. */
+static void *emit_leave_code(struct emit *e, bool windows)
 {
+	const uint8_t *place = host_regs[windows];
 	void *here = emit_here(e);
 
-	e_store(e, GS_GPR(REG_RAX), H_RAX);
+	for (unsigned int n = 0; n < 16; n++)
+		if (place[n] != IN_MEMORY)
+			e_store(e, IN_GPR(n), place[n]);
 	e8(e, 0x9f);			/* lahf */
 	e8(e, 0x0f);			/* seto al */
 	e8(e, 0x90);
 	e8(e, 0xc0);
-	e_store32(e, GS_HOT(flags), H_RAX);
-	for (unsigned int k = 0; k < ARRAY_SIZE(saved); k++)
-		e_store(e, GS_GPR(saved[k]), host_reg[saved[k]]);
-	e_store(e, GS_HOT(private_sp), H_RSP);
-	e_load(e, H_RSP, GS_HOT(host_sp));
-	e_op_mem(e, 0, 0xff, 4, GS_HOT(resume));
+	e_store32(e, IN_HOT(flags), H_RAX);
+	if (windows) {
+		e_load(e, H_RAX, IN_HOT(host_fs));
+		emit_set_base(e, PREFIX_FS, H_RAX);
+	}
+	e_store(e, IN_HOT(private_sp), H_RSP);
+	e_load(e, H_RSP, IN_HOT(host_sp));
+	e_op_mem(e, 0, 0xff, 4, IN_HOT(resume));
 	return here;
 }
 
@@ -51,20 +73,20 @@ enum exit_saves { SAVE_NOTHING, SAVE_TARGET, SAVE_ARG, SAVE_PLACE };
  * What the stubs leave by: r14 is where the guest was going, or ecx the argument, or this
  * was called from the place.
  */
-static void *emit_exit(struct emit *e, void *leave, enum dbt_reason why, enum exit_saves saves)
+static void *emit_exit(struct emit *e, enum dbt_reason why, enum exit_saves saves)
 {
 	void *here = emit_here(e);
 
 	if (saves == SAVE_TARGET)
-		e_store(e, GS_HOT(target), H_ADDR);
+		e_store(e, IN_HOT(target), H_ADDR);
 	else if (saves == SAVE_ARG)
-		e_store32(e, GS_HOT(arg), H_TMP);
+		e_store32(e, IN_HOT(arg), H_TMP);
 	if (saves == SAVE_PLACE) {
 		e8(e, 0x59);		/* pop rcx */
-		e_store(e, GS_HOT(fault_pc), H_TMP);
+		e_store(e, IN_HOT(fault_pc), H_TMP);
 	}
-	e_store32_imm(e, GS_HOT(reason), why);
-	e_jmp(e, leave);
+	e_store32_imm(e, IN_HOT(reason), why);
+	e_op_mem(e, 0, 0xff, 4, IN_HOT(leave));		/* jmp */
 	return here;
 }
 
@@ -76,21 +98,23 @@ static void emit_ret_miss(struct dbt *d, struct emit *e)
 	e_jmp(e, d->indirect);
 }
 
-void dbt_emit_fixed(struct dbt *d)
+void dbt_emit_fixed(struct dbt *d, const struct vcpu *v)
 {
-	struct emit e = { .p = d->rw, .to_exec = d->rx - d->rw };
-	void *leave, *miss;
+	struct emit e = { .p = d->rw, .to_exec = d->rx - d->rw, .vcpu = (uintptr_t)v };
+	void *miss;
 
-	emit_enter(d, &e);
-	leave = emit_leave_code(&e);
-	d->exit_chain = emit_exit(&e, leave, REASON_CHAIN, SAVE_ARG);
-	d->exit_step = emit_exit(&e, leave, REASON_STEP, SAVE_ARG);
-	d->exit_here = emit_exit(&e, leave, REASON_STEP_HERE, SAVE_PLACE);
-	d->exit_signal = emit_exit(&e, leave, REASON_SIGNAL, SAVE_NOTHING);
-	miss = emit_exit(&e, leave, REASON_INDIRECT, SAVE_TARGET);
+	for (unsigned int windows = 0; windows < 2; windows++) {
+		d->enter[windows] = emit_enter(&e, windows);
+		d->leave[windows] = emit_leave_code(&e, windows);
+	}
+	d->exit_chain = emit_exit(&e, REASON_CHAIN, SAVE_ARG);
+	d->exit_step = emit_exit(&e, REASON_STEP, SAVE_ARG);
+	d->exit_here = emit_exit(&e, REASON_STEP_HERE, SAVE_PLACE);
+	d->exit_signal = emit_exit(&e, REASON_SIGNAL, SAVE_NOTHING);
+	miss = emit_exit(&e, REASON_INDIRECT, SAVE_TARGET);
 	d->exit_indirect = emit_here(&e);
 	emit_jump_found(&e, miss);
-	d->exit_poll = emit_exit(&e, leave, REASON_POLL, SAVE_TARGET);
+	d->exit_poll = emit_exit(&e, REASON_POLL, SAVE_TARGET);
 	d->indirect = emit_here(&e);
 	emit_jump_cached(&e);
 	emit_ret_miss(d, &e);
@@ -98,12 +122,25 @@ void dbt_emit_fixed(struct dbt *d)
 	d->first = e.p;
 }
 
-/* r15 and r13 for code of the present mode. */
-static void set_bases(const struct vcpu *v, struct dbt_hot *hot)
+static uint64_t read_fs_base(void)
 {
-	if (v->tlb.window.active) {
-		hot->base[0] = v->tlb.window.high + WINDOW_BIAS;
-		hot->base[1] = v->tlb.window.low + WINDOW_BIAS;
+	uint64_t base;
+
+	asm volatile("rdfsbase %0" : "=r" (base));
+	return base;
+}
+
+/* What code of the present mode finds memory by, and how it leaves. */
+static void set_bases(const struct dbt *d, const struct vcpu *v, struct dbt_hot *hot)
+{
+	const struct tlb_window *w = &v->tlb.window;
+
+	hot->leave = (uint64_t)d->leave[w->active];
+	if (w->active) {
+		hot->base[0] = w->low;
+		hot->base[1] = w->high;
+		hot->host_fs = read_fs_base();
+		*window_fs_save(w->low) = hot->host_fs;
 	} else {
 		hot->base[0] = (uint64_t)v->view->table[TLB_READ] + TABLE_BIAS;
 		hot->base[1] = (uint64_t)v->view->table[TLB_WRITE] + TABLE_BIAS;
@@ -117,9 +154,9 @@ static void set_bases(const struct vcpu *v, struct dbt_hot *hot)
 void dbt_enter(struct dbt *d, struct vcpu *v, void *code)
 {
 	struct dbt_hot *hot = dbt_hot(v);
-	void *enter = d->enter;
+	void *enter = d->enter[v->tlb.window.active];
 
-	set_bases(v, hot);
+	set_bases(d, v, hot);
 	hot->entry = (uint64_t)code;
 	asm volatile(
 		"sub $128, %%rsp\n\t"		/* the red zone */

@@ -22,15 +22,54 @@
 /* Loads guest register @reg into @tmp unless it has a host register. */
 static unsigned int value_of(struct tr *t, unsigned int reg, unsigned int tmp)
 {
-	if (host_reg[reg] != IN_MEMORY)
-		return host_reg[reg];
-	e_load(&t->e, tmp, GS_GPR(reg));
+	if (host_reg(t, reg) != IN_MEMORY)
+		return host_reg(t, reg);
+	e_load(&t->e, tmp, IN_GPR(reg));
 	return tmp;
 }
 
+/* RSP into its host register. */
+void emit_settle_stack(struct tr *t)
+{
+	if (t->known.rsp_off)
+		e_lea_word(t, H_GRSP, AT_DISP(H_GRSP, t->known.rsp_off));
+	t->known.rsp_off = 0;
+}
+
+/* RSP += @by: in code for windows when it is wanted, see stack_may_wait(). */
 static void emit_adjust_stack(struct tr *t, int by)
 {
-	e_lea_word(t, H_GRSP, AT_DISP(H_GRSP, by));
+	t->known.rsp_off += by;
+	if (!(t->b->mode & MODE_WINDOW) || !with(t->d, TRANSLATOR_OPT_STACK))
+		emit_settle_stack(t);
+}
+
+static bool names_rsp(const struct insn *i)
+{
+	for (unsigned int k = 0; k < i->op_count; k++)
+		if (i->op[k].kind == OPND_GPR && i->op[k].reg == REG_RSP)
+			return true;
+	return false;
+}
+
+/*
+ * Does the present instruction do with a stack pointer that is known.rsp_off behind its host
+ * register?  The register may then be moved later, for several instructions at once; after an
+ * exit at the instruction C code does (settle_stack).
+ */
+bool stack_may_wait(struct tr *t)
+{
+	const struct insn *i = t->i;
+
+	if (t->known.rsp_off < -RSP_OFF_MAX || t->known.rsp_off > RSP_OFF_MAX || loop_end(t) ||
+	    names_rsp(i))
+		return false;
+	switch (i->info->id) {
+	case INSN_ID_PUSH: case INSN_ID_POP: case INSN_ID_CALL: case INSN_ID_RET:
+		return true;
+	default:
+		return block_copies(t, i);
+	}
 }
 
 /* Room for a word below the guest's stack pointer, without the use of r14. */
@@ -59,7 +98,7 @@ void emit_push_scratch(struct tr *t)
 {
 	struct host_mem m = emit_push_place(t);
 
-	e_load(&t->e, H_ADDR, GS_HOT(scratch));
+	e_load(&t->e, H_ADDR, IN_HOT(scratch));
 	e_store_word(t, m, H_ADDR);
 	emit_adjust_stack(t, -(int)word_of(t));
 }
@@ -105,7 +144,7 @@ static bool emit_push(struct tr *t, const struct insn *i)
 		return true;
 	case OPND_MEM:
 		emit_load_operand(t, i);
-		e_store(&t->e, GS_HOT(scratch), H_TMP);
+		e_store(&t->e, IN_HOT(scratch), H_TMP);
 		emit_islands(t, true);
 		emit_push_scratch(t);
 		return true;
@@ -123,12 +162,12 @@ static bool emit_pop(struct tr *t, const struct insn *i)
 	if (i->stack_size != word_of(t) || i->op[0].kind != OPND_GPR)
 		return false;
 	m = emit_pointed(t, REG_RSP, 0, false);
-	if (host_reg[reg] == IN_MEMORY) {
+	if (host_reg(t, reg) == IN_MEMORY) {
 		temps_lost(t);
 		e_load(e, H_TMP, m);
-		e_store(e, GS_GPR(reg), H_TMP);
+		e_store(e, IN_GPR(reg), H_TMP);
 	} else {
-		e_load_word(t, host_reg[reg], m);
+		e_load_word(t, host_reg(t, reg), m);
 	}
 	if (reg != REG_RSP)
 		emit_adjust_stack(t, word_of(t));
@@ -152,7 +191,7 @@ static bool emit_leave(struct tr *t, const struct insn *i)
 static void emit_poll(struct tr *t)
 {
 	t->known.held[0] = NO_REG;
-	e_load(&t->e, H_TMP, GS(calm));
+	e_load(&t->e, H_TMP, IN_VCPU(calm));
 	emit_near_step(t, e_jrcxz(&t->e));
 }
 
@@ -164,10 +203,10 @@ static void emit_pause(struct tr *t)
 	t->known.held[0] = NO_REG;
 	e8(e, 0xf3);
 	e8(e, 0x90);
-	e_load(e, H_TMP, GS(pauses));
+	e_load(e, H_TMP, IN_VCPU(pauses));
 	e_lea(e, H_TMP, AT_DISP(H_TMP, -1));
 	emit_near_step(t, e_jrcxz(e));
-	e_store(e, GS(pauses), H_TMP);
+	e_store(e, IN_VCPU(pauses), H_TMP);
 }
 
 static bool same_page(const struct tr *t, gva_t target)
@@ -358,7 +397,7 @@ static void emit_check_target(struct tr *t)
 	uint8_t *good;
 
 	t->known.held[0] = NO_REG;
-	e_pext(e, H_TMP, H_ADDR, GS_HOT(sign_mask));
+	e_pext(e, H_TMP, H_ADDR, IN_HOT(sign_mask));
 	if (t->b->gva >> 63)
 		e_lea(e, H_TMP, AT_DISP(H_TMP, -0x1ffff));
 	good = e_jrcxz(e);
@@ -376,7 +415,7 @@ static bool emit_load_target(struct tr *t, const struct insn *i)
 	if (i->op[0].kind == OPND_MEM)
 		e_load_word(t, H_ADDR, emit_operand(t, i, word_of(t)));
 	else if (t->b->mode & MODE_32)
-		e_mov32_rr(e, H_ADDR, host_reg[i->op[0].reg]);
+		e_mov32_rr(e, H_ADDR, host_reg(t, i->op[0].reg));
 	else
 		e_mov_rr(e, H_ADDR, value_of(t, i->op[0].reg, H_ADDR));
 	t->known.held[1] = NO_REG;
@@ -390,11 +429,11 @@ static void emit_push_return(struct tr *t)
 	struct host_mem m;
 
 	if (!(t->b->mode & MODE_WINDOW)) {	/* where finding the place takes r14 */
-		e_store(e, GS_HOT(target), H_ADDR);
+		e_store(e, IN_HOT(target), H_ADDR);
 		if (t->i->op[0].kind == OPND_MEM)	/* see two_lookups() */
 			emit_islands(t, true);
 		emit_push_next(t);
-		e_load(e, H_ADDR, GS_HOT(target));
+		e_load(e, H_ADDR, IN_HOT(target));
 		return;
 	}
 	m = emit_pointed(t, REG_RSP, -8, true);
@@ -406,10 +445,10 @@ static void emit_push_return(struct tr *t)
 		e_store(e, m, H_TMP);
 	} else {
 		e_lea(e, H_TMP, m);
-		e_store(e, GS_HOT(target), H_ADDR);
+		e_store(e, IN_HOT(target), H_ADDR);
 		e_mov_gva(e, H_ADDR, t->next);
 		e_store(e, AT(H_TMP), H_ADDR);
-		e_load(e, H_ADDR, GS_HOT(target));
+		e_load(e, H_ADDR, IN_HOT(target));
 	}
 	emit_adjust_stack(t, -8);
 }
@@ -419,6 +458,7 @@ static bool emit_call(struct tr *t, const struct insn *i)
 	if (i->op[0].kind == OPND_REL) {
 		emit_poll_backward(t, i);
 		emit_push_next(t);
+		emit_settle_stack(t);
 		emit_taken_later(t, emit_host_call(t), target_of(t, i));
 	} else {
 		if (!emit_load_target(t, i))
@@ -426,6 +466,7 @@ static bool emit_call(struct tr *t, const struct insn *i)
 		if (!(t->b->mode & MODE_32))
 			emit_check_target(t);
 		emit_push_return(t);
+		emit_settle_stack(t);
 		emit_indirect_call(t);
 	}
 	emit_return_point(t);
@@ -436,7 +477,7 @@ static bool emit_call(struct tr *t, const struct insn *i)
 void emit_host_ret(struct tr *t)
 {
 	if (!(t->b->mode & MODE_32))
-		e_store32_imm(&t->e, GS_HOT(branch), branch_id(t) | BRANCH_RET);
+		e_store32_imm(&t->e, IN_HOT(branch), branch_id(t) | BRANCH_RET);
 	if (with(t->d, TRANSLATOR_OPT_RETURN)) {
 		e8(&t->e, 0xc3);
 		return;
@@ -455,6 +496,7 @@ static bool emit_ret(struct tr *t, const struct insn *i)
 	e_load_word(t, H_ADDR, emit_pointed(t, REG_RSP, 0, false));
 	t->known.held[1] = NO_REG;
 	emit_adjust_stack(t, word_of(t) + more);
+	emit_settle_stack(t);
 	emit_host_ret(t);
 	return true;
 }
@@ -475,7 +517,7 @@ static bool emit_jmp(struct tr *t, const struct insn *i)
 		window_leave(t);
 		/* For the interpreter, if r14 turns out not to be an address. */
 		if (!(t->b->mode & MODE_32))
-			e_store32_imm(e, GS_HOT(branch), branch_id(t));
+			e_store32_imm(e, IN_HOT(branch), branch_id(t));
 		emit_jump_cached(e);
 		return true;
 	}

@@ -43,7 +43,7 @@ static bool has_operand(const struct insn *i)
 
 static bool can_be_member(struct tr *t, const struct insn *i)
 {
-	if (!has_operand(i) || i->mem.addr_size != word_of(t) || !i->modrm_at || copy_temps(i) > 1)
+	if (!has_operand(i) || i->mem.addr_size != word_of(t) || !i->modrm_at || copy_temps(t, i) > 1)
 		return false;
 	if (t->b->mode & MODE_32 && i->mem.seg >= SEG_FS)	/* whose end is looked for */
 		return false;
@@ -59,9 +59,9 @@ static bool can_be_between(struct tr *t, const struct insn *i)
 	if (has_operand(i) || !block_copies(t, i))
 		return false;
 	if (i->info->id != INSN_ID_LEA)
-		return i->mem.is_address || copy_temps(i) <= 1;
-	return i->opsize != 2 && host_reg[i->op[0].reg] != IN_MEMORY &&
-	       (i->mem.base >= REG_RIP || host_reg[i->mem.base] != IN_MEMORY);
+		return i->mem.is_address || copy_temps(t, i) <= 1;
+	return i->opsize != 2 && host_reg(t, i->op[0].reg) != IN_MEMORY &&
+	       (i->mem.base >= REG_RIP || host_reg(t, i->mem.base) != IN_MEMORY);
 }
 
 static bool changes_place(const struct insn *i, const struct mem_operand *m)
@@ -206,11 +206,11 @@ static void emit_group_push(struct tr *t, const struct group *g, const struct in
 
 	if (i->op[0].kind == OPND_IMM) {
 		e_store_word_imm(t, at, i->imm);
-	} else if (host_reg[i->op[0].reg] == IN_MEMORY) {
-		e_load(e, H_TMP, GS_GPR(i->op[0].reg));
+	} else if (host_reg(t, i->op[0].reg) == IN_MEMORY) {
+		e_load(e, H_TMP, IN_GPR(i->op[0].reg));
 		e_store(e, at, H_TMP);
 	} else {
-		e_store_word(t, at, host_reg[i->op[0].reg]);
+		e_store_word(t, at, host_reg(t, i->op[0].reg));
 	}
 }
 
@@ -219,11 +219,11 @@ static void emit_group_pop(struct tr *t, const struct group *g, const struct ins
 	struct host_mem at = AT_DISP(H_ADDR, (int)(word_of(t) * (t->n - g->first)));
 	struct emit *e = &t->e;
 
-	if (host_reg[i->op[0].reg] == IN_MEMORY) {
+	if (host_reg(t, i->op[0].reg) == IN_MEMORY) {
 		e_load(e, H_TMP, at);
-		e_store(e, GS_GPR(i->op[0].reg), H_TMP);
+		e_store(e, IN_GPR(i->op[0].reg), H_TMP);
 	} else {
-		e_load_word(t, host_reg[i->op[0].reg], at);
+		e_load_word(t, host_reg(t, i->op[0].reg), at);
 	}
 }
 

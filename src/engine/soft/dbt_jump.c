@@ -3,10 +3,10 @@
  * The jump cache: from guest addresses to code, for indirect jumps and for direct ones to
  * other pages.
  *
- *	mov	rcx, gs:calm			; r14: guest address
+ *	mov	rcx, [calm]			; r14: guest address
  *	lea	rcx, [r14 + rcx]
- *	pext	rcx, rcx, gs:jump_mask		; JUMP_CACHE, bits 48-50
- *	jmp	gs:jump[rcx * 8]
+ *	pext	rcx, rcx, [jump_mask]		; JUMP_CACHE, bits 48-50
+ *	jmp	jump[rcx * 8]
  *
  * An entry is where a block checks that r14 is its address; the others lead to
  * exit_indirect.  There are eight sets of entries.  A set belongs to one address space and
@@ -53,7 +53,6 @@ static void set_clear(struct dbt *d, struct dbt_hot *hot, unsigned int set)
 
 void jumps_init(struct dbt *d, struct dbt_hot *hot)
 {
-	d->hot = hot;
 	hot->found_mask = (BIT(FOUND_BITS) - 1) << FOUND_SHIFT;
 	hot->jump_mask = (uint64_t)(JUMP_CACHE - 1) << JUMP_SHIFT | 7ULL << 48;
 	for (unsigned int i = 0; i <= SET_LAST + 1; i++) {
@@ -128,13 +127,13 @@ void jumps_forget(struct dbt *d, const struct tblock *b)
 /* To the code for guest address r14. */
 void emit_jump_cached(struct emit *e)
 {
-	struct host_mem code = GS_HOT(jump[0]);
+	struct host_mem code = IN_HOT(jump[0]);
 
 	code.index = H_TMP;
 	code.scale = 3;
-	e_load(e, H_TMP, GS(calm));
+	e_load(e, H_TMP, IN_VCPU(calm));
 	e_lea(e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
-	e_pext(e, H_TMP, H_TMP, GS_HOT(jump_mask));
+	e_pext(e, H_TMP, H_TMP, IN_HOT(jump_mask));
 	e_op_mem(e, 0, 0xff, 4, code);
 }
 
@@ -144,34 +143,34 @@ void emit_jump_cached(struct emit *e)
  */
 void emit_jump_found(struct emit *e, void *miss)
 {
-	struct host_mem minus_gva = GS_HOT(found[0].minus_gva), code = GS_HOT(found[0].code),
-			minus_id = GS_HOT(found[0].minus_id);
-	const struct host_mem eight_times = { NO_REG, H_TMP, 3, false, 0 };
+	struct host_mem minus_gva = IN_HOT(found[0].minus_gva), code = IN_HOT(found[0].code),
+			minus_id = IN_HOT(found[0].minus_id);
+	const struct host_mem eight_times = AT_SCALE(NO_REG, H_TMP, 3);
 	uint8_t *same, *right;
 
 	minus_gva.index = code.index = H_TMP;
 	minus_id.index = H_ADDR;
 	minus_gva.scale = code.scale = minus_id.scale = 2;
-	e_store(e, GS_HOT(target), H_ADDR);
+	e_store(e, IN_HOT(target), H_ADDR);
 	e_rorx(e, H_TMP, H_ADDR, GUEST_PAGE_SHIFT);
 	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
-	e_pext(e, H_TMP, H_TMP, GS_HOT(found_mask));
+	e_pext(e, H_TMP, H_TMP, IN_HOT(found_mask));
 	e_lea(e, H_TMP, eight_times);	/* 32 bytes each: by 8 here, by 4 there */
-	e_store(e, GS_HOT(scratch), H_TMP);
+	e_store(e, IN_HOT(scratch), H_TMP);
 	e_load(e, H_TMP, minus_gva);
 	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
 	same = e_jrcxz(e);
 	e_jmp(e, miss);
 	e_bind8(e, same);
-	e_load(e, H_ADDR, GS_HOT(scratch));
+	e_load(e, H_ADDR, IN_HOT(scratch));
 	e_load(e, H_TMP, minus_id);
-	e_load(e, H_ADDR, GS_HOT(present_id));
+	e_load(e, H_ADDR, IN_HOT(present_id));
 	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
-	e_load(e, H_ADDR, GS_HOT(target));
+	e_load(e, H_ADDR, IN_HOT(target));
 	right = e_jrcxz(e);
 	e_jmp(e, miss);
 	e_bind8(e, right);
-	e_load(e, H_TMP, GS_HOT(scratch));
+	e_load(e, H_TMP, IN_HOT(scratch));
 	e_op_mem(e, 0, 0xff, 4, code);
 }
 

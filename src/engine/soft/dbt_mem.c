@@ -5,7 +5,7 @@
  *
  *	lea	r14, [effective address]
  *	movzx	ecx, r14b			; more than a byte: may it cross a page?
- *	movzx	ecx, gs:in_chunk[rcx + size - 1] ; 0 if it crosses 256 bytes
+ *	movzx	ecx, in_chunk[rcx + size - 1]	; 0 if it crosses 256 bytes
  *	jrcxz	island 1
  * back: rorx	rcx, r14, 48			; bits 12-47 to the top ...
  *	shrx	rcx, rcx, r15			; ... and down: r15 is 28 modulo 64
@@ -27,16 +27,16 @@
 /* The host register holding guest register @reg; IN_MEMORY ones are loaded into @tmp. */
 static unsigned int address_part(struct tr *t, unsigned int reg, unsigned int tmp)
 {
-	if (host_reg[reg] != IN_MEMORY)
-		return host_reg[reg];
-	e_load(&t->e, tmp, GS_GPR(reg));
+	if (host_reg(t, reg) != IN_MEMORY)
+		return host_reg(t, reg);
+	e_load(&t->e, tmp, IN_GPR(reg));
 	return tmp;
 }
 
 /* @dst = the effective address; @narrow: its low 32 bits.  Clobbers rcx, and r14 as @dst. */
 void emit_effective(struct tr *t, const struct mem_operand *m, unsigned int dst, bool narrow)
 {
-	struct host_mem h = { NO_REG, NO_REG, m->scale, false, 0 };
+	struct host_mem h = AT_SCALE(NO_REG, NO_REG, m->scale);
 	struct emit *e = &t->e;
 
 	temps_lost(t);
@@ -53,9 +53,11 @@ void emit_effective(struct tr *t, const struct mem_operand *m, unsigned int dst,
 		h.base = address_part(t, m->base, H_ADDR);
 	if (m->index != REG_NONE)
 		h.index = address_part(t, m->index, H_TMP);
-	h.disp = m->disp;
+	h.disp = base_disp(t, m->base, m->disp);
 	if (narrow)
 		e_lea32(e, dst, h);
+	else if (h.index == NO_REG && !h.disp && h.base == dst)
+		;
 	else if (h.index == NO_REG && !h.disp && h.base != NO_REG)
 		e_mov_rr(e, dst, h.base);
 	else
@@ -64,8 +66,7 @@ void emit_effective(struct tr *t, const struct mem_operand *m, unsigned int dst,
 
 void emit_segment_base(struct tr *t, const struct mem_operand *m)
 {
-	struct host_mem base = GS_MEM(offsetof(struct vcpu, seg) + m->seg * sizeof(struct segment) +
-				      offsetof(struct segment, base));
+	struct host_mem base = segment_base(m->seg);
 
 	if (m->seg != SEG_FS && m->seg != SEG_GS)
 		return;
@@ -87,12 +88,12 @@ static void emit_address(struct tr *t, const struct insn *i)
 /* LEA: the address is the value. */
 void emit_lea(struct tr *t, const struct insn *i)
 {
-	unsigned int dst = host_reg[i->op[0].reg];
+	unsigned int dst = host_reg(t, i->op[0].reg);
 	bool narrow = i->mem.addr_size == 4 || i->opsize == 4;
 
 	emit_effective(t, &i->mem, dst == IN_MEMORY ? H_ADDR : dst, narrow);
 	if (dst == IN_MEMORY)
-		e_store(&t->e, GS_GPR(i->op[0].reg), H_ADDR);
+		e_store(&t->e, IN_GPR(i->op[0].reg), H_ADDR);
 }
 
 static void near_exit(struct tr *t, const struct near_exit *x)
@@ -152,11 +153,11 @@ void emit_islands(struct tr *t, bool fallthrough)
 /* rcx = 0 if an access of @size bytes at r14 crosses a page */
 static void emit_page_check(struct emit *e, unsigned int size)
 {
-	struct host_mem in_page = GS_HOT(in_page);
+	struct host_mem in_page = IN_HOT(in_page);
 
 	in_page.disp += size - 1;
 	in_page.base = H_TMP;
-	e_pext(e, H_TMP, H_ADDR, GS_HOT(offset_mask));
+	e_pext(e, H_TMP, H_ADDR, IN_HOT(offset_mask));
 	e_movzx8(e, H_TMP, in_page);
 }
 
@@ -206,7 +207,7 @@ void emit_cross_stubs(struct tr *t)
 
 static void emit_cross_check(struct tr *t, unsigned int size, bool group)
 {
-	struct host_mem in_chunk = GS_HOT(in_chunk);
+	struct host_mem in_chunk = IN_HOT(in_chunk);
 	struct emit *e = &t->e;
 	struct near_exit x = { .n = t->n, .group = group && t->b->cold_groups };
 

@@ -5,14 +5,19 @@
  *   rax rdx rbx rbp rsi rdi r8 r9 r12	the guest's own
  *   r11		guest RCX	(rcx is ours: JRCXZ tests it without flags)
  *   r10		guest RSP	(rsp is ours: a private stack of return addresses)
- *   gs:gpr[n]		guest R10 R11 R13 R14 R15
- *   r15, r13		tables of page deltas for reads and for writes, plus TABLE_BIAS;
- *			in code for windows the constants of high and low, plus WINDOW_BIAS
  *   r14, rcx		temporaries: guest-virtual address, delta
  *   rsp		the private stack: host return addresses of guest calls
- *   gs:		struct vcpu
  *   flags		the guest's arithmetic flags; DF clear, AC clear
  *   SIMD, x87		the guest's
+ *
+ * The rest depends on how memory is reached (MODE_WINDOW):
+ *			tables of page deltas		windows
+ *   r15, r13		those for reads and for writes,	the guest's own
+ *			plus TABLE_BIAS
+ *   fs:, gs:		as C code has them		the low and the high window
+ *   struct vcpu		guest R10 R11 R13 R14 R15	guest R10 R11 R14
+ *
+ * struct vcpu is below 2 GiB, and its fields are absolute addresses in the code.
  *
  * Between two guest instructions the guest's whole state is in these places, so any host
  * address within an instruction maps to the state before it: a fault, a miss or a signal
@@ -41,28 +46,29 @@ enum { H_RAX, H_RCX, H_RDX, H_RBX, H_RSP, H_RBP, H_RSI, H_RDI,
 #define H_GRCX		H_R11	/* guest RCX */
 #define IN_MEMORY	0xff	/* guest register without a host register */
 
-static const uint8_t host_reg[16] = {
-	H_RAX, H_GRCX, H_RDX, H_RBX, H_GRSP, H_RBP, H_RSI, H_RDI,
-	H_R8, H_R9, IN_MEMORY, IN_MEMORY, H_R12, IN_MEMORY, IN_MEMORY, IN_MEMORY,
+/* Guest registers' places, [1] in code for windows. */
+static const uint8_t host_regs[2][16] = {
+	{ H_RAX, H_GRCX, H_RDX, H_RBX, H_GRSP, H_RBP, H_RSI, H_RDI,
+	  H_R8, H_R9, IN_MEMORY, IN_MEMORY, H_R12, IN_MEMORY, IN_MEMORY, IN_MEMORY },
+	{ H_RAX, H_GRCX, H_RDX, H_RBX, H_GRSP, H_RBP, H_RSI, H_RDI,
+	  H_R8, H_R9, IN_MEMORY, IN_MEMORY, H_R12, H_R13, IN_MEMORY, H_R15 },
 };
 
 /* Added to the tables' addresses, which are page-aligned: SHRX takes its count from there. */
 #define TABLE_BIAS	28
-#define WINDOW_BIAS	WINDOW_SLOT_BITS	/* the same for the windows' constants */
-#define H_HIGH		H_R15
-#define H_LOW		H_R13
 #define TBLOCK_INSNS	64		/* guest instructions in a block at most */
 #define BLOCK_ROOM	65536		/* host bytes a block may need, and so many its record */
 #define JUMP_CACHE	4096		/* entries in a set of the jump cache, */
 #define JUMP_SHIFT	4		/* by the bits of the address from this one on */
 #define FOUND_BITS	16		/* lookups that are remembered, */
 #define FOUND_SHIFT	2		/* by the bits of the address from this one on */
+#define RSP_OFF_MAX	(100 * 8)	/* see stack_may_wait() */
 #define GROUP_RANGE	512		/* bytes that a group's operands may span */
 #define TAG_SETS	32	/* of ids that are remembered, by tag, */
 #define TAG_WAYS	4	/* and so many in each: spaces that take turns must not exclude each other */
 #define PRIVATE_STACK	(64 * 1024)	/* bytes */
 
-/* What translated code finds behind gs: beside struct vcpu's own fields. */
+/* What translated code finds in struct vcpu beside its own fields. */
 struct dbt_hot {
 	uint64_t offset_mask;	/* bits 0-11 */
 	uint64_t flags_mask;	/* RFLAGS_ARITH */
@@ -72,6 +78,7 @@ struct dbt_hot {
 	struct tlb_view *view_ac, *view_no_ac;	/* supervisor views after STAC, CLAC */
 	uint64_t jump_mask;
 	uint64_t sign_mask;	/* bits 47-63 */
+	uint64_t check_mask, tib_mask;	/* of an address: see cpu/window.h */
 	/*
 	 * What a lower [0] and an upper [1] address means depends on: an id of address space
 	 * and mode; for global pages of the upper half of tlb.upper_tag and mode.  present_id:
@@ -88,7 +95,9 @@ struct dbt_hot {
 	uint64_t other_base, other_sp;
 	bool on_other_stack;
 	uint32_t other_mode;	/* MODE_WINDOW or MODE_32: whose the other one last was */
-	uint64_t base[2];	/* r15, r13 on entry */
+	uint64_t base[2];	/* r15, r13 on entry to code for tables; fs, gs for windows */
+	uint64_t leave;		/* the way out of code of the present kind */
+	uint64_t host_fs;	/* of C code meanwhile */
 	uint64_t host_sp;	/* rsp of C code meanwhile */
 	uint64_t resume;	/* where dbt_enter goes on */
 	uint64_t entry;		/* host address to enter at */
@@ -137,9 +146,15 @@ static inline struct found *found_slot(struct dbt_hot *hot, gva_t gva)
 	return &hot->found[(gva + (gva >> GUEST_PAGE_SHIFT)) >> FOUND_SHIFT & (BIT(FOUND_BITS) - 1)];
 }
 
-#define GS(field)	GS_MEM(offsetof(struct vcpu, field))
-#define GS_HOT(field)	GS_MEM(offsetof(struct vcpu, engine_area) + offsetof(struct dbt_hot, field))
-#define GS_GPR(n)	GS_MEM(offsetof(struct vcpu, gpr) + 8 * (n))
+#define IN_VCPU(field)	AT_VCPU(offsetof(struct vcpu, field))
+#define IN_HOT(field)	AT_VCPU(offsetof(struct vcpu, engine_area) + offsetof(struct dbt_hot, field))
+#define IN_GPR(n)	AT_VCPU(offsetof(struct vcpu, gpr) + 8 * (n))
+
+static inline struct host_mem segment_base(unsigned int seg)
+{
+	return AT_VCPU(offsetof(struct vcpu, seg) + seg * sizeof(struct segment) +
+		       offsetof(struct segment, base));
+}
 
 /* How an instruction with a memory operand reaches the windows. */
 enum site_kind {
@@ -205,10 +220,11 @@ struct tblock {
 	uint8_t entry_len;	/* before code: is r14 our address? */
 	bool dead;
 	bool cold_groups;	/* members of groups have code of their own, too */
+	bool stack_waits;	/* RSP is behind somewhere */
 	uint8_t group_misses;	/* of groups without */
 	/*
 	 * By instruction, 'room' entries each: from gva, one more: the end; then host_off(), and
-	 * with cold_groups cold_off().
+	 * with cold_groups cold_off(), with stack_waits rsp_off().
 	 */
 	uint16_t guest_off[];
 };
@@ -226,6 +242,12 @@ static inline uint16_t *host_off(struct tblock *b)
 static inline uint16_t *cold_off(struct tblock *b)
 {
 	return b->guest_off + 2 * b->room;
+}
+
+/* RSP is so many bytes behind its host register. */
+static inline int16_t *rsp_off(struct tblock *b)
+{
+	return (int16_t *)(b->guest_off + 2 * b->room);
 }
 
 static inline uint8_t *block_end(const struct tblock *b)
@@ -313,7 +335,8 @@ struct dbt {
 	uint8_t *next, *next_cold;
 	uint8_t *first;			/* behind the fixed code */
 	void *exit_chain, *exit_indirect, *exit_step, *exit_here, *exit_poll, *exit_signal;
-	void *enter, *indirect, *ret_miss;
+	void *enter[2], *leave[2];	/* [1]: code for windows */
+	void *indirect, *ret_miss;
 	void *crosses[7];		/* by log2 of an operand's size: see emit_cross_checks() */
 	uint8_t *records;		/* what is known of the blocks, as large as the code cache */
 	uint64_t records_used;		/* offset of the present part's first free byte */
@@ -332,7 +355,8 @@ struct dbt {
 	struct trap_region trap;
 	uint32_t changed;		/* counts invalidations: private stacks are void */
 	struct dbt_stats stats;
-	struct dbt_hot *hot;		/* of the vCPU, once it is there */
+	struct vcpu *vcpu;		/* whose it is, and ... */
+	struct dbt_hot *hot;		/* ... its dbt_hot */
 	struct lockstep *lockstep;	/* NULL without */
 	struct dbt_windows *windows;	/* NULL: not used */
 	struct tr *work;		/* for the block being translated */
@@ -383,6 +407,7 @@ struct known {
 		int64_t off;
 	} fact[8];
 	bool stack_moved;	/* RSP is not where it was last accessed or checked */
+	int16_t rsp_off;	/* RSP is so many bytes behind its host register: dbt_flow.c */
 	uint16_t written;	/* registers whose value cannot be foreseen, and of the others ... */
 	uint64_t value[16];	/* ... were the block run with the registers as they are now */
 };
@@ -485,6 +510,18 @@ void code32_segment_base(struct tr *t, const struct mem_operand *m, struct host_
 /* INC and DEC of one byte: true, and *i has the encoding with ModRM. */
 bool code32_lengthen(struct insn *i);
 
+/* The host register with guest register @reg, or IN_MEMORY. */
+static inline unsigned int host_reg(const struct tr *t, unsigned int reg)
+{
+	return host_regs[!!(t->b->mode & MODE_WINDOW)][reg];
+}
+
+/* The displacement of an operand with base @reg and displacement @disp. */
+static inline int64_t base_disp(const struct tr *t, unsigned int reg, int64_t disp)
+{
+	return reg == REG_RSP ? disp + t->known.rsp_off : disp;
+}
+
 /* dbt_mem.c */
 struct host_mem emit_operand(struct tr *t, const struct insn *i, unsigned int size);
 struct host_mem emit_bytes_at(struct tr *t, unsigned int reg, unsigned int size, bool write);
@@ -548,7 +585,7 @@ bool emit_copy_at(struct tr *t, const struct insn *i, int32_t disp);
 void put_temps(struct tr *t);
 bool copy_is_quiet(const struct tr *t, const struct insn *i);
 /* How many temporaries emit_copy or emit_copy_at need besides; more than 2: not copyable. */
-unsigned int copy_temps(const struct insn *i);
+unsigned int copy_temps(const struct tr *t, const struct insn *i);
 
 /* dbt_group.c */
 /* Do the groups of code at @gpa fail so often that their members need code of their own? */
@@ -561,6 +598,8 @@ bool block_copies(struct tr *t, const struct insn *i);
 
 /* dbt_flow.c: false if @i is not a stack or control-flow instruction that is done in line. */
 bool emit_flow(struct tr *t, const struct insn *i, bool *ends);
+void emit_settle_stack(struct tr *t);
+bool stack_may_wait(struct tr *t);
 void emit_taken(struct tr *t);
 void emit_probes(struct tr *t);
 void emit_continue(struct tr *t, gva_t rip);
@@ -684,7 +723,7 @@ uint8_t *emit_if_address(struct emit *e, gva_t gva);
 
 /* dbt_enter.c */
 void dbt_trap_init(struct dbt *d);
-void dbt_emit_fixed(struct dbt *d);
+void dbt_emit_fixed(struct dbt *d, const struct vcpu *v);
 void dbt_enter(struct dbt *d, struct vcpu *v, void *code);
 void dbt_empty_private_stack(struct dbt *d, struct vcpu *v);
 void dbt_use_stack(struct dbt *d, struct vcpu *v, uint32_t mode);

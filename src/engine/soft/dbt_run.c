@@ -360,6 +360,29 @@ static void name_step(struct dbt *d, struct dbt_hot *hot)
 	hot->reason = REASON_STEP;
 }
 
+/*
+ * Where code left at an instruction, the stack pointer may still be behind: see
+ * stack_may_wait().
+ */
+static void settle_stack(struct dbt *d, struct vcpu *v)
+{
+	const struct dbt_hot *hot = dbt_hot(v);
+	struct tblock *b;
+	unsigned int n;
+
+	if (hot->reason == REASON_SIGNAL) {
+		b = dbt_block_at(d, (const uint8_t *)hot->fault_pc);
+		n = dbt_insn_at(b, (const uint8_t *)hot->fault_pc);
+	} else if (hot->reason == REASON_STEP) {
+		b = d->blocks[hot->arg >> 8];
+		n = hot->arg & 0xff;
+	} else {
+		return;
+	}
+	if (b->stack_waits && n < b->count)
+		v->gpr[REG_RSP] += rsp_off(b)[n];
+}
+
 void dbt_enter_once(struct dbt *d, struct vcpu *v, void *code)
 {
 	struct dbt_hot *hot = dbt_hot(v);
@@ -369,6 +392,7 @@ void dbt_enter_once(struct dbt *d, struct vcpu *v, void *code)
 	dbt_enter(d, v, code);
 	flags_out(v, hot);
 	name_step(d, hot);
+	settle_stack(d, v);
 	undo_branch(v);
 }
 
@@ -402,7 +426,6 @@ enum exec_status dbt_run(struct dbt *d, struct vcpu *v, struct tblock *b)
 	void *code = b->code;
 	bool ran = true;
 
-	asm volatile("wrgsbase %0" : : "r" (v));
 	if (!runnable(d, v) || (d->windows && windows_demand(d, v)))
 		return EXEC_OK;
 	dbt_refresh(d, v);

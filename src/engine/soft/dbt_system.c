@@ -28,11 +28,11 @@ void emit_load_tables(struct emit *e)
 /* v->rflags = (v->rflags & @mask) + @add */
 static void emit_rflags(struct emit *e, struct host_mem mask, uint32_t add)
 {
-	e_load(e, H_TMP, GS(rflags));
+	e_load(e, H_TMP, IN_VCPU(rflags));
 	e_and_mask(e, H_TMP, H_TMP, mask);
 	if (add)
 		e_lea(e, H_TMP, AT_DISP(H_TMP, add));
-	e_store(e, GS(rflags), H_TMP);
+	e_store(e, IN_VCPU(rflags), H_TMP);
 }
 
 /*
@@ -44,11 +44,11 @@ static void emit_sti(struct tr *t)
 	struct emit *e = &t->e;
 	uint8_t *none;
 
-	e_movzx8(e, H_TMP, GS(intr_parked));
+	e_movzx8(e, H_TMP, IN_VCPU(intr_parked));
 	none = e_jrcxz(e);
 	t->step[t->step_count++] = (struct far_exit){ .rel32 = e_jmp(e, emit_here(e)), .n = t->n };
 	e_bind8(e, none);
-	emit_rflags(e, GS_HOT(not_if), RFLAGS_IF);
+	emit_rflags(e, IN_HOT(not_if), RFLAGS_IF);
 }
 
 static void emit_pushf(struct tr *t)
@@ -57,20 +57,20 @@ static void emit_pushf(struct tr *t)
 
 	e8(e, 0x9c);			/* pushfq */
 	e8(e, 0x59);			/* pop rcx */
-	e_and_mask(e, H_TMP, H_TMP, GS_HOT(flags_mask));
-	e_load(e, H_ADDR, GS(rflags));
-	e_and_mask(e, H_ADDR, H_ADDR, GS_HOT(pushf_mask));
+	e_and_mask(e, H_TMP, H_TMP, IN_HOT(flags_mask));
+	e_load(e, H_ADDR, IN_VCPU(rflags));
+	e_and_mask(e, H_ADDR, H_ADDR, IN_HOT(pushf_mask));
 	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
-	e_store(e, GS_HOT(scratch), H_TMP);
+	e_store(e, IN_HOT(scratch), H_TMP);
 	emit_push_scratch(t);
 }
 
 static void emit_swapgs(struct emit *e)
 {
-	e_load(e, H_TMP, GS(seg[SEG_GS].base));
-	e_load(e, H_ADDR, GS(kernel_gs_base));
-	e_store(e, GS(kernel_gs_base), H_TMP);
-	e_store(e, GS(seg[SEG_GS].base), H_ADDR);
+	e_load(e, H_TMP, IN_VCPU(seg[SEG_GS].base));
+	e_load(e, H_ADDR, IN_VCPU(kernel_gs_base));
+	e_store(e, IN_VCPU(kernel_gs_base), H_TMP);
+	e_store(e, IN_VCPU(seg[SEG_GS].base), H_ADDR);
 }
 
 static void emit_rdtsc(struct emit *e)
@@ -79,7 +79,7 @@ static void emit_rdtsc(struct emit *e)
 	e8(e, 0x31);
 	e_rorx(e, H_RDX, H_RDX, 32);
 	e_lea(e, H_RAX, AT_INDEX(H_RAX, H_RDX));
-	e_load(e, H_TMP, GS(tsc_offset));
+	e_load(e, H_TMP, IN_VCPU(tsc_offset));
 	e_lea(e, H_RAX, AT_INDEX(H_RAX, H_TMP));
 	e_rorx(e, H_RDX, H_RAX, 32);
 	e_mov32_rr(e, H_RDX, H_RDX);
@@ -88,19 +88,19 @@ static void emit_rdtsc(struct emit *e)
 
 static void emit_ac(struct emit *e, bool set)
 {
-	emit_rflags(e, GS_HOT(not_ac), set ? RFLAGS_AC : 0);
-	e_load(e, H_READ, set ? GS_HOT(view_ac) : GS_HOT(view_no_ac));
-	e_store(e, GS(view), H_READ);
+	emit_rflags(e, IN_HOT(not_ac), set ? RFLAGS_AC : 0);
+	e_load(e, H_READ, set ? IN_HOT(view_ac) : IN_HOT(view_no_ac));
+	e_store(e, IN_VCPU(view), H_READ);
 	emit_load_tables(e);
 }
 
 /* The value in rcx into guest register @reg. */
 static void emit_to(struct tr *t, unsigned int reg)
 {
-	unsigned int h = host_reg[reg];
+	unsigned int h = host_reg(t, reg);
 
 	if (h == IN_MEMORY)
-		e_store(&t->e, GS_GPR(reg), H_TMP);
+		e_store(&t->e, IN_GPR(reg), H_TMP);
 	else
 		e_mov_rr(&t->e, h, H_TMP);
 }
@@ -120,7 +120,7 @@ static void emit_rdtscp(struct tr *t)
 	e8(e, 0xae);
 	e8(e, 0xe8);
 	emit_rdtsc(e);
-	e_load32(e, H_TMP, GS(tsc_aux));
+	e_load32(e, H_TMP, IN_VCPU(tsc_aux));
 	emit_to(t, REG_RCX);
 }
 
@@ -128,7 +128,7 @@ static bool emit_read_segment(struct tr *t, const struct insn *i)
 {
 	if (i->op[0].kind != OPND_GPR || i->op[1].kind != OPND_SEG || i->opsize == 2)
 		return false;
-	e_movzx16(&t->e, H_TMP, GS_MEM(offsetof(struct vcpu, seg) +
+	e_movzx16(&t->e, H_TMP, AT_VCPU(offsetof(struct vcpu, seg) +
 				       i->op[1].reg * sizeof(struct segment) +
 				       offsetof(struct segment, sel)));
 	emit_result(t, i);
@@ -145,7 +145,7 @@ static bool emit_read_cr(struct tr *t, const struct insn *i)
 
 	if (i->op[0].kind != OPND_GPR || i->op[1].kind != OPND_CR || cr > 4 || !places[cr])
 		return false;
-	e_load(&t->e, H_TMP, GS_MEM(places[cr]));
+	e_load(&t->e, H_TMP, AT_VCPU(places[cr]));
 	emit_result(t, i);
 	return true;
 }
@@ -157,7 +157,7 @@ static bool emit_privileged(struct tr *t, const struct insn *i)
 
 	switch (i->info->id) {
 	case INSN_ID_CLI:
-		emit_rflags(e, GS_HOT(not_if), 0);
+		emit_rflags(e, IN_HOT(not_if), 0);
 		return true;
 	case INSN_ID_STI:
 		emit_sti(t);
@@ -183,9 +183,9 @@ static bool emit_read_base(struct tr *t, const struct insn *i)
 	if (!(t->b->mode & MODE_FSGSBASE))
 		return false;
 	if (fs)
-		(i->opsize == 8 ? e_load : e_load32)(&t->e, H_TMP, GS(seg[SEG_FS].base));
+		(i->opsize == 8 ? e_load : e_load32)(&t->e, H_TMP, IN_VCPU(seg[SEG_FS].base));
 	else
-		(i->opsize == 8 ? e_load : e_load32)(&t->e, H_TMP, GS(seg[SEG_GS].base));
+		(i->opsize == 8 ? e_load : e_load32)(&t->e, H_TMP, IN_VCPU(seg[SEG_GS].base));
 	emit_result(t, i);
 	return true;
 }

@@ -19,18 +19,18 @@ static const char *why_group(const struct group *g)
 	}
 }
 
-static bool in_memory(const struct insn *i)
+static bool in_memory(const struct tr *t, const struct insn *i)
 {
 	for (unsigned int k = 0; k < i->op_count; k++)
-		if (i->op[k].kind == OPND_GPR && host_reg[i->op[k].reg] == IN_MEMORY)
+		if (i->op[k].kind == OPND_GPR && host_reg(t, i->op[k].reg) == IN_MEMORY)
 			return true;
 	return false;
 }
 
-static bool moved(const struct insn *i)
+static bool moved(const struct tr *t, const struct insn *i)
 {
 	for (unsigned int k = 0; k < i->op_count; k++)
-		if (i->op[k].kind == OPND_GPR && host_reg[i->op[k].reg] != i->op[k].reg)
+		if (i->op[k].kind == OPND_GPR && host_reg(t, i->op[k].reg) != i->op[k].reg)
 			return true;
 	return false;
 }
@@ -44,9 +44,9 @@ static const char *why_copied(const struct tr *t, const struct insn *i)
 	if (i->flags & INSN_HAS_MEM)
 		return t->b->mode & MODE_WINDOW ? "copied, its operand through a window" :
 		       "copied, its operand's page looked up";
-	if (in_memory(i))
+	if (in_memory(t, i))
 		return "copied, a register loaded from and stored to the vCPU";
-	return moved(i) ? "copied with registers renamed" : "copied as it is";
+	return moved(t, i) ? "copied with registers renamed" : "copied as it is";
 }
 
 static const char *why_flow(const struct insn *i)

@@ -7,15 +7,6 @@
  */
 #include "engine/soft/dbt_priv.h"
 
-/* Of struct vcpu's address while translated code runs. */
-static struct vcpu *current_vcpu(void)
-{
-	struct vcpu *v;
-
-	asm volatile("rdgsbase %0" : "=r" (v));
-	return v;
-}
-
 static bool stack_overflow(const struct dbt_hot *hot, uint64_t rsp)
 {
 	uint64_t low = hot->private_base + 64 - PRIVATE_STACK;
@@ -26,7 +17,7 @@ static bool stack_overflow(const struct dbt_hot *hot, uint64_t rsp)
 static bool redirect(const struct trap_region *r, int sig, long long *regs)
 {
 	struct dbt *d = container_of(r, struct dbt, trap);
-	struct vcpu *v = current_vcpu();
+	struct vcpu *v = d->vcpu;
 	struct dbt_hot *hot = dbt_hot(v);
 
 	(void)sig;

@@ -3,18 +3,17 @@
  * Memory operands in code for windows (cpu/window.h): no lookup, only the check that the
  * address is in one.
  *
- *	shrx	rcx, base, r15			; r15 is 30 modulo 64: the slot
- *	mov	rcx, gs:[rcx * 8 + VCPU_SLOTS]	; faults unless it is of a window
- *	op	[base + r15 + displacement - 30]	; r13 for the low window
+ *	pext	rcx, base, [check_mask]		; bits 28-48
+ *	movzx	ecx, byte [rcx + checks]	; faults unless it is of a window
+ *	op	gs:[base + displacement]	; fs: for the low window
  *
  * An address that went through the check, or was accessed, is a fact: base + index + offset
  * is in a window.  It spares the check of operands near it, and moves along when constants
- * are added to its registers.  Operands with an index or a segment are computed into r14.
- * Where it is not known which window it is, the slot's constant, then in rcx, takes the
- * place of r15, and there is always a check.
+ * are added to its registers.  Where it is not known which window it is, its constant is loaded
+ * into rcx and takes the place of the segment, and there is always a check.
  *
  * RSP is near a window wherever a block is entered: C code looks before it enters one, and
- * a block that moves RSP without an access there checks it before it leaves.
+ * a block that moves RSP without an access near there checks it before it leaves.
  *
  * At the head of a loop within the block, the checks of what each turn surely accesses are
  * made before the loop; the jump back goes behind them if at the jump the same facts hold,
@@ -29,7 +28,8 @@ enum where { WHERE_LOW, WHERE_HIGH, WHERE_ANY };
 #define BY_ENTRY 0xff		/* struct fact.by: true wherever the block is entered */
 #define HOISTED_MAX 5		/* there has to be room for other facts */
 #define OFF_MAX	BIT(31)		/* of a fact, and between two that a loop takes for one */
-_Static_assert(REACH + OFF_MAX + BIT(30) < WINDOW_GUARD, "operands could reach beyond the guard");
+#define STACK_SLACK BIT(20)	/* from an access or check in a block to RSP at its end */
+_Static_assert(REACH + OFF_MAX + BIT(30) + STACK_SLACK < WINDOW_GUARD, "operands could reach beyond the guard");
 
 static bool value_known(const struct tr *t, unsigned int reg)
 {
@@ -76,16 +76,27 @@ static enum where guess(const struct tr *t, const struct mem_operand *m)
 	return m->base == REG_RSP ? where_is(t->v->gpr[REG_RSP]) : WHERE_ANY;
 }
 
-/* Faults unless host register @reg is in a window; rcx = that window's constant. */
+/* Faults unless host register @reg is in a window.  Clobbers rcx. */
 static void emit_check(struct tr *t, unsigned int reg)
 {
-	struct host_mem slot = GS_MEM(VCPU_SLOTS);
+	struct host_mem check = AT_VCPU(VCPU_CHECKS);
 
 	t->known.held[0] = NO_REG;
-	slot.index = H_TMP;
-	slot.scale = 3;
-	e_shrx(&t->e, H_TMP, reg, H_HIGH);
-	e_load(&t->e, H_TMP, slot);
+	check.base = H_TMP;
+	e_pext(&t->e, H_TMP, reg, IN_HOT(check_mask));
+	e_movzx8(&t->e, H_TMP, check);
+}
+
+/* rcx = the constant of the window that host register @reg is in; faults if it is in none. */
+static void emit_constant(struct tr *t, unsigned int reg)
+{
+	struct host_mem constant = IN_VCPU(tlb.window.constant);
+
+	emit_check(t, reg);
+	constant.index = H_TMP;
+	constant.scale = 3;
+	e_pext(&t->e, H_TMP, reg, IN_HOT(tib_mask));
+	e_load(&t->e, H_TMP, constant);
 }
 
 /* --- facts --- */
@@ -189,18 +200,23 @@ static void rely_on(struct tr *t, const struct fact *f)
 		t->no_entry |= ~0ULL >> (63 - t->n) & ~(~0ULL >> (63 - f->by));
 }
 
+static bool near_fact(const struct fact *f, const struct mem_operand *m)
+{
+	return f && distance(m->disp, f->off) <= REACH;
+}
+
 /* Checks @m, whose registers + @off are in host register @at, unless a fact says enough. */
 static void ensure(struct tr *t, const struct mem_operand *m, unsigned int at, int64_t off,
 		   enum where w)
 {
 	const struct fact *f = find_fact(&t->known, m);
 
-	if (w != WHERE_ANY && f && distance(m->disp, f->off) <= REACH) {
+	if (w != WHERE_ANY && near_fact(f, m)) {
 		rely_on(t, f);
-	} else {
-		emit_check(t, at);
-		set_fact(t, m, off);
+		return;
 	}
+	(w == WHERE_ANY ? emit_constant : emit_check)(t, at);
+	set_fact(t, m, off);
 }
 
 /* The access itself is as good as a check, if the instruction surely makes it. */
@@ -215,33 +231,34 @@ static void accessed(struct tr *t, const struct mem_operand *m)
 
 /* --- operands --- */
 
-static struct host_mem operand_at(unsigned int base, enum where w, int32_t disp)
+/* @m as an operand in window @w; of any, rcx is the constant and @m has no index. */
+static struct host_mem in_window(struct host_mem m, enum where w)
 {
 	if (w == WHERE_ANY)
-		return (struct host_mem){ base, H_TMP, 0, false, disp };
-	return (struct host_mem){ base, w == WHERE_LOW ? H_LOW : H_HIGH, 0, false,
-				  disp - WINDOW_BIAS };
+		m.index = H_TMP;
+	else
+		m.seg = w == WHERE_LOW ? PREFIX_FS : PREFIX_GS;
+	return m;
+}
+
+static bool has_register(const struct tr *t, unsigned int reg)
+{
+	return reg == REG_NONE || host_reg(t, reg) != IN_MEMORY;
 }
 
 /* The host register with guest register @reg, r14 if it has none of its own. */
 static unsigned int base_in_register(struct tr *t, unsigned int reg)
 {
-	if (host_reg[reg] != IN_MEMORY)
-		return host_reg[reg];
+	if (has_register(t, reg))
+		return host_reg(t, reg);
 	if (t->known.held[1] == reg) {
 		t->no_entry |= ~0ULL >> (63 - t->n) & ~(~0ULL >> (63 - t->known.held_by[1]));
 	} else {
-		e_load(&t->e, H_ADDR, GS_GPR(reg));
+		e_load(&t->e, H_ADDR, IN_GPR(reg));
 		t->known.held[1] = reg;
 		t->known.held_by[1] = t->n;
 	}
 	return H_ADDR;
-}
-
-static bool only_base(const struct mem_operand *m)
-{
-	return m->base < REG_RIP && m->index == REG_NONE && m->seg != SEG_FS && m->seg != SEG_GS &&
-	       m->addr_size == 8 && fits_s32((int64_t)m->disp - WINDOW_BIAS);
 }
 
 /* Operands whose place facts can speak of. */
@@ -256,14 +273,15 @@ static bool only_constant(const struct mem_operand *m)
 	       m->seg != SEG_FS && m->seg != SEG_GS;
 }
 
+/* With one register only, so that the register itself is what is checked. */
 static struct host_mem base_operand(struct tr *t, const struct mem_operand *m)
 {
 	enum where w = guess(t, m);
 	unsigned int base = base_in_register(t, m->base);
 
-	ensure(t, m, base, 0, w);
+	ensure(t, m, base, -base_disp(t, m->base, 0), w);
 	accessed(t, m);
-	return operand_at(base, w, m->disp);
+	return in_window(AT_DISP(base, base_disp(t, m->base, m->disp)), w);
 }
 
 /* Its place is known, and so is the window. */
@@ -277,7 +295,7 @@ static struct host_mem constant_operand(struct tr *t, const struct mem_operand *
 	w = where_is(gva);
 	if (w == WHERE_LOW && gva <= INT32_MAX) {
 		t->moves.fixed |= m->base == REG_RIP;
-		return AT_DISP(H_LOW, gva - WINDOW_BIAS);
+		return in_window(AT_DISP(NO_REG, gva), w);
 	}
 	t->known.held[1] = NO_REG;
 	if (m->base == REG_RIP)
@@ -285,8 +303,8 @@ static struct host_mem constant_operand(struct tr *t, const struct mem_operand *
 	else
 		e_mov_imm(&t->e, H_ADDR, gva);
 	if (w == WHERE_ANY)
-		emit_check(t, H_ADDR);
-	return operand_at(H_ADDR, w, 0);
+		emit_constant(t, H_ADDR);
+	return in_window(AT(H_ADDR), w);
 }
 
 static bool is_absolute_low(const struct tr *t, const struct mem_operand *m)
@@ -301,27 +319,67 @@ bool window_direct(const struct tr *t, const struct mem_operand *m)
 {
 	if (only_constant(m))
 		return is_absolute_low(t, m);
-	return only_base(m) && host_reg[m->base] != IN_MEMORY && guess(t, m) != WHERE_ANY;
+	return has_facts(m) && has_register(t, m->base) && has_register(t, m->index) &&
+	       guess(t, m) != WHERE_ANY;
+}
+
+/* Base and index in registers, at most one of them r14. */
+static struct host_mem in_registers(struct tr *t, const struct mem_operand *m)
+{
+	struct host_mem h = { .scale = m->scale, .disp = base_disp(t, m->base, m->disp) };
+
+	if (has_register(t, m->base)) {
+		h.index = base_in_register(t, m->index);
+		h.base = host_reg(t, m->base);
+	} else {
+		h.base = base_in_register(t, m->base);
+		h.index = host_reg(t, m->index);
+	}
+	return h;
+}
+
+static struct host_mem index_operand(struct tr *t, const struct mem_operand *m)
+{
+	enum where w = guess(t, m);
+	bool reachable = has_register(t, m->base) || has_register(t, m->index);
+	struct host_mem h = AT(H_ADDR);
+
+	if (w == WHERE_ANY || !reachable || !near_fact(find_fact(&t->known, m), m)) {
+		emit_effective(t, m, H_ADDR, false);
+		reachable = window_direct(t, m);
+	}
+	ensure(t, m, H_ADDR, m->disp, w);
+	accessed(t, m);
+	if (w != WHERE_ANY && reachable)
+		h = in_registers(t, m);
+	return in_window(h, w);
+}
+
+/* Behind a segment's base, or with an address of 32 bits: nothing is known of those. */
+static struct host_mem other_operand(struct tr *t, const struct mem_operand *m)
+{
+	enum where w = guess(t, m);
+	int32_t disp = 0;
+
+	if (m->base == REG_NONE && m->index == REG_NONE && m->addr_size == 8) {
+		temps_lost(t);
+		e_load(&t->e, H_ADDR, segment_base(m->seg));
+		disp = m->disp;		/* near the segment's base */
+	} else {
+		emit_effective(t, m, H_ADDR, m->addr_size == 4);
+		emit_segment_base(t, m);
+	}
+	(w == WHERE_ANY ? emit_constant : emit_check)(t, H_ADDR);
+	return in_window(AT_DISP(H_ADDR, disp), w);
 }
 
 struct host_mem emit_window_operand(struct tr *t, const struct mem_operand *m)
 {
-	enum where w;
-
 	if (only_constant(m))
 		return constant_operand(t, m);
-	if (only_base(m))
-		return base_operand(t, m);
-	w = guess(t, m);
-	emit_effective(t, m, H_ADDR, m->addr_size == 4);
-	emit_segment_base(t, m);
-	if (has_facts(m)) {
-		ensure(t, m, H_ADDR, m->disp, w);
-		accessed(t, m);
-	} else {
-		emit_check(t, H_ADDR);
-	}
-	return operand_at(H_ADDR, w, 0);
+	if (!has_facts(m))
+		return other_operand(t, m);
+	return m->index == REG_NONE ? base_operand(t, m) : index_operand(t, m);
 }
 
 /* --- loops --- */
@@ -594,8 +652,14 @@ void window_entered(struct tr *t)
 
 void window_leave(struct tr *t)
 {
+	const struct fact *f = find_fact(&t->known, &stack);
+
 	if (!(t->b->mode & MODE_WINDOW) || !t->known.stack_moved)
 		return;
+	if (f && f->by != BY_ENTRY && distance(f->off, 0) <= STACK_SLACK) {
+		rely_on(t, f);
+		return;
+	}
 	emit_check(t, H_GRSP);
 	set_fact(t, &stack, 0);
 	t->known.stack_moved = false;

@@ -2,9 +2,12 @@
 /* Host exceptions in generated code; see trap.h. */
 #include "engine/soft/trap.h"
 
+#include "cpu/window.h"
+
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/auxv.h>
 #include <ucontext.h>
 
 _Static_assert((int)TRAP_RAX == REG_RAX && (int)TRAP_RSP == REG_RSP &&
@@ -14,7 +17,7 @@ _Static_assert((int)TRAP_RAX == REG_RAX && (int)TRAP_RSP == REG_RSP &&
 /* A signal handler is given no argument of ours, so what it needs hangs from the thread. */
 static __thread const struct trap_region *regions;
 
-static void on_trap(int sig, siginfo_t *info, void *context)
+__attribute__((used)) static void on_trap(int sig, siginfo_t *info, void *context)
 {
 	ucontext_t *uc = context;
 	uint64_t rip = uc->uc_mcontext.gregs[REG_RIP];
@@ -28,10 +31,40 @@ static void on_trap(int sig, siginfo_t *info, void *context)
 		raise(sig);
 }
 
+/*
+ * Code for windows has its own FS base, where C code expects the thread's variables: put back
+ * before anything else, and again afterwards (cpu/window.h, window_fs_save()).
+ */
+__attribute__((naked)) static void on_trap_fs(__attribute__((unused)) int sig,
+					      __attribute__((unused)) siginfo_t *info,
+					      __attribute__((unused)) void *context)
+{
+	asm("rdfsbase %%rax\n\t"
+	    "push %%rax\n\t"
+	    "test %%rax, %%rax\n\t"
+	    "jz 1f\n\t"
+	    "shl %[above], %%rax\n\t"		/* whole TiBs? */
+	    "jnz 1f\n\t"
+	    "mov (%%rsp), %%rax\n\t"
+	    "mov %[guard], %%rcx\n\t"
+	    "sub %%rcx, %%rax\n\t"
+	    "mov (%%rax), %%rax\n\t"
+	    "wrfsbase %%rax\n"
+	    "1:\n\t"
+	    "call on_trap\n\t"
+	    "pop %%rax\n\t"
+	    "wrfsbase %%rax\n\t"
+	    "ret"
+	    : : [above] "i" (64 - WINDOW_TIB_BIT), [guard] "i" (WINDOW_GUARD));
+}
+
 int trap_init(struct err *e)
 {
 	static const int signals[] = { SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGTRAP };
 	struct sigaction sa = { .sa_sigaction = on_trap, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+
+	if (getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE)
+		sa.sa_sigaction = on_trap_fs;
 
 	sigemptyset(&sa.sa_mask);
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)

@@ -22,6 +22,9 @@ enum { TRAP_R8, TRAP_R9, TRAP_R10, TRAP_R11, TRAP_R12, TRAP_R13, TRAP_R14, TRAP_
 
 #define TRAP_STACK_SIZE	(64 * 1024)
 
+/* Of AT_HWCAP2: programs may use RDFSBASE and the like. */
+#define HWCAP2_FSGSBASE	BIT(1)
+
 struct trap_region {
 	uint64_t start, size;	/* executable addresses */
 	/* Changes @regs to go on elsewhere; false: it is our own bug after all. */
