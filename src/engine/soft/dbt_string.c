@@ -57,8 +57,8 @@ static void emit_step_unless_zero(struct tr *t)
 
 static void emit_check_direction(struct tr *t)
 {
-	e_load(&t->e, H_TMP, GS(rflags));
-	e_pext(&t->e, H_TMP, H_TMP, GS_HOT(df_mask));
+	e_load(&t->e, H_TMP, IN_VCPU(rflags));
+	e_pext(&t->e, H_TMP, H_TMP, IN_HOT(df_mask));
 	emit_step_unless_zero(t);
 }
 
@@ -88,11 +88,11 @@ static void emit_movs(struct tr *t, unsigned int size)
 	struct host_mem to;
 
 	emit_element(e, size, false, H_TMP, emit_bytes_at(t, REG_RSI, size, false));
-	e_store(e, GS_HOT(scratch), H_TMP);
+	e_store(e, IN_HOT(scratch), H_TMP);
 	emit_islands(t, true);
 	to = emit_bytes_at(t, REG_RDI, size, true);
 	e_lea(e, H_ADDR, to);
-	e_load(e, H_TMP, GS_HOT(scratch));
+	e_load(e, H_TMP, IN_HOT(scratch));
 	emit_element(e, size, true, H_TMP, AT(H_ADDR));
 	emit_advance(t, H_RSI, size);
 	emit_advance(t, H_RDI, size);
@@ -106,9 +106,9 @@ static void emit_run_at(struct tr *t, unsigned int reg, unsigned int size, bool 
 	struct host_mem m;
 
 	last.disp = -1;
-	e_pext(e, H_TMP, host_reg[reg], GS_HOT(offset_mask));
+	e_pext(e, H_TMP, host_reg(t, reg), IN_HOT(offset_mask));
 	e_lea(e, H_TMP, last);
-	e_pext(e, H_TMP, H_TMP, GS_HOT(page_mask));
+	e_pext(e, H_TMP, H_TMP, IN_HOT(page_mask));
 	emit_step_unless_zero(t);
 	m = emit_bytes_at(t, reg, 1, write);
 	e_lea(e, H_ADDR, m);
@@ -124,10 +124,10 @@ static void emit_host_run(struct tr *t, unsigned int size, bool moves)
 	struct emit *e = &t->e;
 
 	if (moves) {
-		e_store(e, GS_HOT(string_rsi), H_RSI);
-		e_load(e, H_RSI, GS_HOT(scratch));
+		e_store(e, IN_HOT(string_rsi), H_RSI);
+		e_load(e, H_RSI, IN_HOT(scratch));
 	}
-	e_store(e, GS_HOT(target), H_RDI);
+	e_store(e, IN_HOT(target), H_RDI);
 	e_mov_rr(e, H_RDI, H_ADDR);
 	e_mov_rr(e, H_TMP, H_GRCX);
 	if (size == 2)
@@ -137,10 +137,10 @@ static void emit_host_run(struct tr *t, unsigned int size, bool moves)
 		e8(e, 0x48);
 	e8(e, (moves ? 0xa4 : 0xaa) | (size > 1));
 	if (moves) {
-		e_load(e, H_RSI, GS_HOT(string_rsi));
+		e_load(e, H_RSI, IN_HOT(string_rsi));
 		e_lea_word(t, H_RSI, source);
 	}
-	e_load(e, H_RDI, GS_HOT(target));
+	e_load(e, H_RDI, IN_HOT(target));
 	e_lea_word(t, H_RDI, target);
 	e_mov_imm(e, H_GRCX, 0);
 }
@@ -158,12 +158,12 @@ static void emit_repeated(struct tr *t, unsigned int size, bool moves)
 	e_bind8(e, none);
 	end = e_jmp(e, emit_here(e));
 	e_bind8(e, some);
-	e_pext(e, H_TMP, H_GRCX, GS_HOT(page_mask));
+	e_pext(e, H_TMP, H_GRCX, IN_HOT(page_mask));
 	emit_step_unless_zero(t);
 	emit_check_direction(t);
 	if (moves) {
 		emit_run_at(t, REG_RSI, size, false);
-		e_store(e, GS_HOT(scratch), H_ADDR);
+		e_store(e, IN_HOT(scratch), H_ADDR);
 	}
 	emit_run_at(t, REG_RDI, size, true);
 	emit_host_run(t, size, moves);
@@ -174,9 +174,9 @@ static void emit_cld(struct tr *t)
 {
 	struct emit *e = &t->e;
 
-	e_load(e, H_TMP, GS(rflags));
-	e_and_mask(e, H_TMP, H_TMP, GS_HOT(not_df));
-	e_store(e, GS(rflags), H_TMP);
+	e_load(e, H_TMP, IN_VCPU(rflags));
+	e_and_mask(e, H_TMP, H_TMP, IN_HOT(not_df));
+	e_store(e, IN_VCPU(rflags), H_TMP);
 }
 
 bool emit_string(struct tr *t, const struct insn *i)
