@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What two runs of one instruction left: said in words where it differs. */
 #ifndef VIREO_TESTS_INSN_COMPARE_H
 #define VIREO_TESTS_INSN_COMPARE_H
 

@@ -165,6 +165,8 @@ void kvm_apic_give_back(struct kvm_cpu *c)
 		return;
 	kvm_apic_get(c);
 	c->v->intc_ops->host(c->v->intc, false);
+	if (c->given >= 0)
+		vcpu_interrupt(c->v, c->given);
 }
 
 /* --- halted, waiting for its start, running: the kernel's with its local APICs --- */

@@ -3,7 +3,8 @@
  * Interrupts from the controllers of the machine into KVM's vCPU, and the task priority,
  * which is the local APIC's and CR8 at the same time.
  *
- * With local APICs in KVM only the PIC's interrupts come this way.
+ * With local APICs in KVM only the PIC's interrupts come this way.  KVM keeps one that it was given
+ * where nobody can ask for it: it goes with KVM's vCPU unless that has entered the guest.
  *
  * KVM takes one interrupt at a time, when the guest can take it: otherwise we ask it to
  * come back when the guest can.
@@ -51,8 +52,10 @@ static bool inject_vector(struct kvm_cpu *c)
 		return true;
 	stat_add(&c->v->stats.interrupts, 1);
 	c->run->ready_for_interrupt_injection = 0;
-	if (!kvm_cpu_ioctl(c, KVM_INTERRUPT, &irq))
+	if (!kvm_cpu_ioctl(c, KVM_INTERRUPT, &irq)) {
+		c->given = c->kvm->apics ? vector : -1;
 		return true;
+	}
 	kvm_report(c, "KVM refuses interrupt 0x%x: error %d", (unsigned int)vector, errno);
 	return false;
 }

@@ -235,6 +235,7 @@ static int kvm_vcpu_add(struct engine *en, struct vcpu *v, struct err *e)
 	}
 	c->kvm = k;
 	c->v = v;
+	c->given = -1;
 	c->fd = k->sys->ioctl(k->vm, KVM_CREATE_VCPU, v->index);
 	if (c->fd < 0)
 		rc = err_errno(e, errno, "KVM could not make processor %u", v->index);

@@ -95,6 +95,7 @@ struct kvm_cpu {
 	unsigned int ring_next;			/* (l) the entry to be looked at next */
 	struct engine *interpreter;		/* made when it is first needed */
 	bool want_interrupt;			/* the controller had something that had to wait */
+	int given;				/* the PIC's vector, until the guest has it; -1: none */
 	bool hosting;				/* the vCPU's controller stands still for KVM's */
 	uint8_t cr8;				/* as KVM was told or told us last */
 	_Atomic bool inside;			/* in KVM_RUN, or about to be */

@@ -72,6 +72,9 @@ static int run_once(struct kvm_cpu *c, enum kvm_next *next)
 	atomic_store(&c->inside, false);
 	kvm_coalesced_take(c);
 	kvm_tpr_in(c);
+	/* Room for another, or the handler has begun. */
+	if (c->run->ready_for_interrupt_injection || !c->run->if_flag)
+		c->given = -1;
 	c->counts.exits++;
 	errno = error;
 	*next = rc ? enter_failed(c) : kvm_exit(c);

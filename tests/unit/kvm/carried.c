@@ -185,17 +185,22 @@ static void stop_unborn(struct kvm_run *run)
 	stop_as(run, KVM_MP_STATE_UNINITIALIZED);
 }
 
+static struct bench *use_apics(struct bench *b, struct vcpu_intc_ops *ops)
+{
+	ops->get_state = get_state;
+	ops->set_state = set_state;
+	ops->host = host;
+	b->v->intc_ops = ops;
+	fake.apics = KVM_APICS_KERNEL;
+	return with_apics = b;
+}
+
 static void test_activity(void **state)
 {
 	struct vcpu_intc_ops ops = intc_ops;
-	struct bench *b = with_apics = *state;
+	struct bench *b = use_apics(*state, &ops);
 	struct vcpu *v = b->v;
 
-	ops.get_state = get_state;
-	ops.set_state = set_state;
-	ops.host = host;
-	v->intc_ops = &ops;
-	fake.apics = KVM_APICS_KERNEL;
 	fake.exits[0] = stop_halted;
 	fake.exits[1] = stop_waiting;
 	fake.exits[2] = stop_running;
@@ -218,10 +223,83 @@ static void test_activity(void **state)
 	v->intc_ops = &intc_ops;
 }
 
+/* --- an interrupt of the PIC's that KVM was given, and took with it --- */
+
+#define VECTOR	0x21
+#define HANDLER	0x2000
+#define CODE	0x1000
+
+static int pic_ack(void *intc)
+{
+	(void)intc;
+	return VECTOR;
+}
+
+static bool pic_pending(void *intc)
+{
+	(void)intc;
+	return fake.runs == 1;
+}
+
+static void window(struct kvm_run *run)
+{
+	run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
+	run->ready_for_interrupt_injection = 1;
+	run->if_flag = 1;
+}
+
+static void interrupted(struct kvm_run *run)
+{
+	stop_as(run, KVM_MP_STATE_RUNNABLE);
+	run->ready_for_interrupt_injection = 0;
+}
+
+static void handler_begun(struct kvm_run *run)
+{
+	interrupted(run);
+	run->if_flag = 0;
+}
+
+static void leaves_with(struct bench *b, void (*exit)(struct kvm_run *), uint64_t rip)
+{
+	const uint32_t entry = HANDLER;
+	struct vcpu_intc_ops ops = intc_ops;
+	struct vcpu *v = use_apics(b, &ops)->v;
+
+	ops.ack = pic_ack;
+	ops.pending = pic_pending;
+	fake.exits[0] = window;
+	fake.exits[1] = exit;
+	fake.runs = 0;
+	vcpu_reset(v, false);
+	gpa_write(&b->space, VECTOR * 4, &entry, 4);
+	v->seg[SEG_CS].sel = 0;
+	v->seg[SEG_CS].base = 0;
+	v->rip = CODE;
+	v->gpr[REG_RSP] = 0x8000;
+	v->rflags |= RFLAGS_IF;
+	atomic_store(&v->attention, ATTN_INTR);
+	assert_int_equal(run(b), VCPU_EXIT_STOP);
+	assert_int_equal(fake.runs, 2);
+	assert_int_equal(v->rip, CODE);
+	engine_kvm.vcpu_remove(b->engine, v);
+	assert_int_equal(v->rip, rip);
+	engine_kvm.destroy(b->engine);
+	b->engine = NULL;
+	v->intc_ops = &intc_ops;
+}
+
+static void test_given_interrupt(void **state)
+{
+	leaves_with(*state, interrupted, HANDLER);
+	leaves_with(*state, handler_begun, CODE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_tiles), T(test_avx512), T(test_avx512_in_a_large_area), T(test_activity),
+		T(test_given_interrupt),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
