@@ -205,13 +205,18 @@ void pv_leaves(struct vcpu *v)
 	gpa_written(v->space, v->pv_steal & ~ENABLED, sizeof(*r));
 }
 
-void pv_returns(struct vcpu *v)
+bool pv_returns(struct vcpu *v)
 {
 	struct steal_record *r = steal_record(v);
+	uint8_t said;
 
+	if (!r)
+		return false;
 	/* Acquire: the tables that somebody changed before he asked are read as they are now. */
-	if (r && __atomic_exchange_n(&r->preempted, 0, __ATOMIC_ACQUIRE) & FLUSH)
+	said = __atomic_exchange_n(&r->preempted, 0, __ATOMIC_ACQUIRE);
+	if (said & FLUSH)
 		tlb_flush_all(v);
+	return said & PREEMPTED;
 }
 
 void pv_moved(struct vcpu *v)

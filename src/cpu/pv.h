@@ -45,10 +45,10 @@ bool pv_may_wait(const struct vcpu *v);
 
 /*
  * For engines whose TLB is ours, before and after a time in which the vCPU does not run: the steal
- * record says so meanwhile, and others may ask there for a flush.
+ * record says so meanwhile, and others may ask there for a flush.  pv_returns() says if it was away.
  */
 void pv_leaves(struct vcpu *v);
-void pv_returns(struct vcpu *v);
+bool pv_returns(struct vcpu *v);
 
 /* From engine to engine, with the vCPU stopped: kicks may have been lost, and it is there again. */
 void pv_moved(struct vcpu *v);

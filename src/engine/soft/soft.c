@@ -444,16 +444,19 @@ static int step_one(struct soft_vcpu *sv)
 static void soft_vcpu_step(struct engine *en, struct vcpu *v)
 {
 	struct soft_vcpu *sv = v->engine;
+	bool was_away;
 
 	(void)en;
 	trap_enter(&sv->region, sv->trap_stack);
 	code_enter(sv);
-	pv_returns(v);
+	/* One that KVM runs is never away: nobody would do there what is asked for in the record. */
+	was_away = pv_returns(v);
 	sv->stepping = true;
 	step_one(sv);
 	sv->stepping = false;
 	fpu_put(v);
-	pv_leaves(v);
+	if (was_away)
+		pv_leaves(v);
 	code_leave(sv);
 	trap_leave(sv->trap_stack);
 }

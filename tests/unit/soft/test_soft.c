@@ -3,6 +3,9 @@
 #include "soft_rig.h"
 #include "unit.h"
 
+#include "cpu/pv.h"
+#include "cpu/system.h"
+
 #define CODE(...)	((const uint8_t[]){ __VA_ARGS__ })
 #define PUT(r, at, ...)	rig_code(r, at, CODE(__VA_ARGS__), sizeof(CODE(__VA_ARGS__)))
 #define HLT		0xf4
@@ -543,6 +546,30 @@ static void test_eviction(void **state)
 	assert_int_equal(r->v->gpr[REG_RAX], sum + 1);
 }
 
+/* A step leaves the record of stolen time as it was: it may be one for an engine that has no use for it. */
+static void test_step_and_record(void **state)
+{
+	struct rig *r = *state;
+	uint8_t *preempted = r->ram + RIG_DATA + 16;
+	uint64_t flushes;
+
+	PUT(r, RIG_CODE, 0x90, 0x90, HLT);
+	assert_int_equal(sys_wrmsr(r->v, MSR_PV_STEAL_TIME, RIG_DATA | 1), EXEC_OK);
+	assert_int_equal(trap_init(NULL), 0);
+	r->v->rip = RIG_CODE;
+	engine_soft.vcpu_step(r->engine, r->v);
+	assert_int_equal(r->v->rip, RIG_CODE + 1);
+	assert_int_equal(*preempted, 0);
+	assert_int_equal(rig_run(r, RIG_CODE), -1);
+	assert_int_equal(*preempted, 1);
+	*preempted |= 2;	/* asks for a flush */
+	flushes = r->v->stats.tlb_flushes;
+	r->v->rip = RIG_CODE;
+	engine_soft.vcpu_step(r->engine, r->v);
+	assert_int_equal(*preempted, 1);
+	assert_true(r->v->stats.tlb_flushes > flushes);
+}
+
 static int setup_small(void **state)
 {
 	*state = rig_create_config("vireo-v1", &(struct engine_config){ .cache_bytes = 1 << 20 });
@@ -561,7 +588,7 @@ int main(void)
 		T(test_sse_store_faults_whole), T(test_sse_alignment), T(test_sse_disabled),
 		T(test_simd_exception), T(test_x87_exception), T(test_x87_pointers_hidden),
 		T(test_fxsave_roundtrip), T(test_xsave_header), T(test_popcnt_and_crc),
-		T(test_model_lacks), T(test_maskmovdqu),
+		T(test_model_lacks), T(test_maskmovdqu), T(test_step_and_record),
 		cmocka_unit_test_setup_teardown(test_bmi_on_host_model, setup_host, teardown),
 		cmocka_unit_test_setup_teardown(test_gather, setup_host, teardown),
 		cmocka_unit_test_setup_teardown(test_scatter, setup_host, teardown),
