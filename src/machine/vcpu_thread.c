@@ -166,7 +166,8 @@ static bool pass_gate(struct vm_vcpu *c)
 	while (gate_closed(vm) ||
 	       (vm->state == VM_RUNNING &&
 		(vm->held || c->held || vm->frozen || vm->paused || !atomic_load(&c->present)))) {
-		from = gate_closed(vm) || vm->paused || !atomic_load(&c->present) ? 0 : clock_ns(CLOCK_MONOTONIC);
+		from = gate_closed(vm) || vm->paused || !atomic_load(&c->present) ?
+			       0 : clock_ns(CLOCK_MONOTONIC);
 		pthread_cond_wait(&vm->gate, &vm->gate_lock);
 		if (from)
 			c->awake += clock_ns(CLOCK_MONOTONIC) - from;

@@ -100,8 +100,9 @@ static void take_disk(struct ovf *o, const xmlNode *n)
 	if (o->disk_count < DISKS_MAX) {
 		*d = (struct ovf_disk){
 			.id = attribute(n, "diskId"), .file_ref = attribute(n, "fileRef"),
-			.capacity = capacity ? strtoull(capacity, NULL, 10) << (units ? units_shift(units) : 0) : 0,
 		};
+		if (capacity)
+			d->capacity = strtoull(capacity, NULL, 10) << (units ? units_shift(units) : 0);
 		o->disk_count++;
 	}
 	free(capacity);

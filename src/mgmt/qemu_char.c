@@ -315,7 +315,8 @@ static int add_mon(struct qemu *q, const char *text, struct err *e)
 /* What -nographic brings where nothing else is said. */
 static int add_defaults(struct qemu *q, struct err *e)
 {
-	const bool serial = !q->serials.count, monitor = !q->monitors.count && !q->qmps.count && !q->mons.count;
+	const bool serial = !q->serials.count;
+	const bool monitor = !q->monitors.count && !q->qmps.count && !q->mons.count;
 	int rc = 0;
 
 	if (q->nographic && !q->no_defaults) {

@@ -114,8 +114,11 @@ static json_t *device_rates(json_t *now, const json_t *before, double seconds)
 		if (!old)
 			continue;
 		one = json_object();
-		json_object_foreach(device, name, value)
-			json_object_set_new(one, name, json_real((json_number_value(value) - number(old, name)) / seconds));
+		json_object_foreach(device, name, value) {
+			const double more = json_number_value(value) - number(old, name);
+
+			json_object_set_new(one, name, json_real(more / seconds));
+		}
 		json_object_set_new(out, id, one);
 	}
 	return out;
