@@ -162,6 +162,66 @@ static void put_neighbours(struct gen *g)
 	}
 }
 
+/* REX and opcode, register or digit @reg, r/m register @rm. */
+static void put_rr(struct gen *g, bool w, unsigned int op, unsigned int reg, unsigned int rm)
+{
+	put_le(g, 0x40 | w << 3 | reg >> 3 << 2 | rm >> 3, 1);
+	put_le(g, op, 1);
+	put_le(g, 0xc0 | (reg & 7) << 3 | (rm & 7), 1);
+}
+
+/* An access at @base + @index * 2^scale + a small distance. */
+static void put_indexed(struct gen *g, unsigned int base, unsigned int index, unsigned int other)
+{
+	static const uint8_t opcodes[] = { 0x8b, 0x89, 0x03, 0x01, 0x39, 0x3b, 0x8a, 0x88 };
+
+	put_le(g, 0x48 | other >> 3 << 2 | index >> 3 << 1 | base >> 3, 1);
+	put_le(g, opcodes[below(g, ARRAY_SIZE(opcodes))], 1);
+	put_le(g, 0x44 | (other & 7) << 3, 1);
+	put_le(g, below(g, 4) << 6 | (index & 7) << 3 | (base & 7), 1);
+	put_le(g, below(g, 64), 1);
+}
+
+/*
+ * A loop that counts its turns in a register, which is also an index:
+ * xor c, c; l: accesses; add c, step; cmp c, limit; jcc l
+ */
+static void put_counted(struct gen *g)
+{
+	static const uint8_t conds[] = { 0x75, 0x72, 0x7c, 0x76, 0x7e };
+	unsigned int counter = pick_reg(g), base = pick_reg(g), other = pick_reg(g), n = below(g, 4);
+	unsigned int step = 1 + below(g, 16), turns = 1 + below(g, 127 / step), head;
+
+	if (counter == REG_RSP || counter == base || other == counter || other == base)
+		return;
+	put_load(g, base, PAGE_VA(DATA_PAGE) + (chance(g, 6) ? 4096 - below(g, 1200) : below(g, 2000)));
+	put_rr(g, false, 0x31, counter, counter);
+	head = g->c->len;
+	while (n--)
+		put_indexed(g, base, counter, other);
+	put_rr(g, true, 0x83, 0, counter);
+	put_le(g, step, 1);
+	put_rr(g, true, 0x83, 7, counter);
+	put_le(g, step * turns, 1);
+	put_le(g, conds[below(g, ARRAY_SIZE(conds))], 1);
+	put_le(g, head - g->c->len - 1, 1);
+}
+
+/* movzx i, r8; accesses by i */
+static void put_small(struct gen *g)
+{
+	unsigned int index = pick_reg(g), base = pick_reg(g), other = pick_reg(g), n = 1 + below(g, 4);
+
+	if (index == REG_RSP || index == base || other == index || other == base)
+		return;
+	put_load(g, base, PAGE_VA(DATA_PAGE) + below(g, chance(g, 4) ? 4000 : 1500));
+	put_le(g, 0x40 | index >> 3 << 2 | other >> 3, 1);
+	put_le(g, 0xb60f, 2);
+	put_le(g, 0xc0 | (index & 7) << 3 | (other & 7), 1);
+	while (n--)
+		put_indexed(g, base, index, other);
+}
+
 static void put_pushes(struct gen *g)
 {
 	unsigned int n = 1 + below(g, 8), reg;
@@ -227,6 +287,10 @@ static void put_code(struct gen *g)
 			put_pushes(g);
 		else if (kind == 2 && !branch.at)
 			put_branch(g, &branch);
+		else if (kind == 3 && is_wide(g) && !branch.at)
+			put_counted(g);
+		else if (kind == 4 && is_wide(g))
+			put_small(g);
 		else
 			put_insn(g);
 		if (branch.at && !--branch.insns)

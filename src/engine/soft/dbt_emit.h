@@ -342,6 +342,25 @@ static inline void e_bind8(struct emit *e, uint8_t *rel8)
 	*rel8 = distance;
 }
 
+/* Up to the next multiple of @align bytes, a power of two. */
+static inline void e_align(struct emit *e, unsigned int align)
+{
+	static const uint8_t nops[9][9] = {
+		{ 0x90 }, { 0x66, 0x90 }, { 0x0f, 0x1f, 0x00 }, { 0x0f, 0x1f, 0x40, 0x00 },
+		{ 0x0f, 0x1f, 0x44, 0x00, 0x00 }, { 0x66, 0x0f, 0x1f, 0x44, 0x00, 0x00 },
+		{ 0x0f, 0x1f, 0x80, 0x00, 0x00, 0x00, 0x00 },
+		{ 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00 },
+		{ 0x66, 0x0f, 0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00 },
+	};
+	unsigned int room = -(uintptr_t)emit_here(e) & (align - 1), n;
+
+	for (; room; room -= n) {
+		n = room < 9 ? room : 9;
+		__builtin_memcpy(e->p, nops[n - 1], n);
+		e->p += n;
+	}
+}
+
 /* jmp, call, jcc rel32 to an executable address; return the displacement's place. */
 static inline uint8_t *e_jmp(struct emit *e, const void *target)
 {

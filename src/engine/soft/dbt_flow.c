@@ -307,10 +307,13 @@ static gva_t target_of(const struct tr *t, const struct insn *i)
 	return code_gva(t, t->next + i->imm);
 }
 
-/* Loops go backwards: there the engine is asked whether it wants the processor. */
+/*
+ * Loops go backwards: there the engine is asked whether it wants the processor, but not in
+ * one that makes some turns only.
+ */
 static void emit_poll_backward(struct tr *t, const struct insn *i)
 {
-	if (target_of(t, i) <= t->rip)
+	if (target_of(t, i) <= t->rip && !window_turns_counted(t))
 		emit_poll(t);
 }
 

@@ -410,11 +410,17 @@ struct known {
 	int16_t rsp_off;	/* RSP is so many bytes behind its host register: dbt_flow.c */
 	uint16_t written;	/* registers whose value cannot be foreseen, and of the others ... */
 	uint64_t value[16];	/* ... were the block run with the registers as they are now */
+	uint16_t sure;		/* of these, registers that have the value in any case, ... */
+	uint8_t sure_by[16];	/* ... because of this instruction */
+	uint16_t small;		/* registers from 0 to COUNTER_MAX, likewise */
+	uint8_t small_by[16];
 };
 
 /* A loop within a block, in code for windows. */
 struct loop {
 	uint8_t head;		/* instruction */
+	uint8_t last;		/* the jump back; 0: it is not known how many turns there are */
+	uint8_t counter;	/* else the register that counts them: COUNTER_MAX at most */
 	uint16_t off;		/* of its code behind the checks made before the loop */
 	struct known known;	/* there */
 };
@@ -555,6 +561,7 @@ void window_entered(struct tr *t);
 /* Before control may leave the block. */
 void window_leave(struct tr *t);
 unsigned int loop_end(const struct tr *t);
+bool window_turns_counted(const struct tr *t);
 void window_loop_head(struct tr *t);
 /* Where the present jump to @target may go within the block, or NULL. */
 void *window_loop_back(struct tr *t, gva_t target);

@@ -23,9 +23,10 @@
 #define SITES		4096
 #define WRONG_MAX	16	/* faults in vain before a site changes its kind */
 #define SAMPLES_A_SECOND 1000
-#define HOT_SAMPLES	8	/* then a space is given the windows */
+#define SAMPLE_MAX_US	5000	/* of time between two samples: more was not all the program's */
+#define HOT_US		8000	/* then a space is given the windows */
 #define NEW_BLOCKS	2	/* translations in a sample that do not count as new code */
-#define IDLE_SAMPLES	8	/* then another one may have them */
+#define IDLE_US		8000	/* then another one may have them */
 #define SIGNAL_US	2	/* what a host fault costs besides the mapping */
 #define BUDGET_MAX_US	10000
 #define BUDGET_START_US	5000
@@ -41,8 +42,8 @@ struct dbt_windows {
 	uint64_t sampled;	/* TSC of the last sample, */
 	uint64_t blocks;	/* and the translations made until then */
 	int64_t budget;		/* TSC cycles that may still be spent on faults */
-	unsigned int idle;	/* samples since the owner was seen */
-	unsigned int hot[TLB_SPACES];	/* samples in which a space was seen */
+	int64_t idle;		/* TSC cycles of samples since the owner was seen */
+	int64_t hot[TLB_SPACES];	/* and of those in which a space was seen */
 };
 
 int windows_create(struct dbt *d, enum window_choice choice, struct err *e)
@@ -98,9 +99,9 @@ static bool new_code(const struct dbt *d, struct dbt_windows *w)
 }
 
 /* What a sample's time allows, less what the windows took since the last one. */
-static void reckon(struct dbt_windows *w, struct vcpu *v)
+static void reckon(struct dbt_windows *w, struct vcpu *v, int64_t time)
 {
-	w->budget += cycles(v, 1000000 / SAMPLES_A_SECOND) / BUDGET_SHARE;
+	w->budget += time / BUDGET_SHARE;
 	w->budget -= v->tlb.window.spent;
 	w->budget = MIN(w->budget, cycles(v, BUDGET_MAX_US));
 	v->tlb.window.spent = 0;
@@ -111,6 +112,7 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 	struct dbt_windows *w = d->windows;
 	uint64_t now = __builtin_ia32_rdtsc();
 	struct tlb_window *window = &v->tlb.window;
+	int64_t time;
 	bool is_new;
 
 	if (!window->low || v->cpl != 3 || v->code_size != CODE_64 || !window_covers(v->gpr[REG_RSP]))
@@ -119,8 +121,9 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 		return;
 	if (!w->sampled)
 		w->budget = cycles(v, BUDGET_START_US);
+	time = MIN((int64_t)(now - w->sampled), cycles(v, SAMPLE_MAX_US));
 	w->sampled = now;
-	reckon(w, v);
+	reckon(w, v, time);
 	is_new = new_code(d, w);
 	if (window->owner == v->tlb.current) {
 		w->idle = 0;
@@ -128,13 +131,15 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 			give(d, v, NULL);
 		return;
 	}
-	w->idle++;
+	w->idle += time;
 	if (is_new) {
 		w->hot[current_space(v)] = 0;
 		return;
 	}
-	if (++w->hot[current_space(v)] >= HOT_SAMPLES && w->budget >= cycles(v, BUDGET_ENOUGH_US) &&
-	    (!window->owner || w->idle >= IDLE_SAMPLES))
+	w->hot[current_space(v)] += time;
+	if (w->hot[current_space(v)] >= cycles(v, HOT_US) &&
+	    w->budget >= cycles(v, BUDGET_ENOUGH_US) &&
+	    (!window->owner || w->idle >= cycles(v, IDLE_US)))
 		give(d, v, v->tlb.current);
 }
 

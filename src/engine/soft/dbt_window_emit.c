@@ -28,8 +28,11 @@ enum where { WHERE_LOW, WHERE_HIGH, WHERE_ANY };
 #define BY_ENTRY 0xff		/* struct fact.by: true wherever the block is entered */
 #define HOISTED_MAX 5		/* there has to be room for other facts */
 #define OFF_MAX	BIT(31)		/* of a fact, and between two that a loop takes for one */
+#define LOOP_ALIGN 32		/* as the host fetches */
+#define TURNS_MAX 64		/* of a loop that is not asked whether something wants attention */
+#define COUNTER_MAX BIT(16)	/* of such a loop's counter, and of other small values */
 #define STACK_SLACK BIT(20)	/* from an access or check in a block to RSP at its end */
-_Static_assert(REACH + OFF_MAX + BIT(30) + STACK_SLACK < WINDOW_GUARD, "operands could reach beyond the guard");
+_Static_assert(REACH + OFF_MAX + BIT(30) + STACK_SLACK + 8 * COUNTER_MAX < WINDOW_GUARD, "operands could reach beyond the guard");
 
 static bool value_known(const struct tr *t, unsigned int reg)
 {
@@ -338,12 +341,49 @@ static struct host_mem in_registers(struct tr *t, const struct mem_operand *m)
 	return h;
 }
 
+/* Is the present instruction in a loop whose turns are counted by register @reg? */
+static bool counts_turns(const struct tr *t, unsigned int reg)
+{
+	for (unsigned int k = 0; k < t->loops; k++)
+		if (t->loop[k].last && t->loop[k].last >= t->n && t->loop[k].counter == reg)
+			return true;
+	return false;
+}
+
+/* Is register @reg not above COUNTER_MAX, wherever the block may be entered from now on? */
+static bool is_small(struct tr *t, unsigned int reg)
+{
+	if (counts_turns(t, reg))
+		return true;
+	if (!(t->known.small >> reg & 1))
+		return false;
+	t->no_entry |= ~0ULL >> (63 - t->n) & ~(~0ULL >> (63 - t->known.small_by[reg]));
+	return true;
+}
+
+/* @m, without an index that is so small that the base is near the operand. */
+static struct mem_operand without_small(struct tr *t, const struct mem_operand *m)
+{
+	struct mem_operand near = *m;
+
+	if (m->index != REG_NONE && is_small(t, m->index))
+		near.index = REG_NONE;
+	return near;
+}
+
 static struct host_mem index_operand(struct tr *t, const struct mem_operand *m)
 {
 	enum where w = guess(t, m);
 	bool reachable = has_register(t, m->base) || has_register(t, m->index);
+	const struct mem_operand near = without_small(t, m);
 	struct host_mem h = AT(H_ADDR);
 
+	if (near.index == REG_NONE && reachable && w != WHERE_ANY) {
+		h = in_registers(t, m);
+		ensure(t, &near, h.base, -base_disp(t, m->base, 0), w);
+		accessed(t, &near);
+		return in_window(h, w);
+	}
 	if (w == WHERE_ANY || !reachable || !near_fact(find_fact(&t->known, m), m)) {
 		emit_effective(t, m, H_ADDR, false);
 		reachable = window_direct(t, m);
@@ -410,6 +450,16 @@ static unsigned int moved_from(const struct insn *i, int64_t *by)
 	}
 }
 
+/* Sets its first operand, a whole register, to a constant. */
+static bool is_constant(const struct insn *i)
+{
+	if (i->opsize < 4 || i->op[0].kind != OPND_GPR)
+		return false;
+	return (i->info->id == INSN_ID_MOV && i->op[1].kind == OPND_IMM && i->imm >= 0) ||
+	       (i->info->id == INSN_ID_XOR && i->op[1].kind == OPND_GPR &&
+		i->op[1].reg == i->op[0].reg);
+}
+
 /* Registers that @i changes otherwise than by a constant. */
 static unsigned int really_written(const struct insn *i)
 {
@@ -449,11 +499,81 @@ unsigned int loop_end(const struct tr *t)
 	return last;
 }
 
+/* Does the condition @cond hold behind a comparison of @a and @b, of 64 bits; or false for others? */
+static bool condition(unsigned int cond, uint64_t a, uint64_t b)
+{
+	switch (cond) {
+	case 2: return a < b;
+	case 5: return a != b;
+	case 6: return a <= b;
+	case 12: return (int64_t)a < (int64_t)b;
+	case 14: return (int64_t)a <= (int64_t)b;
+	default: return false;
+	}
+}
+
+/*
+ * A loop that adds a constant to a register of known value and compares it with another
+ * constant: how many turns it makes, 0: not known or too many.  @last jumps back to the
+ * present instruction.
+ */
+static unsigned int count_turns(const struct tr *t, unsigned int last, unsigned int reg)
+{
+	const struct insn *cmp = &t->insn[last - 1];
+	uint64_t value = t->known.value[reg];
+	int64_t by, step = 0;
+	unsigned int turns;
+
+	for (unsigned int n = t->n; n < last; n++) {
+		const struct insn *i = &t->insn[n];
+
+		if (is_transfer(i) || (i->gpr_written >> reg & 1 &&
+				       (step || moved_from(i, &step) != reg || i->op[0].reg != reg)))
+			return 0;
+	}
+	by = step;
+	for (turns = 1; turns <= TURNS_MAX; turns++) {
+		value += by;
+		if (value > COUNTER_MAX && -value > COUNTER_MAX)
+			return 0;
+		if (!condition(t->insn[last].cond, value, cmp->imm))
+			return turns;
+	}
+	return 0;
+}
+
+/* If the turns of the loop at the present instruction can be counted, says so in @l. */
+static void bound_loop(struct tr *t, struct loop *l, unsigned int last)
+{
+	const struct insn *cmp = &t->insn[last - 1];
+	unsigned int reg = cmp->op[0].reg;
+
+	if (last < t->n + 2 || cmp->info->id != INSN_ID_CMP || cmp->opsize != 8 ||
+	    cmp->op[0].kind != OPND_GPR || cmp->op[1].kind != OPND_IMM ||
+	    !(t->insn[last].flags & INSN_BRANCH) || !(t->known.sure >> reg & 1) ||
+	    distance(t->known.value[reg], 0) > COUNTER_MAX || !count_turns(t, last, reg))
+		return;
+	l->last = last;
+	l->counter = reg;
+	/* It is as it is at the head, wherever the loop is entered. */
+	t->no_entry |= ~0ULL >> (63 - last) & ~(~0ULL >> (63 - t->known.sure_by[reg]));
+}
+
+/* Need the present instruction, a jump back, not ask whether something wants attention? */
+bool window_turns_counted(const struct tr *t)
+{
+	for (unsigned int k = 0; k < t->loops; k++)
+		if (t->loop[k].last && t->loop[k].last == t->n)
+			return true;
+	return false;
+}
+
 /* One check before the loop instead of one in each turn. */
 static void hoist(struct tr *t, struct mem_operand m, int64_t moved)
 {
 	unsigned int at = H_ADDR;
 
+	m = without_small(t, &m);
 	m.disp += moved;
 	if (!has_facts(&m) || !fits_s32(m.disp) || find_fact(&t->known, &m) ||
 	    t->known.facts > HOISTED_MAX ||
@@ -469,11 +589,36 @@ static void hoist(struct tr *t, struct mem_operand m, int64_t moved)
 	set_fact(t, &m, m.disp);
 }
 
+/*
+ * What registers come to in the first turn of a loop: their value at the head plus 'moved',
+ * or in any case 'moved', if their bit in 'constant' is set.
+ */
+struct turn {
+	int64_t moved[16];
+	unsigned int constant;
+};
+
+static void turn_insn(struct turn *r, const struct insn *i)
+{
+	unsigned int reg = i->op[0].reg, from;
+	int64_t by;
+
+	if (i->op[0].kind != OPND_GPR || i->gpr_written != BIT(reg))
+		return;
+	from = moved_from(i, &by);
+	if (from == reg) {
+		r->moved[reg] += by;
+	} else if (is_constant(i)) {
+		r->moved[reg] = i->info->id == INSN_ID_XOR ? 0 : i->imm;
+		r->constant |= BIT(reg);
+	}
+}
+
 /* Hoists what all turns of the loop at the present instruction access. */
 static void hoist_all(struct tr *t, unsigned int last)
 {
 	unsigned int written = 0;
-	int64_t moved[16] = { 0 }, by;
+	struct turn turn = { .constant = 0 };
 
 	for (unsigned int n = t->n; n <= last; n++) {
 		if (t->insn[n].info->id == INSN_ID_CALL)
@@ -482,15 +627,27 @@ static void hoist_all(struct tr *t, unsigned int last)
 	}
 	for (unsigned int n = t->n; n <= last && !is_transfer(&t->insn[n]); n++) {
 		const struct insn *i = &t->insn[n];
-		const struct mem_operand *m = &i->mem;
-		unsigned int from = moved_from(i, &by);
+		struct mem_operand m = i->mem;
+		int64_t moved = m.base < REG_RIP ? turn.moved[m.base] : 0;
 
-		if (i->flags & INSN_HAS_MEM && !m->is_address && has_facts(m) && !m->vsib &&
-		    !(written >> m->base & 1) && (m->index == REG_NONE || !(written >> m->index & 1)))
-			hoist(t, *m, moved[m->base] + (m->index == REG_NONE ? 0 :
-						       moved[m->index] << m->scale));
-		if (from != NO_REG && from == i->op[0].reg)
-			moved[from] += by;
+		if (m.index < REG_RIP) {
+			moved += turn.moved[m.index] * (1 << m.scale);
+			if (turn.constant >> m.index & 1 && distance(moved, 0) <= COUNTER_MAX)
+				m.index = REG_NONE;
+		}
+		if (i->flags & INSN_HAS_MEM && !m.is_address && has_facts(&m) && !m.vsib &&
+		    !(written >> m.base & 1) && (m.index == REG_NONE || !(written >> m.index & 1)))
+			hoist(t, m, moved);
+		turn_insn(&turn, i);
+	}
+}
+
+/* What the loop up to @last changes is not known for sure in it. */
+static void drop_sure(struct tr *t, unsigned int last)
+{
+	for (unsigned int n = t->n; n <= last; n++) {
+		t->known.sure &= ~t->insn[n].gpr_written;
+		t->known.small &= ~t->insn[n].gpr_written;
 	}
 }
 
@@ -499,16 +656,24 @@ void window_loop_head(struct tr *t)
 	unsigned int last = loop_end(t);
 	struct loop *l = &t->loop[t->loops];
 
-	if (!last || t->loops == ARRAY_SIZE(t->loop) || in_lockstep(t->d, t->b->mode) ||
-	    !with(t->d, TRANSLATOR_OPT_LOOP) || !with(t->d, TRANSLATOR_OPT_CHECK))
+	if (!last)
 		return;
+	if (t->loops == ARRAY_SIZE(t->loop) || in_lockstep(t->d, t->b->mode) ||
+	    !with(t->d, TRANSLATOR_OPT_LOOP) || !with(t->d, TRANSLATOR_OPT_CHECK)) {
+		drop_sure(t, last);
+		return;
+	}
+	*l = (struct loop){ .head = t->n };
+	bound_loop(t, l, last);
+	drop_sure(t, last);
+	t->loops++;
 	temps_lost(t);
 	if (windows_site(t->d, t->b->gpa + t->b->guest_off[t->n]) == SITE_NEW)
 		hoist_all(t, last);
 	temps_lost(t);
-	*l = (struct loop){ .head = t->n, .known = t->known,
-			    .off = t->e.p + t->e.to_exec - t->b->code };
-	t->loops++;
+	e_align(&t->e, LOOP_ALIGN);
+	l->known = t->known;
+	l->off = t->e.p + t->e.to_exec - t->b->code;
 }
 
 /* Is every fact of loop @l's head true at the present jump to it? */
@@ -535,7 +700,8 @@ void *window_loop_back(struct tr *t, gva_t target)
 	if (t->i->gpr_written)
 		return NULL;
 	for (unsigned int i = 0; head >= 0 && i < t->loops; i++)
-		if (t->loop[i].head == head && facts_hold(t, &t->loop[i]))
+		if (t->loop[i].head == head && facts_hold(t, &t->loop[i]) &&
+		    (!t->loop[i].last || t->loop[i].last == t->n))
 			return t->b->code + t->loop[i].off;
 	return NULL;
 }
@@ -579,15 +745,40 @@ static bool new_value(const struct tr *t, const struct insn *i, uint64_t *value)
 	return true;
 }
 
+/* Is @i's first operand, a whole register, not above COUNTER_MAX behind it? */
+static bool makes_small(const struct insn *i)
+{
+	if (i->opsize < 4 || i->op[0].kind != OPND_GPR || i->gpr_written != BIT(i->op[0].reg))
+		return false;
+	switch (i->info->id) {
+	case INSN_ID_MOVZX:
+		return i->op[1].size <= 2;
+	case INSN_ID_AND:
+		return i->op[1].kind == OPND_IMM && (uint64_t)i->imm <= COUNTER_MAX;
+	default:
+		return is_constant(i) && (i->info->id == INSN_ID_XOR || (uint64_t)i->imm <= COUNTER_MAX);
+	}
+}
+
 static void foresee_values(struct tr *t, const struct insn *i)
 {
 	uint64_t value;
 	bool known = new_value(t, i, &value);
 
 	t->known.written |= i->gpr_written;
+	t->known.sure &= ~i->gpr_written;
+	t->known.small &= ~i->gpr_written;
+	if (makes_small(i)) {
+		t->known.small |= BIT(i->op[0].reg);
+		t->known.small_by[i->op[0].reg] = t->n;
+	}
 	if (known && i->gpr_written == BIT(i->op[0].reg)) {
 		t->known.written &= ~BIT(i->op[0].reg);
 		t->known.value[i->op[0].reg] = i->opsize == 4 ? (uint32_t)value : value;
+	}
+	if (known && is_constant(i)) {
+		t->known.sure |= BIT(i->op[0].reg);
+		t->known.sure_by[i->op[0].reg] = t->n;
 	}
 }
 
@@ -617,6 +808,7 @@ void window_after(struct tr *t, const struct insn *i)
 	case INSN_ID_CALL: case INSN_ID_RET: case INSN_ID_JMP:
 		k->facts = 0;
 		k->written = UINT16_MAX;
+		k->sure = k->small = 0;
 		window_entered(t);
 		return;
 	default:
