@@ -3,8 +3,8 @@
  * Can translated code touch anything but guest memory and its own vCPU?  Random blocks store,
  * load, push, call and return through registers that hold what an attacker would like to have:
  * host addresses of canaries, of the vCPU, of the code cache, of the tables and of C's stack,
- * those less the guest memory's, not canonical ones, ends of windows.  In the kernel, and at
- * CPL 3 through windows.  Afterwards the canaries, the code cache's fixed part and the vCPU's
+ * those less the guest memory's, not canonical ones, ends of windows.  In the kernel, at
+ * CPL 3 through windows, and as 32-bit code at both.  Afterwards the canaries, the code cache's fixed part and the vCPU's
  * wires are as before, and where the guest has a page at a canary's address it has that one.
  *
  * LONG=1: seventy times as long.  FUZZ_SEED repeats a run.
@@ -171,7 +171,12 @@ static unsigned int wild_insn(struct wild *w, uint8_t *p)
 	if (kind == 0)
 		return *p = 0x50 + next(w) % 16, 1;		/* push, pop */
 	if (kind == 1)
-		return *p = (const uint8_t[]){ 0xc3, 0xc9, 0x9c, 0xaa }[next(w) % 4], 1;
+		return *p = (const uint8_t[]){ 0xc3, 0xc9, 0x9c, 0xaa, 0xa4, 0xab }[next(w) % 6], 1;
+	if (kind == 15 && next(w) & 1) {	/* mov cl, n; rep movs or stos, of bytes or more */
+		memcpy(p, (const uint8_t[]){ 0xb1, next(w), 0xf3, 0x48 }, 4);
+		p[next(w) & 1 ? 3 : 4] = (next(w) & 1 ? 0xa4 : 0xaa) | (next(w) & 1);
+		return p[3] == 0x48 ? 5 : 4;
+	}
 	if (kind == 2 || kind == 3) {				/* call, jmp, push by operand */
 		*p++ = 0xff;
 		*p++ = (modrm & 7) | (2 + next(w) % 5) << 3 | (next(w) & 1 ? 0xc0 : 0);
@@ -220,10 +225,13 @@ static void write_block(struct wild *w)
 	rig_code(w->rig, RIG_CODE, code, n + 2);
 }
 
-static void set_state(struct wild *w, bool user)
+enum { USER = 1, NARROW = 2 };
+
+static void set_state(struct wild *w, unsigned int kind)
 {
 	struct rig *r = w->rig;
 	struct vcpu *v = r->v;
+	bool user = kind & USER;
 
 	rig_tables(r);
 	map_alias(w);
@@ -239,6 +247,8 @@ static void set_state(struct wild *w, bool user)
 		v->seg[SEG_CS] = (struct segment){ .sel = 0x23, .attr = 0x20fb, .limit = ~0U };
 		v->seg[SEG_SS] = (struct segment){ .sel = 0x1b, .attr = 0xc0f3, .limit = ~0U };
 	}
+	if (kind & NARROW)
+		v->seg[SEG_CS].attr = user ? 0xc0fb : 0xc09b;
 	v->seg[SEG_FS].base = wild_address(w);
 	v->seg[SEG_GS].base = wild_address(w);
 	vcpu_update_mode(v);
@@ -288,10 +298,10 @@ static void test_wild(void **state)
 	assert_true(wires_len <= sizeof(wires));
 	memcpy(wires, &v->index, wires_len);
 	for (unsigned int n = 0; n < rounds; n++) {
-		set_state(w, n % 2);
+		set_state(w, n % 4);
 		write_block(w);
 		for (unsigned int again = 0; again < 4; again++) {
-			set_state(w, n % 2);
+			set_state(w, n % 4);
 			run_block(w);
 		}
 		check(w, wires, wires_len);
