@@ -21,10 +21,16 @@ vm() {	# NAME OPTIONS...
 	eval "$name=$!"
 }
 used() { sed -n 's/^usage_usec //p' "/cg/vireo.shares/$1/cpu.stat"; }
+stolen() { awk '$1 == "cpu" { print $9 }' /proc/stat; }	# in 1/100 s
 measure() {	# PID PID SECONDS
-	x=$(used $1) y=$(used $2)
-	sleep $3
-	echo "used $(($(used $1) - x)) $(($(used $2) - y))"
+	x=$(used $1) y=$(used $2) s=$(stolen) t=$3
+	sleep $t
+	# A busy host takes the processor away for long, and whose turn it was looks like more.
+	if [ $(($(stolen) - s)) -gt $((10 * $3)) ]; then
+		sleep $((3 * $3))
+		t=$((4 * $3))
+	fi
+	echo "used $(($(used $1) - x)) $(($(used $2) - y)) $t"
 }
 vm a --cpu-weight 100
 vm b --cpu-weight 300
@@ -65,7 +71,7 @@ printf '\x02\xb0\xad\x1b\x00\x00\x01\x00\xfe\x4f\x51\xe4\x00\x00\x10\x00\x00\x00
 } >"$work/list"
 tools/initramfs.sh "$work/initramfs" "$work/list" || { echo "no initramfs"; exit 77; }
 
-timeout 300 "$build/vireo" run --engine soft --kernel "$kernel" --initrd "$work/initramfs" --memory 1G \
+timeout 600 "$build/vireo" run --engine soft --kernel "$kernel" --initrd "$work/initramfs" --memory 1G \
 	--cmdline 'console=ttyS0 panic=-1 quiet run="sh /session"' </dev/null >"$work/log" 2>&1
 status=$?
 tr -d '\r' <"$work/log" >"$work/text"
@@ -87,10 +93,10 @@ part() {
 		awk -v low="$2" -v high="$3" '{ p = 100 * $3 / ($2 + $3); print "# " p " %"; n++ }
 			END { exit !(n && p >= low && p <= high) }'
 }
-# Line N of "used": the first did not have more than that part of so many seconds.
+# Line N of "used": the first did not have more than that part of the seconds.
 used_at_most() {
 	grep '^used' "$work/text" | sed -n "$1p" |
-		awk -v part="$2" -v seconds="$3" '{ p = $2 / 1e6 / seconds; print "# " p; n++ }
+		awk -v part="$2" '{ p = $2 / 1e6 / $4; print "# " p; n++ }
 			END { exit !(n && p > 0.02 && p < part) }'
 }
 judge status [ $status = 0 ]
@@ -102,7 +108,7 @@ judge weight-changed part 2 47 53
 judge cap part 3 10 23
 judge max-and-pin grep -qx 'max max 20000 pin 0\|max max 100000 pin 0' "$work/text"
 judge vcpu-group grep -q 'thread [0-9]* [0-9]* domain threaded, 1 of' "$work/text"
-judge vcpu-cap used_at_most 4 0.33 8
+judge vcpu-cap used_at_most 4 0.33
 judge vcpu-changed grep -q 'later max [0-9]* 55' <(tr '\n' ' ' <"$work/text")
 judge old-ones-removed grep -qx 'left 1' "$work/text"
 ((bad == 0))

@@ -184,9 +184,18 @@ def test_steal(b):
                  "--cpu-pin", CPU, "--cpu-weight", "100")
 
     def steal():
-        vm.write(b"x\n")
-        words = vm.read_until(r"stat cpu +([0-9 ]+)\n").group(1).split()
-        return int(words[7]) / 100, time.monotonic(), vm.ran()
+        """What the guest says, and when: the answer that came soonest, or soon."""
+        best = None
+        for _ in range(20):
+            asked = time.monotonic()
+            vm.write(b"x\n")
+            words = vm.read_until(r"stat cpu +([0-9 ]+)\n").group(1).split()
+            now = time.monotonic()
+            got = (now - asked, int(words[7]) / 100, now, vm.ran())
+            best = min(best or got, got)
+            if best[0] < 0.1:
+                break
+        return best[1:]
 
     time.sleep(1)
     for _ in range(2):
