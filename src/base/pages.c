@@ -48,6 +48,13 @@ void *pages_alloc_small(size_t size)
 	return p;
 }
 
+void pages_give_back(void *p, size_t from, size_t size)
+{
+	from = rounded(from);
+	if (from < rounded(size))
+		(void)madvise((uint8_t *)p + from, rounded(size) - from, MADV_DONTNEED);
+}
+
 void pages_free(void *p, size_t size)
 {
 	if (p)

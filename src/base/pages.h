@@ -13,6 +13,8 @@
 void *pages_alloc(size_t size);
 /* The same in small pages, for what is used here and there. */
 void *pages_alloc_small(size_t size);
+/* Memory of @p, of one of them with @size, from offset @from on is zeroes again and takes none. */
+void pages_give_back(void *p, size_t from, size_t size);
 /* @p: of one of them with @size, or NULL. */
 void pages_free(void *p, size_t size);
 

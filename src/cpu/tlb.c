@@ -18,6 +18,8 @@
 #define HOST_GIB	(120 * TIB)	/* of a process's 128 TiB, for tables */
 #define SPACE_GIB	(3 * TIB)
 #define OTHERS_GIB	640	/* the kernel's half, slots of windows */
+#define STALE_LEAST	64	/* regions with memory behind them, ... */
+#define STALE_TIMES	3	/* ... so many times those in use: it is given back at a flush */
 #define EMPTY_MISSES 4096	/* then the memory behind the empty table is given back */
 
 /* --- filling --- */
@@ -208,9 +210,18 @@ static void new_tag(struct vcpu *v, struct tlb_space *s)
 	s->fetched_any = s->fetched_huge = false;
 }
 
+/* Processes come and go, each at addresses of its own: what stands behind the last ones' goes. */
+static bool mostly_stale(const struct tlb_record *r)
+{
+	return r->resident > STALE_LEAST && r->resident / STALE_TIMES > r->used_count;
+}
+
 static void space_flush(struct vcpu *v, struct tlb_space *s)
 {
-	tlb_record_flush(&s->rec, s->view);
+	if (unlikely(mostly_stale(&s->rec)))
+		tlb_space_trim(s, v->tlb.kernel->shared);
+	else
+		tlb_record_flush(&s->rec, s->view);
 	s->low_global = false;
 	new_tag(v, s);
 	stat_add(&v->stats.tlb_flushes, 1);

@@ -14,27 +14,33 @@
 #include <errno.h>
 
 #define ARENA_MIN	(1ULL << 20)
+#define LEAST_SHARE	8	/* of the cache, besides, for decoded code while the rest is in use, */
+#define PAGES_SHARE	8	/* and for what is known of pages */
 #define DROPS_MAX	64	/* hits before a page is run without blocks ... */
 #define UNCACHED_RUNS	50000	/* ... for so many instructions */
 #define RETIRED_MAX	8	/* in a page's list before their room is reclaimed */
 #define CHUNK		64	/* bytes a bit of code_page.chunks stands for */
 
-int blocks_init(struct soft_vcpu *sv, uint64_t bytes, struct err *e)
+int blocks_init(struct soft_vcpu *sv, uint64_t cache, struct err *e)
 {
-	uint64_t size = MAX(ALIGN_UP(bytes, GUEST_PAGE_SIZE), ARENA_MIN);
-	void *p = pages_alloc(size);
+	bool alone = sv->engine->config.translate == TRANSLATOR_OFF;
 
-	if (!p)
+	sv->cache_bytes = cache;
+	sv->arena_least = MAX(ALIGN_UP(alone ? cache : cache / LEAST_SHARE, GUEST_PAGE_SIZE), ARENA_MIN);
+	sv->arena_size = MAX(ALIGN_UP(alone ? cache : cache / 2, GUEST_PAGE_SIZE), ARENA_MIN);
+	sv->arena = pages_alloc(sv->arena_size);
+	sv->code_page_max = MAX(cache / PAGES_SHARE, ARENA_MIN) / sizeof(struct code_page);
+	sv->code_page = pages_alloc_small(sv->code_page_max * sizeof(struct code_page));
+	if (!sv->arena || !sv->code_page)
 		return err_set(e, ENOMEM, "could not reserve %llu MiB for decoded instructions",
-				 (unsigned long long)size >> 20);
-	sv->arena = p;
-	sv->arena_size = size;
+				 (unsigned long long)sv->arena_size >> 20);
 	return 0;
 }
 
 void blocks_destroy(struct soft_vcpu *sv)
 {
 	pages_free(sv->arena, sv->arena_size);
+	pages_free(sv->code_page, sv->code_page_max * sizeof(struct code_page));
 }
 
 static struct block **hash_slot(struct soft_vcpu *sv, gpa_t gpa, unsigned int code_size)
@@ -58,12 +64,15 @@ struct code_page *page_find_locked(const struct soft_vcpu *sv, gpa_t base)
 	return p;
 }
 
-static bool arena_has_room(const struct soft_vcpu *sv, uint64_t size)
+/* What translations do not need blocks may have, up to a point. */
+static uint64_t arena_limit(const struct soft_vcpu *sv)
 {
-	return size <= sv->arena_size - sv->arena_used - sv->arena_pages;
+	uint64_t taken = sv->dbt ? dbt_memory(sv->dbt) : 0;
+
+	return MIN(sv->arena_size, sv->arena_least + sv->cache_bytes - MIN(taken, sv->cache_bytes));
 }
 
-/* For blocks: a retired one's room, or from the bottom. */
+/* A retired one's room, or from the bottom. */
 static void *arena_alloc(struct soft_vcpu *sv, uint64_t size)
 {
 	void *p = sv->arena + sv->arena_used;
@@ -76,21 +85,10 @@ static void *arena_alloc(struct soft_vcpu *sv, uint64_t size)
 		*room = (*room)->hash_next;
 		return p;
 	}
-	if (!arena_has_room(sv, size))
+	if (sv->arena_used + size > arena_limit(sv))
 		return NULL;
 	sv->arena_used += size;
 	return p;
-}
-
-/* For pages, from the top: they outlive the blocks. */
-static struct code_page *arena_alloc_page(struct soft_vcpu *sv)
-{
-	const uint64_t size = ALIGN_UP(sizeof(struct code_page), 64);
-
-	if (!arena_has_room(sv, size))
-		return NULL;
-	sv->arena_pages += size;
-	return (struct code_page *)(sv->arena + sv->arena_size - sv->arena_pages);
 }
 
 static void forget_blocks_locked(struct soft_vcpu *sv)
@@ -110,7 +108,7 @@ static void flush_locked(struct soft_vcpu *sv)
 	for (unsigned int i = 0; i < ARRAY_SIZE(sv->pages); i++)
 		sv->pages[i] = NULL;
 	sv->news.asked = NULL;
-	sv->arena_pages = 0;
+	sv->code_page_count = 0;
 	if (sv->dbt)
 		dbt_flush(sv->dbt);
 }
@@ -169,9 +167,9 @@ static struct code_page *page_make(struct soft_vcpu *sv, gpa_t base)
 
 	if (p)
 		return p;
-	p = arena_alloc_page(sv);
-	if (!p)
+	if (sv->code_page_count == sv->code_page_max)
 		return NULL;
+	p = &sv->code_page[sv->code_page_count++];
 	page_clear(p);
 	p->base = base;
 	p->hash_next = *page_slot(sv, base);
@@ -287,11 +285,12 @@ out:
 /* Room by forgetting what was decoded, not what was translated, while that is enough. */
 static void make_room_locked(struct soft_vcpu *sv)
 {
-	if (sv->arena_pages > sv->arena_size / 2) {
+	if (sv->code_page_count + 2 > sv->code_page_max) {
 		flush_locked(sv);
 		return;
 	}
 	forget_blocks_locked(sv);
+	pages_give_back(sv->arena, arena_limit(sv), sv->arena_size);
 	for (unsigned int i = 0; i < ARRAY_SIZE(sv->pages); i++)
 		for (struct code_page *p = sv->pages[i]; p; p = p->hash_next) {
 			p->blocks = NULL;
@@ -343,7 +342,6 @@ struct block *block_insert(struct soft_vcpu *sv, gpa_t gpa, gpa_t second, unsign
 	b->count = count;
 	b->code_size = code_size;
 	b->serial = ++sv->serial;
-	b->heat = 0;
 	b->lists = 0;
 	for (unsigned int i = 0; i < count; i++)
 		b->insn[i] = sv->scratch[i];

@@ -35,6 +35,8 @@ struct dbt_config {
 	struct tblock *(*find)(void *arg, struct vcpu *v);
 	/* How often the code at @gpa has been interpreted, as far as that is known. */
 	unsigned int (*heat)(void *arg, struct vcpu *v, gpa_t gpa);
+	/* The translation of the code at @gpa was given up for others. */
+	void (*evicted)(void *arg, gpa_t gpa);
 	/* Decodes as the guest's CPU model has it; @avail bytes, 15 are enough. */
 	enum decode_result (*decode)(void *arg, struct vcpu *v, struct insn *out, const uint8_t *bytes,
 				     unsigned int avail, enum code_size code_size);
@@ -120,6 +122,9 @@ int dbt_perf_open(FILE **f, struct err *e);
 
 /* Drops every translation; the vCPU is not in translated code. */
 void dbt_flush(struct dbt *d);
+
+/* Bytes that translations take now, of dbt_config.cache_bytes. */
+uint64_t dbt_memory(const struct dbt *d);
 
 /* dbt_config.step ran instruction @i, or tried to. */
 void dbt_count_step(struct dbt *d, const struct insn *i);

@@ -11,7 +11,7 @@
 
 #include <assert.h>
 
-#define ISLAND_MAX	6	/* bytes: a call and an index */
+#define ISLAND_MAX	8	/* bytes: a call, a short jump and an index */
 #define HEAT_TO_FOLLOW	2	/* runs of what follows a branch, to be part of its block */
 
 /* The interpreter executes the present instruction, then the block goes on. */

@@ -121,6 +121,24 @@ static void far_exit(struct tr *t, const struct near_exit *x)
 }
 
 /*
+ * An access that crosses 256 bytes, if it can be seen to here: back, unless it crosses a
+ * page.  See emit_cross_checks().
+ */
+static bool cross_island(struct tr *t, const struct near_exit *x)
+{
+	struct emit *e = &t->e;
+	ptrdiff_t back = (uint8_t *)x->back - ((uint8_t *)emit_here(e) + 5 + 2);
+
+	if (x->group || x->size & (x->size - 1) || back < INT8_MIN)
+		return false;
+	e_call(e, t->d->crosses_here[__builtin_ctz(x->size)]);
+	e8(e, 0xeb);		/* jmp */
+	e8(e, back);
+	e8(e, x->n);
+	return true;
+}
+
+/*
  * Puts islands for the waiting JRCXZs here; @fallthrough: code before it runs on to what
  * follows and must jump over them.
  */
@@ -138,10 +156,10 @@ void emit_islands(struct tr *t, bool fallthrough)
 
 		assert(e->p - (x->rel8 + 1) <= 127);
 		e_bind8(e, x->rel8);
-		if (x->size) {
+		if (x->size && !cross_island(t, x)) {
 			t->cross[t->cross_count].exit = *x;
 			t->cross[t->cross_count++].rel32 = e_jmp(e, emit_here(e));
-		} else {
+		} else if (!x->size) {
 			far_exit(t, x);
 		}
 	}
@@ -163,22 +181,35 @@ static void emit_page_check(struct emit *e, unsigned int size)
 
 /*
  * Fixed code, one for each log2 of a size, called with r14 = the address of an access that
- * crosses 256 bytes: returns, or 5 bytes behind that if it crosses a page.
+ * crosses 256 bytes: returns, unless it crosses a page.  Then it goes on 5 bytes behind that,
+ * or leaves with the instruction whose index is 2 bytes behind.
  */
+static void *emit_cross_code(struct dbt *d, struct emit *e, unsigned int k, bool here)
+{
+	void *code = emit_here(e);
+	uint8_t *crosses;
+
+	emit_page_check(e, 1U << k);
+	crosses = e_jrcxz(e);
+	e8(e, 0xc3);
+	e_bind8(e, crosses);
+	e8(e, 0x59);		/* pop rcx */
+	e_lea(e, H_TMP, AT_DISP(H_TMP, here ? 2 : 5));
+	if (here) {
+		e8(e, 0x51);	/* push rcx */
+		e_jmp(e, d->exit_here);
+	} else {
+		e8(e, 0xff);	/* jmp rcx */
+		e8(e, 0xe1);
+	}
+	return code;
+}
+
 void emit_cross_checks(struct dbt *d, struct emit *e)
 {
 	for (unsigned int k = 1; k < ARRAY_SIZE(d->crosses); k++) {
-		uint8_t *crosses;
-
-		d->crosses[k] = emit_here(e);
-		emit_page_check(e, 1U << k);
-		crosses = e_jrcxz(e);
-		e8(e, 0xc3);
-		e_bind8(e, crosses);
-		e8(e, 0x59);		/* pop rcx */
-		e_lea(e, H_TMP, AT_DISP(H_TMP, 5));
-		e8(e, 0xff);		/* jmp rcx */
-		e8(e, 0xe1);
+		d->crosses[k] = emit_cross_code(d, e, k, false);
+		d->crosses_here[k] = emit_cross_code(d, e, k, true);
 	}
 }
 

@@ -97,6 +97,7 @@ static void part_begin(struct dbt *d, unsigned int n)
 	d->records_used = n * d->area;
 	p->first_block = p->block_count = d->block_count = n * d->part_blocks;
 	p->first_slot = p->slot_count = d->slot_count = n * d->part_slots;
+	p->bytes = 0;
 }
 
 void parts_init(struct dbt *d)
@@ -144,15 +145,38 @@ static void part_empty(struct dbt *d, unsigned int n)
 
 	if (p->block_count == p->first_block)
 		return;
-	for (unsigned int i = p->first_block; i < p->block_count; i++)
-		if (!d->blocks[i]->dead)
-			dbt_forget(d, d->blocks[i]);
+	for (unsigned int i = p->first_block; i < p->block_count; i++) {
+		struct tblock *b = d->blocks[i];
+
+		if (b->dead)
+			continue;
+		d->cfg.evicted(d->cfg.arg, b->gpa);
+		dbt_forget(d, b);
+	}
 	/* The dead may still be chained to others. */
 	for (unsigned int i = p->first_slot; i < p->slot_count; i++)
 		if (d->slots[i].to)
 			dbt_unlink(d, &d->slots[i]);
 	blocks_gone(d);
 	part_release(d, n);
+}
+
+/* What the present part takes so far. */
+static uint64_t present_bytes(const struct dbt *d)
+{
+	return d->next - part_code(d, d->present) + (d->next_cold - part_cold(d, d->present)) +
+	       (d->records_used - d->present * d->area) +
+	       (d->block_count - d->present * d->part_blocks) * sizeof(*d->blocks) +
+	       (d->slot_count - d->present * d->part_slots) * sizeof(*d->slots);
+}
+
+uint64_t dbt_memory(const struct dbt *d)
+{
+	uint64_t all = present_bytes(d);
+
+	for (unsigned int n = 0; n < d->parts; n++)
+		all += n != d->present ? d->part[n].bytes : 0;
+	return all;
 }
 
 static bool part_has_room(const struct dbt *d)
@@ -162,11 +186,10 @@ static bool part_has_room(const struct dbt *d)
 	uint64_t records = d->records_used - d->present * d->area;
 	unsigned int blocks = d->block_count - d->present * d->part_blocks;
 	unsigned int slots = d->slot_count - d->present * d->part_slots;
-	uint64_t all = code + cold + records + blocks * sizeof(*d->blocks) + slots * sizeof(*d->slots);
 
 	return MAX(MAX(code, cold), records) + BLOCK_ROOM <= d->area &&
 	       blocks < d->part_blocks && slots + 2 * TBLOCK_INSNS <= d->part_slots &&
-	       all + BLOCK_ROOM <= d->part_bytes;
+	       present_bytes(d) + BLOCK_ROOM <= d->part_bytes;
 }
 
 void parts_make_room(struct dbt *d)
@@ -175,6 +198,7 @@ void parts_make_room(struct dbt *d)
 
 	if (part_has_room(d))
 		return;
+	d->part[d->present].bytes = present_bytes(d);
 	/* It will hardly be written to again: only the executable mapping keeps it. */
 	madvise(part_code(d, d->present), 2 * d->area, MADV_DONTNEED);
 	part_empty(d, next);

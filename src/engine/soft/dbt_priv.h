@@ -316,13 +316,14 @@ static inline enum code_size mode_code_size(uint32_t mode)
 #define BLOCK_HASH	(1 << 17)
 #define PAGE_HASH	(1 << 14)
 #define SECOND_HASH	(1 << 10)
-#define PARTS_MAX	8
+#define PARTS_MAX	16
 #define WANTED_BITS	16
 
 /* A part of the code cache: dbt_part.c. */
 struct part {
 	unsigned int first_block, block_count;	/* in dbt.blocks */
 	unsigned int first_slot, slot_count;	/* in dbt.slots */
+	uint64_t bytes;		/* that it takes, once it is full */
 };
 
 struct dbt {
@@ -337,7 +338,7 @@ struct dbt {
 	void *exit_chain, *exit_indirect, *exit_step, *exit_here, *exit_poll, *exit_signal;
 	void *enter[2], *leave[2];	/* [1]: code for windows */
 	void *indirect, *ret_miss;
-	void *crosses[7];		/* by log2 of an operand's size: see emit_cross_checks() */
+	void *crosses[7], *crosses_here[7];	/* by log2 of a size: see emit_cross_checks() */
 	uint8_t *records;		/* what is known of the blocks, as large as the code cache */
 	uint64_t records_used;		/* offset of the present part's first free byte */
 	struct tblock **blocks;		/* by id, in each part in the order of their code */

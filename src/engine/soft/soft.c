@@ -195,11 +195,12 @@ static bool needs_care(const struct vcpu *v)
 /* The translation of @b, at v->rip, once it has run often enough; NULL: interpret it. */
 static struct tblock *warm_up(struct soft_vcpu *sv, struct block *b)
 {
+	uint8_t *heat = code_heat(sv, b->gpa);
 	struct tblock *t;
 
-	if (b == sv->once || ++b->heat < sv->engine->config.translate_at)
+	if (b == sv->once || ++*heat < sv->engine->config.translate_at)
 		return NULL;
-	b->heat = 0;
+	*heat = 0;
 	block_paid(sv, b->gpa);
 	t = dbt_get(sv->dbt, sv->v, b->gpa);
 	if (t)
@@ -266,10 +267,16 @@ static enum exec_status dbt_step_cb(void *arg, struct vcpu *v)
 
 static unsigned int dbt_heat_cb(void *arg, struct vcpu *v, gpa_t gpa)
 {
-	const struct block *b = block_find(v->engine, gpa, v->code_size);
-
 	(void)arg;
-	return b ? b->heat : 0;
+	return *code_heat(v->engine, gpa);
+}
+
+/* What had to go for want of room is translated sooner when it runs again. */
+static void dbt_evicted_cb(void *arg, gpa_t gpa)
+{
+	struct soft_vcpu *sv = arg;
+
+	*code_heat(sv, gpa) = sv->engine->config.translate_at - 1;
 }
 
 static enum decode_result dbt_decode_cb(void *arg, struct vcpu *v, struct insn *out,
@@ -322,11 +329,13 @@ static int translator_create(struct soft_vcpu *sv, uint64_t cache_bytes, struct 
 		.step = dbt_step_cb,
 		.bind = dbt_bind_cb,
 		.heat = dbt_heat_cb,
+		.evicted = dbt_evicted_cb,
 		.decode = dbt_decode_cb,
 		.find = dbt_find_cb,
 		.allowed = dbt_allowed_cb,
 		.open = dbt_open_cb,
 		.keep = dbt_keep_cb,
+		.arg = sv,
 	};
 	int rc = dbt_create(&sv->dbt, sv->engine->space, &c, e);
 
@@ -488,7 +497,7 @@ static uint64_t cache_total(const struct soft *s, unsigned int cpus)
 	return MAX(CACHE_DEFAULT, ram / CACHE_OF_RAM * MIN(cpus, 2U));
 }
 
-/* Its share of the memory for translated code; for decoded code there is half as much. */
+/* Its share of the memory for translated code; for decoded code there is some besides. */
 static uint64_t cache_share(const struct soft *s, const struct vcpu *v)
 {
 	uint64_t total = cache_total(s, v->model->cpus);
@@ -508,7 +517,7 @@ static int vcpu_make(struct soft_vcpu *sv, struct err *e)
 	__builtin_memset(sv->once, 0, sizeof(struct block) + sizeof(struct insn));
 	rc = code_init(sv, e);
 	if (!rc)
-		rc = blocks_init(sv, c->translate != TRANSLATOR_OFF ? cache / 2 : cache, e);
+		rc = blocks_init(sv, cache, e);
 	if (!rc)
 		rc = snippets_init(sv, e);
 	if (!rc && (c->translate != TRANSLATOR_OFF || c->lockstep))

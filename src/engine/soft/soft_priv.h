@@ -9,10 +9,11 @@
  * shared, and nothing is patched under a vCPU that runs.  What crosses vCPUs is the news
  * that code has changed: code.c.
  *
- * Memory for blocks is one arena, filled from the bottom and dropped whole when it meets what is
- * known of pages, which fills it from the top.  An invalidated block stays where it is until
- * then, its instructions replaced by one that says so: whoever runs it, its own last instruction
- * included, stops in time.
+ * Memory for blocks is one arena, dropped whole when it is full or translations need the room;
+ * what is known of pages, and
+ * how often code ran, outlives that.  An invalidated block stays where it is until then, its
+ * instructions replaced by one that says so: whoever runs it, its own last instruction included,
+ * stops in time.
  */
 #ifndef VIREO_ENGINE_SOFT_PRIV_H
 #define VIREO_ENGINE_SOFT_PRIV_H
@@ -32,7 +33,8 @@
 #define ROOM_UNIT	64	/* blocks' sizes are multiples of it */
 #define ROOM_SIZES	((sizeof(struct block) + BLOCK_INSNS * sizeof(struct insn)) / ROOM_UNIT + 1)
 #define LOOKUP_BITS	14
-#define HASH_BITS	18
+#define HASH_BITS	15
+#define HEAT_BITS	17
 #define PAGE_HASH_BITS	14
 #define SNIPPET_HASH_BITS 14
 #define SOFT_VCPUS	64	/* as many as struct unsettled has bits for */
@@ -50,7 +52,6 @@ struct block {
 	uint16_t len;		/* bytes of code */
 	uint16_t count;		/* instructions, at least 1 */
 	uint8_t code_size;
-	uint8_t heat;		/* runs since it was last looked at for translation */
 	uint8_t lists;		/* pages whose lists it is in */
 	uint64_t serial;	/* unlike that of any other block; 0: dead */
 	struct block *hash_next;
@@ -128,12 +129,16 @@ struct soft_vcpu {
 	struct dbt *dbt;		/* the translator, NULL without */
 	_Atomic bool lock;
 	uint8_t *arena;
-	uint64_t arena_size;		/* bytes; in use: */
-	uint64_t arena_used, arena_pages; /* by blocks, by pages */
+	uint64_t arena_size, arena_used; /* bytes */
+	/* Of these the arena has at least so many, and more while translations take less. */
+	uint64_t cache_bytes, arena_least;
 	struct block *room[ROOM_SIZES];	/* in arena_used, of retired blocks: by size */
 	uint64_t serial;		/* of the last block made */
 	struct block *hash[BIT(HASH_BITS)];
 	struct code_page *pages[BIT(PAGE_HASH_BITS)];	/* (b) */
+	struct code_page *code_page;	/* their memory: so many, ... */
+	unsigned int code_page_count, code_page_max; /* ... in use, and in all */
+	struct heat { uint8_t tag, runs; } heat[BIT(HEAT_BITS)]; /* see code_heat() */
 	struct code_news news;
 	struct code_cache snippets;
 	struct trap_region region;	/* of snippets */
@@ -177,6 +182,21 @@ static inline void soft_unlock(_Atomic bool *lock)
 	atomic_store_explicit(lock, false, memory_order_release);	/* pairs with soft_lock */
 }
 
+/*
+ * How often the code at @gpa ran, since it was last looked at for translation or other code
+ * took its place in the table.
+ */
+static inline uint8_t *code_heat(struct soft_vcpu *sv, gpa_t gpa)
+{
+	uint64_t h = gpa * 0x9e3779b97f4a7c15ULL;
+	struct heat *heat = &sv->heat[h >> (64 - HEAT_BITS)];
+	uint8_t tag = h >> (56 - HEAT_BITS);
+
+	if (heat->tag != tag)
+		*heat = (struct heat){ .tag = tag };
+	return &heat->runs;
+}
+
 /* memo.c: insn_decode() for the CPU model; puts SIMD state away where it must. */
 enum decode_result memo_decode(struct soft_vcpu *sv, struct insn *out, const uint8_t *bytes,
 			       unsigned int avail, unsigned int code_size);
@@ -190,7 +210,8 @@ void soft_features(struct soft_vcpu *sv);
 void soft_counters(struct engine *en, const struct vcpu *v, counter_fn *tell, void *arg);
 
 /* block.c */
-int blocks_init(struct soft_vcpu *sv, uint64_t bytes, struct err *e);
+/* With @cache bytes for decoded and translated code. */
+int blocks_init(struct soft_vcpu *sv, uint64_t cache, struct err *e);
 void blocks_destroy(struct soft_vcpu *sv);
 void blocks_flush(struct soft_vcpu *sv);
 struct block *block_find(struct soft_vcpu *sv, gpa_t gpa, unsigned int code_size);

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Memory beside the guest's: Debian's cloud kernel boots with an initramfs of 50 MB and is kept
+busy with ever other programs; the process's share (Pss) less what stands behind guest memory
+stays within 100 MiB, and with a small code cache within less."""
+import os
+import subprocess
+import sys
+import time
+
+BUILD = os.environ.get("BUILD", "build")
+WORK = os.path.join(BUILD, "tests", "boot")
+MIB = 1 << 20
+PAD = 48 * MIB		# of the initramfs
+WORDS = """for i in 1 2 3; do for a in $(busybox --list); do
+case $a in init|linuxrc|halt|poweroff|reboot|getty|sulogin|sh|ash) ;;
+*) busybox $a --help >/dev/null 2>&1 </dev/null;; esac; done; done
+echo busy
+"""
+
+
+def skip(why):
+    print(why)
+    sys.exit(77)
+
+
+def check(ok, name, detail=""):
+    print(f"ok memory/{name}" if ok else f"not ok memory/{name}: {detail}", flush=True)
+
+
+def path(name):
+    return os.path.join(WORK, "memory." + name)
+
+
+def prepare():
+    os.makedirs(WORK, exist_ok=True)
+    with open(os.path.join(BUILD, "vireo"), "rb") as f:
+        if b"__asan_init" in f.read():
+            skip("a sanitizer's memory counts, too")
+    kernel = subprocess.run(["tools/kernel.sh", "cloud"], stdout=subprocess.PIPE, text=True)
+    if kernel.returncode:
+        skip("no kernel")
+    with open(path("busy"), "w") as f:
+        f.write(WORDS)
+    with open(path("pad"), "wb") as f:
+        f.write(os.urandom(MIB) * (PAD // MIB))
+    with open(path("list"), "w") as f:
+        f.write(f"file /busy {path('busy')} 755\nfile /pad {path('pad')} 644\n")
+    subprocess.run(["tools/initramfs.sh", path("cpio"), path("list")], check=True)
+    return kernel.stdout.strip()
+
+
+def guest_bytes(pid):
+    total = 0
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        name = f"/proc/{pid}/fd/{fd}"
+        if os.readlink(name).startswith("/memfd:guest-ram"):
+            total += os.stat(name).st_blocks * 512
+    return total
+
+
+def share(pid):
+    with open(f"/proc/{pid}/smaps_rollup") as f:
+        for line in f:
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    raise OSError("no Pss")
+
+
+def peak_beside(vm):
+    """The most that @vm took beside its guest's memory until it ended; and the guest's."""
+    most = guest = samples = 0
+    while vm.poll() is None:
+        try:
+            ram = guest_bytes(vm.pid)	# first: what is touched meanwhile counts against us
+            most = max(most, share(vm.pid) - ram)
+        except OSError:
+            break			# it ends
+        guest = max(guest, ram)
+        samples += 1
+        time.sleep(0.1)
+    vm.wait(60)
+    return most, guest, samples
+
+
+def run(kernel, name, limit, options):
+    vm = subprocess.Popen(
+        [os.path.join(BUILD, "vireo"), "run", "--engine", "soft", "--kernel", kernel,
+         "--initrd", path("cpio"), "--memory", "512M", "--no-reboot",
+         "--sandbox", "auto,dump",  # an ordinary user may look into it
+         "--cmdline", 'console=ttyS0 panic=-1 quiet run="sh /busy"'] + options,
+        stdin=subprocess.DEVNULL, stdout=open(path("out"), "w"), stderr=open(path("err"), "w"))
+    most, guest, samples = peak_beside(vm)
+    with open(path("out")) as f:
+        busy = "busy" in f.read()
+    check(busy and vm.returncode == 0, name + "-works", f"status {vm.returncode}")
+    check(samples >= 10 and guest > 100 * MIB, name + "-seen", f"{samples} samples, {guest // MIB} MiB")
+    check(most <= limit * MIB, name, f"{most // MIB} MiB beside the guest's {guest // MIB}")
+    print(f"# {name}: at most {most // MIB} MiB beside the guest's {guest // MIB}")
+
+
+def main():
+    kernel = prepare()
+    run(kernel, "default", 100, [])
+    run(kernel, "small", 50, ["--code-cache", "16M"])
+
+
+main()
