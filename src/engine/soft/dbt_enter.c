@@ -69,6 +69,23 @@ static void *emit_leave_code(struct emit *e, bool windows)
 
 enum exit_saves { SAVE_NOTHING, SAVE_TARGET, SAVE_ARG, SAVE_PLACE };
 
+/* hot.fault_pc = where this was called from, by a RET for the CALL: the host's predictor counts. */
+static void emit_take_place(struct emit *e)
+{
+	uint8_t *there;
+
+	e_load(e, H_TMP, AT(H_RSP));
+	e_store(e, IN_HOT(fault_pc), H_TMP);
+	e8(e, 0x48);			/* lea rcx, [rip + ...] */
+	e8(e, 0x8d);
+	e8(e, 0x0d);
+	e32(e, 0);
+	there = e->p - 4;
+	e_store(e, AT(H_RSP), H_TMP);
+	e8(e, 0xc3);
+	emit_patch32(there, e->to_exec, emit_here(e));
+}
+
 /*
  * What the stubs leave by: r14 is where the guest was going, or ecx the argument, or this
  * was called from the place.
@@ -81,10 +98,8 @@ static void *emit_exit(struct emit *e, enum dbt_reason why, enum exit_saves save
 		e_store(e, IN_HOT(target), H_ADDR);
 	else if (saves == SAVE_ARG)
 		e_store32(e, IN_HOT(arg), H_TMP);
-	if (saves == SAVE_PLACE) {
-		e8(e, 0x59);		/* pop rcx */
-		e_store(e, IN_HOT(fault_pc), H_TMP);
-	}
+	if (saves == SAVE_PLACE)
+		emit_take_place(e);
 	e_store32_imm(e, IN_HOT(reason), why);
 	e_op_mem(e, 0, 0xff, 4, IN_HOT(leave));		/* jmp */
 	return here;
