@@ -13,7 +13,7 @@
 #include <sys/mman.h>
 
 #define TIB		BIT(40)
-#define CHECKS_BYTES	BIT(WINDOW_CHECK_END - WINDOW_CHECK_BIT)
+#define CHECKS_BYTES	(BIT(16) << WINDOW_CHECK_SHIFT)
 #define CLUSTER		16		/* pages that are mapped together */
 #define REGIONS_MAX	4096U
 #define PAGES_MAX	16384U		/* the host allows some 65,000 mappings */
@@ -26,7 +26,7 @@ static const struct range {
 	bool high;
 } ranges[] = {
 	{ 0, WINDOW_LOW_END, false },
-	{ 0x55 * TIB, 0x57 * TIB, true },
+	{ 0x54 * TIB, 0x58 * TIB, true },
 	{ 0x7e * TIB, 0x80 * TIB, true },
 };
 
@@ -119,8 +119,8 @@ static bool fill_checks(struct vcpu *v, const struct range *r)
 
 	for (uint64_t i = r->start >> WINDOW_TIB_BIT; i < r->end >> WINDOW_TIB_BIT; i++)
 		v->tlb.window.constant[i] = constant(&v->tlb.window, r);
-	return !mprotect(checks + (r->start >> WINDOW_CHECK_BIT),
-			 (r->end - r->start) >> WINDOW_CHECK_BIT, PROT_READ);
+	return !mprotect(checks + (r->start >> WINDOW_CHECK_BIT << WINDOW_CHECK_SHIFT),
+			 (r->end - r->start) >> WINDOW_CHECK_BIT << WINDOW_CHECK_SHIFT, PROT_READ);
 }
 
 void window_init(struct vcpu *v)

@@ -9,14 +9,14 @@
  *
  * There are two windows, for the places where user programs are: low for programs linked
  * to a fixed address, high for position-independent ones, libraries and stacks.  Which
- * guest addresses are in one says a table with a page for each TiB, which can be read only
- * for such addresses: loading from it, by bits 28 to 48, is the check.  So an operand is sound
+ * guest addresses are in one says a table with a page for every two TiB, which can be read only
+ * for such addresses: loading from it, by bits 32 to 47, is the check.  So an operand is sound
  * if a register went through that check and the operand is within WINDOW_GUARD of it.  What
- * is in bits 49 and up need not be looked at: neither constant leads from there to user space.
+ * is in bits 48 and up need not be looked at: neither constant leads from there to user space.
  *
  *   gva			window	host address
- *   0 - 1 TiB		low	gva + low
- *   85 - 87, 126 - 128 TiB	high	gva + high
+ *   0 - 2 TiB		low	gva + low
+ *   84 - 88, 126 - 128 TiB	high	gva + high
  *
  * With the other window's constant, an address that went through the check leads out of
  * user space, where the host's processor refuses it.
@@ -29,13 +29,13 @@
 struct vcpu;
 struct tlb_space;
 
-#define WINDOW_CHECK_BIT	28	/* the check looks at bits of an address from this one on ... */
-#define WINDOW_CHECK_END	49	/* ... to the one before this */
+#define WINDOW_CHECK_BIT	32	/* the check looks at 16 bits of an address from this one on */
+#define WINDOW_CHECK_SHIFT	3	/* they are multiplied to be an offset in its table */
 #define WINDOW_TIB_BIT		40
 #define WINDOW_TIBS		128U	/* of a user's address space */
 #define WINDOW_GUARD		BIT(33)	/* around each window, never mapped but for window_fs_save() */
-#define WINDOW_LOW_END		BIT(40)
-#define WINDOW_TIB		5	/* of our address space, about ... */
+#define WINDOW_LOW_END		BIT(41)
+#define WINDOW_TIB		8	/* of our address space, about ... */
 #define WINDOW_CPUS		6	/* ... and so with more vCPUs there are none */
 
 struct tlb_window {

@@ -595,7 +595,8 @@ static void begin_block(struct tr *t, struct dbt *d, struct vcpu *v, gva_t gva, 
 	t->b->gva = gva;
 	t->b->gpa = gpa;
 	t->b->mode = dbt_mode(v);
-	t->b->cold_groups = group_wants_cold(d, gpa);
+	/* Programs meet pages that are new to them all the time, the kernel rarely. */
+	t->b->cold_groups = t->b->mode & MODE_USER || group_wants_cold(d, gpa);
 	t->second = GPA_NONE;
 }
 

@@ -384,7 +384,6 @@ int dbt_vcpu_init(struct dbt *d, struct vcpu *v, struct err *e)
 	hot->df_mask = RFLAGS_DF;
 	hot->page_mask = ~(uint64_t)GUEST_PAGE_MASK;
 	hot->sign_mask = 0x1ffffULL << 47;
-	hot->check_mask = BIT(WINDOW_CHECK_END) - BIT(WINDOW_CHECK_BIT);
 	hot->tib_mask = (uint64_t)(WINDOW_TIBS - 1) << WINDOW_TIB_BIT;
 	dbt_emit_fixed(d, v);
 	parts_init(d);

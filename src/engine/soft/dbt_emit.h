@@ -208,6 +208,11 @@ static inline void e_lea32(struct emit *e, unsigned int dst, struct host_mem m)
 	e_op_mem(e, 0, 0x8d, dst, m);
 }
 
+static inline void e_movzx16_rr(struct emit *e, unsigned int dst, unsigned int src)
+{
+	e_op_reg(e, 0, 0x0fb7, dst, src);
+}
+
 /* mov qword m, simm32 */
 static inline void e_store_imm(struct emit *e, struct host_mem m, int32_t imm)
 {

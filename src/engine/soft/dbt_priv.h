@@ -78,7 +78,7 @@ struct dbt_hot {
 	struct tlb_view *view_ac, *view_no_ac;	/* supervisor views after STAC, CLAC */
 	uint64_t jump_mask;
 	uint64_t sign_mask;	/* bits 47-63 */
-	uint64_t check_mask, tib_mask;	/* of an address: see cpu/window.h */
+	uint64_t tib_mask;	/* of an address: see cpu/window.h */
 	/*
 	 * What a lower [0] and an upper [1] address means depends on: an id of address space
 	 * and mode; for global pages of the upper half of tlb.upper_tag and mode.  present_id:

@@ -7,7 +7,7 @@
  * processor busy.  Each page that it touches costs a signal and a mapping, some
  * microseconds, and code for windows is translated anew, so there is a budget of time for
  * those, which grows with the time that user code runs; while it is spent, all use the tables.
- * A program that still comes to new code all the time is not given them.
+ * A program that still comes to new code or new pages all the time is not given them.
  *
  * A site, an instruction with a memory operand, is translated for the window that its
  * operand is in at that time.  A host fault elsewhere makes it take any window, by the
@@ -26,6 +26,7 @@
 #define SAMPLE_MAX_US	5000	/* of time between two samples: more was not all the program's */
 #define HOT_US		8000	/* then a space is given the windows */
 #define NEW_BLOCKS	2	/* translations in a sample that do not count as new code */
+#define FILL_US		200	/* of a program's time for a new page, if it is to be given the windows */
 #define IDLE_US		8000	/* then another one may have them */
 #define SIGNAL_US	2	/* what a host fault costs besides the mapping */
 #define BUDGET_MAX_US	10000
@@ -40,7 +41,8 @@ struct dbt_windows {
 		uint8_t kind, wrong;
 	} site[SITES];
 	uint64_t sampled;	/* TSC of the last sample, */
-	uint64_t blocks;	/* and the translations made until then */
+	uint64_t blocks;	/* and the translations made until then, */
+	uint64_t fills;		/* and entries of the TLB */
 	int64_t budget;		/* TSC cycles that may still be spent on faults */
 	int64_t idle;		/* TSC cycles of samples since the owner was seen */
 	int64_t hot[TLB_SPACES];	/* and of those in which a space was seen */
@@ -98,6 +100,15 @@ static bool new_code(const struct dbt *d, struct dbt_windows *w)
 	return made > NEW_BLOCKS;
 }
 
+/* Did it come to many pages since the last sample, in @time?  Each would cost a fault. */
+static bool new_pages(struct dbt_windows *w, const struct vcpu *v, int64_t time)
+{
+	int64_t fills = v->stats.tlb_fills - w->fills;
+
+	w->fills = v->stats.tlb_fills;
+	return fills * cycles(v, FILL_US) > time;
+}
+
 /* What a sample's time allows, less what the windows took since the last one. */
 static void reckon(struct dbt_windows *w, struct vcpu *v, int64_t time)
 {
@@ -124,7 +135,8 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 	time = MIN((int64_t)(now - w->sampled), cycles(v, SAMPLE_MAX_US));
 	w->sampled = now;
 	reckon(w, v, time);
-	is_new = new_code(d, w);
+	is_new = new_pages(w, v, time);
+	is_new |= new_code(d, w);
 	if (window->owner == v->tlb.current) {
 		w->idle = 0;
 		if (w->budget < 0 && w->choice != WINDOWS_ALWAYS)

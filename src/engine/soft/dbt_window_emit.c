@@ -3,8 +3,9 @@
  * Memory operands in code for windows (cpu/window.h): no lookup, only the check that the
  * address is in one.
  *
- *	pext	rcx, base, [check_mask]		; bits 28-48
- *	movzx	ecx, byte [rcx + checks]	; faults unless it is of a window
+ *	rorx	rcx, base, 32
+ *	movzx	ecx, cx				; bits 32-47
+ *	movzx	ecx, byte [rcx * 8 + checks]	; faults unless it is of a window
  *	op	gs:[base + displacement]	; fs: for the low window
  *
  * An address that went through the check, or was accessed, is a fact: base + index + offset
@@ -85,8 +86,10 @@ static void emit_check(struct tr *t, unsigned int reg)
 	struct host_mem check = AT_VCPU(VCPU_CHECKS);
 
 	t->known.held[0] = NO_REG;
-	check.base = H_TMP;
-	e_pext(&t->e, H_TMP, reg, IN_HOT(check_mask));
+	check.index = H_TMP;
+	check.scale = WINDOW_CHECK_SHIFT;
+	e_rorx(&t->e, H_TMP, reg, WINDOW_CHECK_BIT);
+	e_movzx16_rr(&t->e, H_TMP, H_TMP);
 	e_movzx8(&t->e, H_TMP, check);
 }
 

@@ -142,7 +142,11 @@ static uint64_t wild_address(struct wild *w)
 		(uint64_t)v->view, dbt_hot(v)->private_base - next(w) % 128,
 		v->view ? (uint64_t)v->view->table[0] : 0, v->tlb.window.low + next(w) % 4096,
 		canary - v->tlb.window.low, canary - v->tlb.window.high, (uint64_t)w->canary[VICTIM],
-		v->tlb.window.low - canary, 1ULL << 39, 0x55ULL << 40, (0x57ULL << 40) - 8,
+		/* The same but for bits that the check of windows does not look at, and those it does. */
+		canary - v->tlb.window.high + (1ULL << 47), canary - v->tlb.window.low - (1ULL << 47),
+		canary - v->tlb.window.high + (1ULL << 48), canary - v->tlb.window.low + (3ULL << 48),
+		v->tlb.window.low - canary, 1ULL << 39, (1ULL << 41) - 8, 0x54ULL << 40,
+		(0x58ULL << 40) - 8, (uint64_t)v + VCPU_CHECKS + next(w) % (1 << 20),
 		(0x7eULL << 40) - 8, (1ULL << 47) - 8, 1ULL << 47, -1ULL << 47, -8ULL,
 		0xffffffffff600000ULL, RIG_DATA, RIG_DATA + 0xffc, RIG_STACK, RIG_CODE, RIG_TABLES,
 	};
