@@ -408,7 +408,7 @@ struct known {
 		int64_t off;
 	} fact[8];
 	bool stack_moved;	/* RSP is not where it was last accessed or checked */
-	int16_t rsp_off;	/* RSP is so many bytes behind its host register: dbt_flow.c */
+	int32_t rsp_off;	/* RSP is so many bytes behind its host register: dbt_flow.c */
 	uint16_t written;	/* registers whose value cannot be foreseen, and of the others ... */
 	uint64_t value[16];	/* ... were the block run with the registers as they are now */
 	uint16_t sure;		/* of these, registers that have the value in any case, ... */
