@@ -182,6 +182,11 @@ static inline void rig_code(struct rig *r, gpa_t at, const void *code, size_t le
 	gpa_write(&r->space, at, code, len);
 }
 
+/* Bytes as code; PUT(rig, gpa, bytes) */
+#define CODE(...)	((const uint8_t[]){ __VA_ARGS__ })
+#define PUT(r, at, ...)	rig_code(r, at, CODE(__VA_ARGS__), sizeof(CODE(__VA_ARGS__)))
+#define LE32(x)		(uint8_t)(x), (uint8_t)((x) >> 8), (uint8_t)((x) >> 16), (uint8_t)((x) >> 24)
+
 /* Runs from @rip to HLT; the vector of the exception that ended it, -1: none did. */
 static inline int rig_run(struct rig *r, gva_t rip)
 {

@@ -13,7 +13,6 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 
-#define HWCAP2_FSGSBASE	BIT(1)
 #define DBT_BYTES	MAX(sizeof(struct dbt), 2UL << 20)	/* so that it is in a huge page */
 
 int dbt_create(struct dbt **out, struct gpa_space *s, const struct dbt_config *c, struct err *e)

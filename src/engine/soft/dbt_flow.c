@@ -62,7 +62,7 @@ bool stack_may_wait(struct tr *t)
 	const struct insn *i = t->i;
 
 	if (t->known.rsp_off < -RSP_OFF_MAX || t->known.rsp_off > RSP_OFF_MAX || loop_end(t) ||
-	    names_rsp(i))
+	    names_rsp(i) || (i->mem.base == REG_RSP && !fits_s32(2 * (int64_t)i->mem.disp)))
 		return false;
 	switch (i->info->id) {
 	case INSN_ID_PUSH: case INSN_ID_POP: case INSN_ID_CALL: case INSN_ID_RET:

@@ -502,15 +502,18 @@ unsigned int loop_end(const struct tr *t)
 	return last;
 }
 
-/* Does the condition @cond hold behind a comparison of @a and @b, of 64 bits; or false for others? */
-static bool condition(unsigned int cond, uint64_t a, uint64_t b)
+/*
+ * Does @i, a jump behind a comparison of @a and @b, of 64 bits, surely not jump?  Of jumps
+ * that look at something else, or at nothing, it is not known.
+ */
+static bool stays(const struct insn *i, uint64_t a, uint64_t b)
 {
-	switch (cond) {
-	case 2: return a < b;
-	case 5: return a != b;
-	case 6: return a <= b;
-	case 12: return (int64_t)a < (int64_t)b;
-	case 14: return (int64_t)a <= (int64_t)b;
+	switch (i->info->id) {
+	case INSN_ID_JB:  return a >= b;
+	case INSN_ID_JNZ: return a == b;
+	case INSN_ID_JBE: return a > b;
+	case INSN_ID_JL:  return (int64_t)a >= (int64_t)b;
+	case INSN_ID_JLE: return (int64_t)a > (int64_t)b;
 	default: return false;
 	}
 }
@@ -539,7 +542,7 @@ static unsigned int count_turns(const struct tr *t, unsigned int last, unsigned 
 		value += by;
 		if (value > COUNTER_MAX && -value > COUNTER_MAX)
 			return 0;
-		if (!condition(t->insn[last].cond, value, cmp->imm))
+		if (stays(&t->insn[last], value, cmp->imm))
 			return turns;
 	}
 	return 0;
@@ -553,7 +556,7 @@ static void bound_loop(struct tr *t, struct loop *l, unsigned int last)
 
 	if (last < t->n + 2 || cmp->info->id != INSN_ID_CMP || cmp->opsize != 8 ||
 	    cmp->op[0].kind != OPND_GPR || cmp->op[1].kind != OPND_IMM ||
-	    !(t->insn[last].flags & INSN_BRANCH) || !(t->known.sure >> reg & 1) ||
+	    !(t->known.sure >> reg & 1) ||
 	    distance(t->known.value[reg], 0) > COUNTER_MAX || !count_turns(t, last, reg))
 		return;
 	l->last = last;

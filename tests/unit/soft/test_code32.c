@@ -10,10 +10,7 @@
 
 #include <unistd.h>
 
-#define CODE(...)	((const uint8_t[]){ __VA_ARGS__ })
-#define PUT(r, at, ...)	rig_code(r, at, CODE(__VA_ARGS__), sizeof(CODE(__VA_ARGS__)))
 #define HLT		0xf4
-#define LE32(x)		(uint8_t)(x), (uint8_t)((x) >> 8), (uint8_t)((x) >> 16), (uint8_t)((x) >> 24)
 #define SEL_CODE32	0x18
 #define TOP_TABLES	0x300000	/* page directory and page table of the last 2 MiB of 4 GiB */
 #define TOP_PAGE	0x302000	/* what is mapped at TOP */

@@ -10,10 +10,7 @@
 
 #include <inttypes.h>
 
-#define CODE(...)	((const uint8_t[]){ __VA_ARGS__ })
-#define PUT(r, at, ...)	rig_code(r, at, CODE(__VA_ARGS__), sizeof(CODE(__VA_ARGS__)))
 #define HLT		0xf4
-#define LE32(x)		(uint8_t)(x), (uint8_t)((x) >> 8), (uint8_t)((x) >> 16), (uint8_t)((x) >> 24)
 
 static int setup(void **state)
 {

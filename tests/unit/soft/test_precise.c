@@ -12,10 +12,7 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#define CODE(...)	((const uint8_t[]){ __VA_ARGS__ })
-#define PUT(r, at, ...)	rig_code(r, at, CODE(__VA_ARGS__), sizeof(CODE(__VA_ARGS__)))
 #define HLT		0xf4
-#define LE32(x)		(uint8_t)(x), (uint8_t)((x) >> 8), (uint8_t)((x) >> 16), (uint8_t)((x) >> 24)
 #define LOG_AT		0x30000	/* where the next entry goes, then the entries */
 #define LOG_ROOM	1000
 #define TRAPS		0x34000	/* logging handlers, 64 bytes each */

@@ -6,8 +6,6 @@
 #include "cpu/pv.h"
 #include "cpu/system.h"
 
-#define CODE(...)	((const uint8_t[]){ __VA_ARGS__ })
-#define PUT(r, at, ...)	rig_code(r, at, CODE(__VA_ARGS__), sizeof(CODE(__VA_ARGS__)))
 #define HLT		0xf4
 
 static int setup(void **state)

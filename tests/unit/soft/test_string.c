@@ -7,8 +7,6 @@
 #include "soft_rig.h"
 #include "unit.h"
 
-#define CODE(...)	((const uint8_t[]){ __VA_ARGS__ })
-#define PUT(r, at, ...)	rig_code(r, at, CODE(__VA_ARGS__), sizeof(CODE(__VA_ARGS__)))
 #define HLT		0xf4
 #define FROM		(RIG_DATA + 0x1000)
 #define TO		(RIG_DATA + 0x4000)

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Code for windows: loops without an end, some of which look as if their turns could be
+ * counted, leave for attention; a displacement is right however far the stack pointer is
+ * behind its host register.
+ */
+#include "soft_rig.h"
+#include "unit.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#define PAGE		0x300000	/* code and stack */
+#define TABLES		0x200000	/* three pages */
+#define TSS_AT		0x1f0000
+#define PLACE		0x7f1234567000
+
+static int setup(void **state)
+{
+	struct rig *r = rig_create_config("vireo-v1", &(struct engine_config){
+		.translate = TRANSLATOR_ON, .translate_at = 1, .cache_bytes = 1 << 20,
+		.windows = WINDOWS_ALWAYS });
+	uint64_t *table = (uint64_t *)(r->ram + TABLES), all = PTE_P | PTE_W | PTE_U;
+
+	((uint64_t *)(r->ram + RIG_TABLES))[PLACE >> 39] = TABLES | all;
+	table[PLACE >> 30 & 511] = (TABLES + 0x1000) | all;
+	table[512 + (PLACE >> 21 & 511)] = (TABLES + 0x2000) | all;
+	table[1024 + (PLACE >> 12 & 511)] = PAGE | all;
+	r->v->seg[SEG_CS] = (struct segment){ .sel = 0x23, .attr = 0x20fb, .limit = ~0U };
+	r->v->seg[SEG_SS] = (struct segment){ .sel = 0x1b, .attr = 0xc0f3, .limit = ~0U };
+	rig_code(r, TSS_AT + 4, &(uint64_t){ RIG_STACK }, 8);
+	r->v->tr = (struct segment){ .sel = 0x28, .attr = 0x8b, .limit = 103, .base = TSS_AT };
+	r->v->gpr[REG_RSP] = PLACE + 0xff0;
+	vcpu_update_mode(r->v);
+	assert_int_equal(trap_init(NULL), 0);
+	*state = r;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	rig_destroy(*state);
+	return 0;
+}
+
+static void *stop_soon(void *arg)
+{
+	usleep(20000);
+	vcpu_attention(arg, ATTN_STOP);
+	return NULL;
+}
+
+static void stops(struct rig *r)
+{
+	pthread_t thread;
+
+	for (int i = 0; i < 3; i++) {
+		r->v->rip = PLACE;
+		alarm(20);
+		assert_int_equal(pthread_create(&thread, NULL, stop_soon, r->v), 0);
+		assert_int_equal(engine_soft.vcpu_run(r->engine, r->v), VCPU_EXIT_STOP);
+		pthread_join(thread, NULL);
+		alarm(0);
+	}
+	assert_true(r->v->tlb.window.active);
+}
+
+/* xor eax, eax; l: add rax, 8; cmp rax, 5; @jump l */
+static void loop_with(struct rig *r, uint8_t jump)
+{
+	PUT(r, PAGE, 0x31, 0xc0, 0x48, 0x83, 0xc0, 0x08, 0x48, 0x83, 0xf8, 0x05, jump, 0xf6);
+	stops(r);
+}
+
+static void test_stop_jmp(void **state)
+{
+	loop_with(*state, 0xeb);
+}
+
+static void test_stop_jno(void **state)
+{
+	loop_with(*state, 0x71);
+}
+
+static void test_stop_jnb(void **state)
+{
+	loop_with(*state, 0x73);
+}
+
+static void test_stop_jnz_missed(void **state)
+{
+	loop_with(*state, 0x75);	/* 5 is not among 8, 16, ... */
+}
+
+static void test_stop_no_counter(void **state)
+{
+	struct rig *r = *state;
+
+	/* xor eax, eax; l: cmp rax, 5; jnz l */
+	PUT(r, PAGE, 0x31, 0xc0, 0x48, 0x83, 0xf8, 0x05, 0x75, 0xfa);
+	stops(r);
+}
+
+/* A loop of counted turns that is entered once more with another count. */
+static void test_stop_counted_again(void **state)
+{
+	struct rig *r = *state;
+
+	/* xor eax, eax; l: add rax, 8; cmp rax, 64; jnz l; inc rax; jmp l */
+	PUT(r, PAGE, 0x31, 0xc0, 0x48, 0x83, 0xc0, 0x08, 0x48, 0x83, 0xf8, 0x40, 0x75, 0xf6,
+	    0x48, 0xff, 0xc0, 0xeb, 0xf1);
+	stops(r);
+}
+
+/* push rax; mov rcx, [rsp + @disp]: the page fault says what address that was. */
+static void faults_at(struct rig *r, int32_t disp)
+{
+	PUT(r, PAGE, 0x50, 0x48, 0x8b, 0x8c, 0x24, LE32(disp));
+	r->v->gpr[REG_RSP] = PLACE + 0xff0;
+	rig_run(r, PLACE);
+	assert_int_equal(r->v->cr2, PLACE + 0xff0 - 8 + disp);
+}
+
+static void test_far_displacement(void **state)
+{
+	faults_at(*state, INT32_MIN);
+}
+
+static void test_far_up(void **state)
+{
+	struct rig *r = *state;
+
+	/* pop rax; mov rcx, [rsp + 0x7fffffff] */
+	PUT(r, PAGE, 0x58, 0x48, 0x8b, 0x8c, 0x24, LE32(INT32_MAX));
+	r->v->gpr[REG_RSP] = PLACE + 0xf00;
+	rig_run(r, PLACE);
+	assert_int_equal(r->v->cr2, PLACE + 0xf00 + 8 + INT32_MAX);
+}
+
+#define W(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		W(test_stop_jmp), W(test_stop_jno), W(test_stop_jnb), W(test_stop_jnz_missed),
+		W(test_stop_no_counter), W(test_stop_counted_again), W(test_far_displacement),
+		W(test_far_up),
+	};
+
+	return cmocka_run_group_tests_name("soft_window", tests, NULL, NULL);
+}
