@@ -25,25 +25,25 @@ void emit_step(struct tr *t)
 	};
 }
 
-static void emit_step_stubs(struct tr *t)
+static void emit_step_exits(struct tr *t)
 {
 	uint32_t id = t->d->block_count << 8;
 	struct emit *e = &t->e;
 	unsigned int last = 0;
-	void *stub = NULL;
+	void *exit = NULL;
 
 	for (unsigned int k = 0; k < t->step_count; k++) {
 		if (t->step[k].group) {
 			emit_patch32(t->step[k].rel32, e->to_exec, cold_code(t->b, t->step[k].n));
 			continue;
 		}
-		if (!stub || t->step[k].n != last) {
-			stub = emit_here(e);
+		if (!exit || t->step[k].n != last) {
+			exit = emit_here(e);
 			last = t->step[k].n;
 			e_mov_imm(e, H_TMP, id | t->step[k].n);
 			e_jmp(e, t->d->exit_step);
 		}
-		emit_patch32(t->step[k].rel32, e->to_exec, stub);
+		emit_patch32(t->step[k].rel32, e->to_exec, exit);
 	}
 }
 
@@ -469,8 +469,8 @@ static void emit_cold(struct tr *t)
 	emit_cold_groups(t);
 	t->n = b->count;
 	emit_taken(t);
-	emit_cross_stubs(t);
-	emit_step_stubs(t);
+	emit_cross_exits(t);
+	emit_step_exits(t);
 	set_length(&b->cold_len, (uint8_t *)emit_here(&t->e) - block_cold(b));
 }
 

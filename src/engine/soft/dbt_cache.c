@@ -158,7 +158,7 @@ void dbt_link(struct dbt *d, struct slot *s, struct tblock *to)
 	emit_patch32(d->rw + s->patch, d->rx - d->rw, to->code);
 }
 
-/* The jump goes through its stub again. */
+/* The jump leaves the cache again. */
 void dbt_unlink(struct dbt *d, struct slot *s)
 {
 	if (s->before_in)
@@ -169,7 +169,7 @@ void dbt_unlink(struct dbt *d, struct slot *s)
 		d->slots[s->next_in - 1].before_in = s->before_in;
 	s->to = NULL;
 	s->far_link = false;
-	emit_patch32(d->rw + s->patch, d->rx - d->rw, d->rx + s->stub);
+	emit_patch32(d->rw + s->patch, d->rx - d->rw, d->rx + s->unchained);
 }
 
 /* A global page may be mapped anew: jumps from page to page are to be made again. */

@@ -87,7 +87,7 @@ static void emit_take_place(struct emit *e)
 }
 
 /*
- * What the stubs leave by: r14 is where the guest was going, or ecx the argument, or this
+ * What exits leave by: r14 is where the guest was going, or ecx the argument, or this
  * was called from the place.
  */
 static void *emit_exit(struct emit *e, enum dbt_reason why, enum exit_saves saves)

@@ -230,15 +230,15 @@ static void *emit_probe(struct tr *t, gva_t target)
 	return here;
 }
 
-/* Where the jump at @rel32 to @target goes: a stub, which leaves for it to be found and chained. */
-static void emit_slot_stub(struct tr *t, uint8_t *rel32, gva_t target)
+/* Where the jump at @rel32 to @target goes: out, for it to be found and chained. */
+static void emit_slot_exit(struct tr *t, uint8_t *rel32, gva_t target)
 {
 	void *probe = same_page(t, target) ? NULL : emit_probe(t, target);
 	struct slot *s = dbt_slot(t->d);
 	struct emit *e = &t->e;
 
 	*s = (struct slot){ .from = t->b, .target = target, .patch = rel32 - t->d->rw,
-			    .stub = e->p - t->d->rw,
+			    .unchained = e->p - t->d->rw,
 			    .probe = probe ? (uint8_t *)probe - t->d->rx : 0 };
 	emit_patch32(rel32, e->to_exec, emit_here(e));
 	e_mov_imm(e, H_TMP, s - t->d->slots);
@@ -274,7 +274,7 @@ void emit_taken(struct tr *t)
 		if (own)
 			emit_patch32(rel32, t->e.to_exec, own);
 		else if (!t->jump[k].probed)
-			emit_slot_stub(t, rel32, t->jump[k].target);
+			emit_slot_exit(t, rel32, t->jump[k].target);
 	}
 }
 

@@ -17,7 +17,7 @@
  *
  * island 1: to code behind the block that asks whether it crosses a page (emit_cross_checks) and
  * goes back if not.
- * island 2: jmp step stub: the interpreter executes the instruction, which also fills
+ * island 2: jmp step: the interpreter executes the instruction, which also fills
  * the table.  JRCXZ reaches 127 bytes, so islands are put between instructions.
  */
 #include "engine/soft/dbt_priv.h"
@@ -214,7 +214,7 @@ void emit_cross_checks(struct dbt *d, struct emit *e)
 }
 
 /* Behind the block: accesses that cross 256 bytes.  Only those that cross a page matter. */
-void emit_cross_stubs(struct tr *t)
+void emit_cross_exits(struct tr *t)
 {
 	struct emit *e = &t->e;
 

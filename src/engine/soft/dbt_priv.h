@@ -172,7 +172,7 @@ struct slot {			/* a direct jump that can be chained */
 	uint32_t next_in, before_in;
 	/* From the beginning of the code cache: */
 	uint32_t patch;		/* the rel32 */
-	uint32_t stub;		/* where it points unchained */
+	uint32_t unchained;	/* where it points unchained */
 	uint32_t probe;		/* another page: the lookup that is right for any mapping; or 0 */
 	bool far_link;		/* chained between global pages, until upper_tag changes */
 };
@@ -459,7 +459,7 @@ struct tr {
 	struct insn insn[TBLOCK_INSNS];
 	struct near_exit near[64];	/* waiting for an island */
 	struct { struct near_exit exit; uint8_t *rel32; } cross[4 * TBLOCK_INSNS];
-	struct far_exit step[12 * TBLOCK_INSNS];	/* jumps to step stubs and cold code */
+	struct far_exit step[12 * TBLOCK_INSNS];	/* jumps to steps' exits and cold code */
 	struct group group[TBLOCK_INSNS / 2];
 	struct loop loop[4];
 	struct { uint8_t *rel32; gva_t target; void *own; bool probed; } jump[TBLOCK_INSNS + 1]; /* direct */
@@ -536,7 +536,7 @@ struct host_mem emit_pointed(struct tr *t, unsigned int reg, int disp, bool writ
 void emit_near_step(struct tr *t, uint8_t *rel8);
 void emit_islands(struct tr *t, bool fallthrough);
 void emit_cross_checks(struct dbt *d, struct emit *e);
-void emit_cross_stubs(struct tr *t);
+void emit_cross_exits(struct tr *t);
 void emit_group_lookup(struct tr *t, unsigned int size, bool write);
 void emit_effective(struct tr *t, const struct mem_operand *m, unsigned int dst, bool narrow);
 void emit_segment_base(struct tr *t, const struct mem_operand *m);
