@@ -426,6 +426,7 @@ void page_drop_locked(struct soft_vcpu *sv, struct code_page *p, unsigned int fi
 		part_in_page(b, p->base, &start, &end);
 		if (b->serial && start <= last && end >= first) {
 			block_kill(sv, b);
+			*code_heat(sv, b->gpa) = 0;	/* that was other code */
 			hit++;
 		}
 		b = b->page_next[which];

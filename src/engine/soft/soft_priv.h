@@ -85,9 +85,11 @@ struct lookup {
 
 /* An instruction decoded before: memo.c. */
 struct decode_memo {
-	uint64_t low, high;	/* the 15 bytes, overlapping by one */
+	uint64_t low, high;	/* bytes 0-7, 7-14; of a shape its bytes, then zeros */
 	unsigned int mode;	/* plus 1; 0: empty */
-	enum decode_result result;
+	uint8_t shape;		/* so many bytes decide; the displacement and the immediate may be any */
+	uint8_t imm_extend;	/* the immediate is extended by its sign */
+	uint8_t result;		/* enum decode_result */
 	struct insn insn;
 };
 
