@@ -119,10 +119,10 @@ unit: $(UNITBIN)
 ORACLESRC = $(wildcard tests/insn/*.c)
 ORACLE    = $(BUILD)/tests/insn/oracle
 
-$(ORACLE): $(ORACLESRC) $(wildcard tests/insn/*.h tests/insn/*.def) $(BUILD)/libvireo.a
+$(ORACLE): $(ORACLESRC) $(wildcard tests/insn/*.h tests/insn/*.def) tests/lib/processor.h $(BUILD)/libvireo.a
 	$(Q)mkdir -p $(@D)
 	$(Q)echo "  TEST  $@"
-	$(Q)$(CC) $(CPPFLAGS) $(filter-out -MMD -MP,$(ALLFLAGS)) $(LDFLAGS) -o $@ $(ORACLESRC) \
+	$(Q)$(CC) $(CPPFLAGS) -Itests/lib $(filter-out -MMD -MP,$(ALLFLAGS)) $(LDFLAGS) -o $@ $(ORACLESRC) \
 		$(BUILD)/libvireo.a $(LDLIBS)
 
 # A guest that runs while its VM changes engines.

@@ -17,8 +17,7 @@
 #include "cpu/cpuid.h"
 #include "cpu/fpu.h"
 #include "cpu/mmu.h"
-#include "cpu/vcpu.h"
-#include "engine/engine.h"
+#include "processor.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -52,57 +51,6 @@ struct guest {
 	struct segment cs64, cs32, data;
 	uint8_t *low;			/* guest-physical 0 */
 	unsigned int runs;		/* of each case: a translator wants code to be hot */
-};
-
-static int no_ack(void *intc)
-{
-	(void)intc;
-	return -1;
-}
-
-static bool no_pending(void *intc)
-{
-	(void)intc;
-	return false;
-}
-
-static uint8_t no_tpr(void *intc)
-{
-	(void)intc;
-	return 0;
-}
-
-static void drop_tpr(void *intc, uint8_t tpr)
-{
-	(void)intc;
-	(void)tpr;
-}
-
-static bool no_read_msr(void *intc, uint32_t index, uint64_t *value)
-{
-	(void)intc;
-	(void)index;
-	(void)value;
-	return false;
-}
-
-static bool no_write_msr(void *intc, uint32_t index, uint64_t value)
-{
-	(void)intc;
-	(void)index;
-	(void)value;
-	return false;
-}
-
-static gpa_t no_mmio_base(void *intc)
-{
-	(void)intc;
-	return GPA_NONE;
-}
-
-static const struct vcpu_intc_ops no_intc = {
-	.ack = no_ack, .pending = no_pending, .get_tpr = no_tpr, .set_tpr = drop_tpr,
-	.read_msr = no_read_msr, .write_msr = no_write_msr, .mmio_base = no_mmio_base,
 };
 
 static void put64(struct guest *g, gpa_t at, uint64_t v)
@@ -224,10 +172,7 @@ static int make_vcpu(struct guest *g, struct err *e)
 	if (!v)
 		return err_set(e, ENOMEM, "no memory for a vCPU");
 	g->v = v;
-	v->space = &g->space;
-	v->model = &g->model;
-	v->clock = &g->clock;
-	v->log = &g->log;
+	processor_wire(v, &g->space, &g->model, &g->clock, &g->log);
 	v->intc_ops = &no_intc;
 	v->tsc_hz = NS_PER_SEC;
 	return vcpu_init(v, e);
@@ -395,11 +340,6 @@ void guest_run(struct guest *g, const struct test_case *c, struct outcome *o)
 
 void guest_close(struct guest *g)
 {
-	g->ops->vcpu_remove(g->engine, g->v);
-	g->ops->destroy(g->engine);
-	vcpu_destroy(g->v);
-	vcpu_free(g->v);
-	gpa_space_destroy(&g->space);
-	clock_destroy(&g->clock);
+	processor_destroy(g->v, g->ops, g->engine);
 	free(g);
 }

@@ -7,8 +7,8 @@
 #define VIREO_TESTS_APIC_RIG_H
 
 #include "dev_rig.h"
+#include "processor.h"
 
-#include "cpu/vcpu.h"
 #include "dev/i8259.h"
 #include "dev/ioapic.h"
 #include "dev/lapic.h"
@@ -49,10 +49,8 @@ static inline void apic_rig_init(struct apic_rig *t, unsigned int cpus)
 	apic_bus_init(&t->bus);
 	t->cpus = cpus;
 	for (unsigned int i = 0; i < cpus; i++) {
-		struct vcpu *v = aligned_alloc(64, ALIGN_UP(sizeof(*v), 64));
+		struct vcpu *v = processor_alloc();
 
-		assert_non_null(v);
-		memset(v, 0, sizeof(*v));
 		v->index = i;
 		v->clock = &t->rig.clock;
 		v->tsc_hz = APIC_RIG_TSC_HZ;

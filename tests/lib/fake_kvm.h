@@ -9,8 +9,8 @@
 
 #include "cpu/cpuid.h"
 #include "cpu/mmu.h"
-#include "engine/engine.h"
 #include "engine/kvm/sys.h"
+#include "processor.h"
 #include "unit.h"
 
 #include <errno.h>
@@ -305,41 +305,6 @@ static const struct kvm_sys fake_sys __attribute__((unused)) = {
 
 /* --- a machine of RAM and one processor --- */
 
-static inline int no_ack(void *intc)
-{
-	(void)intc;
-	return -1;
-}
-
-static inline bool no_pending(void *intc)
-{
-	(void)intc;
-	return false;
-}
-
-static inline uint8_t tpr(void *intc)
-{
-	(void)intc;
-	return 0;
-}
-
-static inline void set_tpr(void *intc, uint8_t value)
-{
-	(void)intc;
-	(void)value;
-}
-
-static inline gpa_t no_page(void *intc)
-{
-	(void)intc;
-	return GPA_NONE;
-}
-
-static const struct vcpu_intc_ops intc_ops = {
-	.ack = no_ack, .pending = no_pending, .get_tpr = tpr, .set_tpr = set_tpr,
-	.mmio_base = no_page,
-};
-
 struct bench {
 	struct gpa_space space;
 	struct cpu_model model;
@@ -381,13 +346,9 @@ static inline int setup(void **state)
 	assert_int_equal(gpa_space_add_rom(&b->space, 0xff000000, 0x1000, NULL), 0);
 	assert_int_equal(gpa_space_add_mmio(&b->space, &mmio, NULL), 0);
 	assert_int_equal(gpa_space_add_pio(&b->space, &ports, NULL), 0);
-	b->v = aligned_alloc(64, ALIGN_UP(sizeof(*b->v), 64));
-	memset(b->v, 0, sizeof(*b->v));
-	b->v->space = &b->space;
-	b->v->model = &b->model;
-	b->v->clock = &b->clock;
-	b->v->log = &b->log;
-	b->v->intc_ops = &intc_ops;
+	b->v = processor_alloc();
+	processor_wire(b->v, &b->space, &b->model, &b->clock, &b->log);
+	b->v->intc_ops = &no_intc;
 	assert_int_equal(vcpu_init(b->v, NULL), 0);
 	*state = b;
 	return 0;
@@ -397,14 +358,7 @@ static inline int teardown(void **state)
 {
 	struct bench *b = *state;
 
-	if (b->engine) {
-		engine_kvm.vcpu_remove(b->engine, b->v);
-		engine_kvm.destroy(b->engine);
-	}
-	vcpu_destroy(b->v);
-	free(b->v);
-	gpa_space_destroy(&b->space);
-	clock_destroy(&b->clock);
+	processor_destroy(b->v, &engine_kvm, b->engine);
 	fclose(b->log.out);
 	free(b->text);
 	free(b);

@@ -8,7 +8,7 @@
 
 #include "cpu/cpuid.h"
 #include "cpu/mmu.h"
-#include "cpu/vcpu.h"
+#include "processor.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,10 +27,7 @@ struct guest {
 
 static inline void guest_destroy(struct guest *g)
 {
-	vcpu_destroy(g->v);
-	free(g->v);
-	gpa_space_destroy(&g->space);
-	clock_destroy(&g->clock);
+	processor_destroy(g->v, NULL, NULL);
 	free(g);
 }
 
@@ -39,8 +36,7 @@ static inline struct guest *guest_create_cpus(const char *model, unsigned int cp
 {
 	struct guest *g = calloc(1, sizeof(*g));
 
-	g->v = aligned_alloc(64, ALIGN_UP(sizeof(*g->v), 64));
-	memset(g->v, 0, sizeof(*g->v));
+	g->v = processor_alloc();
 	log_init(&g->log, LOG_ERROR, NULL);
 	clock_init(&g->clock, true);
 	if (gpa_space_init(&g->space, NULL) ||
@@ -48,10 +44,7 @@ static inline struct guest *guest_create_cpus(const char *model, unsigned int cp
 	    cpu_model_init(&g->model, model, NULL))
 		abort();
 	g->model.cpus = cpus;
-	g->v->space = &g->space;
-	g->v->model = &g->model;
-	g->v->clock = &g->clock;
-	g->v->log = &g->log;
+	processor_wire(g->v, &g->space, &g->model, &g->clock, &g->log);
 	if (vcpu_init(g->v, NULL))
 		abort();
 	g->next_table = PT_POOL;

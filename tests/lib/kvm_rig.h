@@ -9,7 +9,7 @@
 
 #include "cpu/cpuid.h"
 #include "cpu/mmu.h"
-#include "engine/engine.h"
+#include "processor.h"
 #include "unit.h"
 
 #include <errno.h>
@@ -112,12 +112,6 @@ static inline void set_tpr(void *intc, uint8_t tpr)
 	((struct bench *)intc)->tpr = tpr;
 }
 
-static inline gpa_t no_page(void *intc)
-{
-	(void)intc;
-	return GPA_NONE;
-}
-
 static inline void host(void *intc, bool by_engine)
 {
 	(void)intc;
@@ -145,8 +139,8 @@ static inline void end_of_interrupt(void *intc, uint8_t vector)
 }
 
 static const struct vcpu_intc_ops intc_ops = {
-	.ack = ack, .pending = pending, .get_tpr = get_tpr, .set_tpr = set_tpr, .mmio_base = no_page,
-	.host = host, .get_state = get_state, .set_state = set_state,
+	.ack = ack, .pending = pending, .get_tpr = get_tpr, .set_tpr = set_tpr,
+	.mmio_base = no_mmio_base, .host = host, .get_state = get_state, .set_state = set_state,
 	.end_of_interrupt = end_of_interrupt,
 };
 
@@ -154,14 +148,7 @@ static const struct vcpu_intc_ops intc_ops = {
 
 static inline void bench_destroy(struct bench *b)
 {
-	if (b->engine) {
-		engine_kvm.vcpu_remove(b->engine, b->v);
-		engine_kvm.destroy(b->engine);
-	}
-	vcpu_destroy(b->v);
-	free(b->v);
-	gpa_space_destroy(&b->space);
-	clock_destroy(&b->clock);
+	processor_destroy(b->v, &engine_kvm, b->engine);
 	free(b);
 }
 
@@ -186,12 +173,8 @@ static inline void add_devices(struct bench *b)
 
 static inline void add_processor(struct bench *b)
 {
-	b->v = aligned_alloc(64, ALIGN_UP(sizeof(*b->v), 64));
-	memset(b->v, 0, sizeof(*b->v));
-	b->v->space = &b->space;
-	b->v->model = &b->model;
-	b->v->clock = &b->clock;
-	b->v->log = &b->log;
+	b->v = processor_alloc();
+	processor_wire(b->v, &b->space, &b->model, &b->clock, &b->log);
 	b->v->intc_ops = &intc_ops;
 	b->v->intc = b;
 	assert_int_equal(vcpu_init(b->v, NULL), 0);

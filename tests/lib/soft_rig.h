@@ -10,9 +10,8 @@
 
 #include "cpu/cpuid.h"
 #include "cpu/mmu.h"
-#include "cpu/vcpu.h"
-#include "engine/engine.h"
 #include "engine/soft/trap.h"
+#include "processor.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -34,58 +33,6 @@ struct rig {
 	struct engine *engine;
 	struct vcpu *v;
 	uint8_t *ram;
-};
-
-static inline int rig_ack(void *intc)
-{
-	(void)intc;
-	return -1;
-}
-
-static inline bool rig_pending(void *intc)
-{
-	(void)intc;
-	return false;
-}
-
-static inline uint8_t rig_get_tpr(void *intc)
-{
-	(void)intc;
-	return 0;
-}
-
-static inline void rig_set_tpr(void *intc, uint8_t tpr)
-{
-	(void)intc;
-	(void)tpr;
-}
-
-/* No controller: #GP, also for what random code has in ECX. */
-static inline bool rig_read_msr(void *intc, uint32_t index, uint64_t *value)
-{
-	(void)intc;
-	(void)index;
-	(void)value;
-	return false;
-}
-
-static inline bool rig_write_msr(void *intc, uint32_t index, uint64_t value)
-{
-	(void)intc;
-	(void)index;
-	(void)value;
-	return false;
-}
-
-static inline gpa_t rig_mmio_base(void *intc)
-{
-	(void)intc;
-	return GPA_NONE;
-}
-
-static const struct vcpu_intc_ops rig_intc = {
-	.ack = rig_ack, .pending = rig_pending, .get_tpr = rig_get_tpr, .set_tpr = rig_set_tpr,
-	.read_msr = rig_read_msr, .write_msr = rig_write_msr, .mmio_base = rig_mmio_base,
 };
 
 static inline uint64_t *rig_pte(struct rig *r, gva_t gva)
@@ -148,11 +95,8 @@ static inline struct rig *rig_create_config(const char *model, const struct engi
 	    cpu_model_init(&r->model, model, &e))
 		abort();
 	r->ram = gpa_to_hva(&r->space, 0, RIG_RAM);
-	r->v->space = &r->space;
-	r->v->model = &r->model;
-	r->v->clock = &r->clock;
-	r->v->log = &r->log;
-	r->v->intc_ops = &rig_intc;
+	processor_wire(r->v, &r->space, &r->model, &r->clock, &r->log);
+	r->v->intc_ops = &no_intc;
 	if (vcpu_init(r->v, &e) || engine_soft.create(&r->engine, &r->space, config, &r->log, &e) ||
 	    engine_soft.vcpu_add(r->engine, r->v, &e))
 		abort();
@@ -168,12 +112,7 @@ static inline struct rig *rig_create(const char *model)
 
 static inline void rig_destroy(struct rig *r)
 {
-	engine_soft.vcpu_remove(r->engine, r->v);
-	engine_soft.destroy(r->engine);
-	vcpu_destroy(r->v);
-	vcpu_free(r->v);
-	gpa_space_destroy(&r->space);
-	clock_destroy(&r->clock);
+	processor_destroy(r->v, &engine_soft, r->engine);
 	free(r);
 }
 

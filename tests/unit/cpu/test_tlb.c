@@ -529,11 +529,10 @@ static void test_address_space_limit(void **state)
 {
 	struct rlimit old, tight;
 	struct guest *g = *state;
-	struct vcpu *v = aligned_alloc(64, ALIGN_UP(sizeof(*v), 64));
+	struct vcpu *v = processor_alloc();
 	struct err e = { 0 };
 	int rc;
 
-	memset(v, 0, sizeof(*v));
 	v->space = &g->space;
 	v->model = &g->model;
 	assert_int_equal(getrlimit(RLIMIT_AS, &old), 0);

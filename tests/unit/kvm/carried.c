@@ -197,7 +197,7 @@ static struct bench *use_apics(struct bench *b, struct vcpu_intc_ops *ops)
 
 static void test_activity(void **state)
 {
-	struct vcpu_intc_ops ops = intc_ops;
+	struct vcpu_intc_ops ops = no_intc;
 	struct bench *b = use_apics(*state, &ops);
 	struct vcpu *v = b->v;
 
@@ -220,7 +220,7 @@ static void test_activity(void **state)
 	engine_kvm.vcpu_remove(b->engine, v);
 	engine_kvm.destroy(b->engine);
 	b->engine = NULL;
-	v->intc_ops = &intc_ops;
+	v->intc_ops = &no_intc;
 }
 
 /* --- an interrupt of the PIC's that KVM was given, and took with it --- */
@@ -263,7 +263,7 @@ static void handler_begun(struct kvm_run *run)
 static void leaves_with(struct bench *b, void (*exit)(struct kvm_run *), uint64_t rip)
 {
 	const uint32_t entry = HANDLER;
-	struct vcpu_intc_ops ops = intc_ops;
+	struct vcpu_intc_ops ops = no_intc;
 	struct vcpu *v = use_apics(b, &ops)->v;
 
 	ops.ack = pic_ack;
@@ -286,7 +286,7 @@ static void leaves_with(struct bench *b, void (*exit)(struct kvm_run *), uint64_
 	assert_int_equal(v->rip, rip);
 	engine_kvm.destroy(b->engine);
 	b->engine = NULL;
-	v->intc_ops = &intc_ops;
+	v->intc_ops = &no_intc;
 }
 
 static void test_given_interrupt(void **state)

@@ -8,8 +8,8 @@
  */
 #include "dev_rig.h"
 #include "fake_char.h"
+#include "processor.h"
 
-#include "cpu/vcpu.h"
 #include "dev/acpi_pm.h"
 #include "dev/uart16550.h"
 #include "machine/pc.h"
@@ -56,8 +56,7 @@ static void init(struct bench *b, uint64_t seed)
 	b->pc.power = (struct power_line){ .event = power, .sink = b };
 	assert_int_equal(pc_add_memory(&b->rig.space, MEMORY, NULL), 0);
 	assert_int_equal(pc_build(&b->pc, &c, NULL), 0);
-	b->vcpu = aligned_alloc(64, ALIGN_UP(sizeof(*b->vcpu), 64));
-	memset(b->vcpu, 0, sizeof(*b->vcpu));
+	b->vcpu = processor_alloc();
 	b->vcpu->clock = &b->rig.clock;
 	b->vcpu->tsc_hz = 2000000000;
 	assert_int_equal(pc_add_lapic(&b->pc, &lapic, b->vcpu, NULL), 0);
