@@ -5,30 +5,18 @@ continue, single step, a watchpoint, threads, vector registers and segment bases
 
 Debian's debug package is too large to fetch for a test: the guest's own /proc/kallsyms says where
 some functions are, and an ELF file with just these is made of them."""
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 
-BUILD = os.path.realpath(os.environ.get("BUILD", "build"))
-VIREO = os.path.join(BUILD, "vireo")
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import Results, VIREO, debian_kernel, initramfs, log_text, skip, wait_for_text, write
+
+check = Results("boot/gdb")
 NAMES = ("__x64_sys_newuname", "do_syscall_64", "jiffies_64", "linux_banner", "_text")
-failed = 0
-
-
-def check(ok, name, detail=""):
-    global failed
-    failed += not ok
-    print(f"ok boot/gdb/{name}" if ok else f"not ok boot/gdb/{name}: {detail!r}", flush=True)
-
-
-def skip(why):
-    print(why)
-    sys.exit(77)
 
 
 def symbol_file(symbols):
@@ -39,45 +27,30 @@ def symbol_file(symbols):
         kind = "object" if name in ("jiffies_64", "linux_banner") else "function"
         lines += [f".org {at - base}", f".globl {name}", f".type {name}, @{kind}", f"{name}:"]
     lines += [".skip 4096", ""]
-    with open(f"{work}/s.s", "w") as f:
-        f.write("\n".join(lines))
+    write(f"{work}/s.s", "\n".join(lines))
     subprocess.run(["as", "-o", f"{work}/s.o", f"{work}/s.s"], check=True)
     subprocess.run(["ld", f"--section-start=.kernel={base:#x}", "-e", "_text", "-o", f"{work}/vmlinux",
                     f"{work}/s.o"], check=True)
 
 
-def wait_for(pattern, path):
-    for _ in range(1200):
-        if os.path.exists(path):
-            with open(path, errors="replace") as f:
-                if re.search(pattern, f.read(), re.M):
-                    return True
-        if vm.poll() is not None:
-            return False
-        time.sleep(0.1)
-    return False
-
-
 if not shutil.which("gdb") or not shutil.which("as"):
     skip("gdb and binutils are not installed")
-kernel = subprocess.run(["tools/kernel.sh", "cloud"], capture_output=True, text=True)
-if kernel.returncode:
-    skip("no kernel: " + kernel.stderr.strip()[-80:])
+kernel = debian_kernel()
 work = tempfile.mkdtemp()
 vm = None
 signal.alarm(400)
 try:
-    subprocess.run(["tools/initramfs.sh", f"{work}/initramfs"], check=True, stdout=subprocess.DEVNULL)
+    initramfs(f"{work}/initramfs")
     words = "|".join(NAMES)
     run = f"grep -E ' ({words})$' /proc/kallsyms; echo listed; while :; do uname -m >/dev/null; done"
     vm = subprocess.Popen(
-        [VIREO, "run", "--kernel", kernel.stdout.strip(), "--initrd", f"{work}/initramfs", "--memory", "256M",
+        [VIREO, "run", "--kernel", kernel, "--initrd", f"{work}/initramfs", "--memory", "256M",
          "--cpus", "2", "--cpu", "host", "--gdb", f"unix:{work}/gdb", "--serial", f"file:{work}/serial",
          "--log-level", "error", "--cmdline", f'console=ttyS0 nokaslr panic=-1 run="{run}"'],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    check(wait_for(r"^listed", f"{work}/serial"), "the guest lists its symbols")
-    with open(f"{work}/serial", errors="replace") as f:
-        symbols = {m[1]: int(m[0], 16) for m in re.findall(r"^([0-9a-f]{16}) \w (\w+)\r?$", f.read(), re.M)}
+    check(wait_for_text(f"{work}/serial", r"^listed", vm, 120), "the guest lists its symbols")
+    symbols = {m[1]: int(m[0], 16) for m in
+               re.findall(r"^([0-9a-f]{16}) \w (\w+)$", log_text(f"{work}/serial"), re.M)}
     check(set(NAMES) <= set(symbols), "all of them", symbols)
     symbol_file(symbols)
     commands = (f"target remote {work}/gdb", "info threads", "p (char)*(char *)&linux_banner",
@@ -107,4 +80,4 @@ finally:
         vm.kill()
         vm.wait()
     shutil.rmtree(work, ignore_errors=True)
-sys.exit(1 if failed else 0)
+check.end()

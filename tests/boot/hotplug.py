@@ -4,7 +4,6 @@
 also while the guest writes to them, and again and again in the same slot."""
 import json
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -12,7 +11,10 @@ import sys
 import tempfile
 import time
 
-BUILD = os.path.realpath(os.environ.get("BUILD", "build"))
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import ENGINE, Results, VIREO, debian_kernel, initramfs, log_text, wait_for_text, write
+
+check = Results("hotplug")
 ROUNDS = 3
 # What dd opened by name after the disk went would be a new file of that name, for ever in its place;
 # what the kernel says of a disk that went in the middle of a write could end up within a line; and
@@ -36,16 +38,6 @@ dd if=/dev/vda of=/dev/null bs=1M 2>/dev/null && echo first still there
 """ % ROUNDS
 
 
-def skip(why):
-    print(why)
-    sys.exit(77)
-
-
-def check(ok, name, detail=""):
-    print(f"ok hotplug/{name}" if ok else f"not ok hotplug/{name}: {detail!r}", flush=True)
-    return ok
-
-
 class Machine:
     def __init__(self, work, kernel):
         self.work = work
@@ -54,8 +46,7 @@ class Machine:
                 f.truncate(8 << 20)
         env = dict(os.environ, XDG_RUNTIME_DIR=work)
         self.log = os.path.join(work, "log")
-        argv = [os.path.join(BUILD, "vireo"), "run", "--engine",
-                os.environ.get("ENGINE", "soft"), "--name", "plug", "--cpus", "2",
+        argv = [VIREO, "run", "--engine", ENGINE, "--name", "plug", "--cpus", "2",
                 "--kernel", kernel, "--initrd", os.path.join(work, "cpio"), "--memory", "256M",
                 "--disk", os.path.join(work, "a"), "--cmdline",
                 'console=ttyS0 panic=-1 quiet run="sh /session"']
@@ -80,17 +71,10 @@ class Machine:
         return json.loads(self.lines.readline())
 
     def wait_for(self, pattern, seconds=100):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            with open(self.log, errors="replace") as f:
-                if re.search(pattern, f.read(), re.M):
-                    return True
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.1)
-        with open(self.log, errors="replace") as f:
-            print(f.read()[-1500:])
-        return False
+        found = wait_for_text(self.log, pattern, self.process, seconds)
+        if not found:
+            print(log_text(self.log)[-1500:])
+        return bool(found)
 
     def disks(self):
         return [os.path.basename(d["file"]) for d in self.ask("query-disks")["return"]]
@@ -131,20 +115,10 @@ def bad_requests(m):
 
 
 def main():
-    kernel = subprocess.run(["tools/kernel.sh", "cloud"], stdout=subprocess.PIPE, text=True)
-    if kernel.returncode:
-        skip("no kernel")
-    kernel = kernel.stdout.strip()
-    if not os.path.exists(os.path.join(os.path.dirname(kernel), "virtio_blk.ko")):
-        skip("no virtio_blk.ko beside the kernel")
+    kernel = debian_kernel("virtio_blk")
     work = tempfile.mkdtemp()
     os.chmod(work, 0o700)
-    with open(os.path.join(work, "session"), "w") as f:
-        f.write(GUEST)
-    with open(os.path.join(work, "list"), "w") as f:
-        subprocess.run(["tools/modules.sh", kernel], stdout=f, check=True)
-        f.write(f"file /session {work}/session 755\n")
-    subprocess.run(["tools/initramfs.sh", work + "/cpio", work + "/list"], check=True)
+    initramfs(work + "/cpio", kernel, {"/session": write(work + "/session", GUEST)})
     m = Machine(work, kernel)
     try:
         m.connect()
@@ -165,3 +139,4 @@ def main():
 
 
 main()
+check.end()

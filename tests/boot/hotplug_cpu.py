@@ -9,11 +9,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 
-BUILD = os.path.realpath(os.environ.get("BUILD", "build"))
-VIREO = os.path.join(BUILD, "vireo")
-ROUNDS = 10 if os.environ.get("LONG") else 2
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import ENGINE, LONG, Results, VIREO, debian_kernel, initramfs, log_text, wait_for_text, write
+
+check = Results("hotplug_cpu")
+ROUNDS = 10 if LONG else 2
 GUEST = """cd /sys/devices/system/cpu
 echo start $(cat online possible)
 wait_for() {	# CPU there or gone
@@ -44,16 +45,11 @@ echo b >/proc/sysrq-trigger
 """ % ROUNDS
 
 
-def check(ok, name, detail=""):
-    print(f"ok hotplug_cpu/{name}" if ok else f"not ok hotplug_cpu/{name}: {detail}", flush=True)
-    return ok
-
-
 class Machine:
     def __init__(self, work, kernel, translator):
         self.env = dict(os.environ, XDG_RUNTIME_DIR=work)
         self.log = os.path.join(work, "log." + translator)
-        argv = [VIREO, "run", "--engine", os.environ.get("ENGINE", "soft"), "--name", "plug",
+        argv = [VIREO, "run", "--engine", ENGINE, "--name", "plug",
                 "--translator", translator, "--max-cpus", "4", "--no-reboot",
                 "--kernel", kernel, "--initrd", os.path.join(work, "cpio"), "--memory", "256M",
                 "--cmdline", 'console=ttyS0 panic=-1 run="sh /session"']
@@ -66,17 +62,8 @@ class Machine:
                            stderr=subprocess.PIPE, text=True, timeout=30)
         return r.returncode, r.stderr
 
-    def text(self):
-        with open(self.log, errors="replace") as f:
-            return f.read().replace("\r", "")
-
     def wait_for(self, pattern, name, seconds=150):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and self.process.poll() is None:
-            if re.search(pattern, self.text(), re.M):
-                break
-            time.sleep(0.05)
-        return check(re.search(pattern, self.text(), re.M), name, self.text()[-1500:])
+        return check(wait_for_text(self.log, pattern, self.process, seconds), name, log_text(self.log)[-1500:])
 
 
 def session(m, tag):
@@ -101,25 +88,18 @@ def session(m, tag):
     m.wait_for("^two cpu0 cpu1$", tag + "/two")
     m.process.wait(60)
     bad = re.search(r"Eject incomplete|WARNING:|BUG:|Oops|lockup|rcu.*stall|unstable|ACPI.*rror",
-                    m.text())
+                    log_text(m.log))
     check(not bad, tag + "/no-complaint", bad and bad.group(0))
 
 
 def main():
-    kernel = subprocess.run(["tools/kernel.sh", "cloud"], stdout=subprocess.PIPE, text=True)
-    if kernel.returncode:
-        print("no kernel")
-        sys.exit(77)
+    kernel = debian_kernel()
     work = tempfile.mkdtemp()
     os.chmod(work, 0o700)
-    with open(os.path.join(work, "session"), "w") as f:
-        f.write(GUEST)
-    with open(os.path.join(work, "list"), "w") as f:
-        f.write(f"file /session {work}/session 755\n")
-    subprocess.run(["tools/initramfs.sh", work + "/cpio", work + "/list"], check=True)
+    initramfs(work + "/cpio", None, {"/session": write(work + "/session", GUEST)})
     try:
         for translator in ("auto", "off"):
-            m = Machine(work, kernel.stdout.strip(), translator)
+            m = Machine(work, kernel, translator)
             try:
                 session(m, translator)
             except subprocess.TimeoutExpired as e:
@@ -132,3 +112,4 @@ def main():
 
 
 main()
+check.end()

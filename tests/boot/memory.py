@@ -8,9 +8,10 @@ import subprocess
 import sys
 import time
 
-BUILD = os.environ.get("BUILD", "build")
-WORK = os.path.join(BUILD, "tests", "boot")
-MIB = 1 << 20
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import MIB, Results, VIREO, debian_kernel, folder, guest_memory, initramfs, skip, write
+
+check = Results("memory")
 PAD = 48 * MIB		# of the initramfs
 WORDS = """for i in 1 2 3; do for a in $(busybox --list); do
 case $a in init|linuxrc|halt|poweroff|reboot|getty|sulogin|sh|ash) ;;
@@ -19,44 +20,18 @@ echo busy
 """
 
 
-def skip(why):
-    print(why)
-    sys.exit(77)
-
-
-def check(ok, name, detail=""):
-    print(f"ok memory/{name}" if ok else f"not ok memory/{name}: {detail}", flush=True)
-
-
 def path(name):
-    return os.path.join(WORK, "memory." + name)
+    return os.path.join(folder("boot"), "memory." + name)
 
 
 def prepare():
-    os.makedirs(WORK, exist_ok=True)
-    with open(os.path.join(BUILD, "vireo"), "rb") as f:
+    with open(VIREO, "rb") as f:
         if b"__asan_init" in f.read():
             skip("a sanitizer's memory counts, too")
-    kernel = subprocess.run(["tools/kernel.sh", "cloud"], stdout=subprocess.PIPE, text=True)
-    if kernel.returncode:
-        skip("no kernel")
-    with open(path("busy"), "w") as f:
-        f.write(WORDS)
-    with open(path("pad"), "wb") as f:
-        f.write(os.urandom(MIB) * (PAD // MIB))
-    with open(path("list"), "w") as f:
-        f.write(f"file /busy {path('busy')} 755\nfile /pad {path('pad')} 644\n")
-    subprocess.run(["tools/initramfs.sh", path("cpio"), path("list")], check=True)
-    return kernel.stdout.strip()
-
-
-def guest_bytes(pid):
-    total = 0
-    for fd in os.listdir(f"/proc/{pid}/fd"):
-        name = f"/proc/{pid}/fd/{fd}"
-        if os.readlink(name).startswith("/memfd:guest-ram"):
-            total += os.stat(name).st_blocks * 512
-    return total
+    kernel = debian_kernel()
+    initramfs(path("cpio"), None, {"/busy": write(path("busy"), WORDS),
+                                   "/pad": write(path("pad"), os.urandom(MIB) * (PAD // MIB))})
+    return kernel
 
 
 def share(pid):
@@ -72,7 +47,7 @@ def peak_beside(vm):
     most = guest = samples = 0
     while vm.poll() is None:
         try:
-            ram = guest_bytes(vm.pid)	# first: what is touched meanwhile counts against us
+            ram = guest_memory(vm.pid)	# first: what is touched meanwhile counts against us
             most = max(most, share(vm.pid) - ram)
         except OSError:
             break			# it ends
@@ -85,7 +60,7 @@ def peak_beside(vm):
 
 def run(kernel, name, limit, options):
     vm = subprocess.Popen(
-        [os.path.join(BUILD, "vireo"), "run", "--engine", "soft", "--kernel", kernel,
+        [VIREO, "run", "--engine", "soft", "--kernel", kernel,
          "--initrd", path("cpio"), "--memory", "512M", "--no-reboot",
          "--sandbox", "auto,dump",  # an ordinary user may look into it
          "--cmdline", 'console=ttyS0 panic=-1 quiet run="sh /busy"'] + options,
@@ -106,3 +81,4 @@ def main():
 
 
 main()
+check.end()

@@ -15,42 +15,13 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILD = os.path.abspath(os.environ.get("BUILD") or os.path.join(TOP, "build"))
-WORK = os.path.join(BUILD, "tests", "net")
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import Results, VIREO, debian_kernel, folder, log_text, net_initramfs, wait_for_text
+
+check = Results("boot/net")
 LIMIT = 240
 SIZE = 6 << 20
-bad = 0
-
-
-def report(name, problem=None, skip=None):
-    global bad
-    if problem:
-        print(f"not ok boot/net-{name}: {problem}")
-        bad = 1
-    elif skip:
-        print(f"ok boot/net-{name} # skip {skip}")
-    else:
-        print(f"ok boot/net-{name}")
-    sys.stdout.flush()
-
-
-def prepare():
-    """Kernel and initramfs; ends as skipped without them."""
-    os.makedirs(WORK, exist_ok=True)
-    kernel = subprocess.run([os.path.join(TOP, "tools/kernel.sh"), "cloud"], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    initrd = os.path.join(WORK, "net.cpio")
-    if kernel.returncode or subprocess.call([os.path.join(TOP, "bench/net-image.sh"), initrd,
-                                             kernel.stdout.strip()]):
-        print("no kernel or no initramfs: " + kernel.stderr[-200:].strip())
-        sys.exit(77)
-    if not os.path.exists(os.path.join(os.path.dirname(kernel.stdout.strip()), "virtio_net.ko")):
-        print("the cached kernel has no virtio_net.ko beside it")
-        sys.exit(77)
-    return kernel.stdout.strip(), initrd
 
 
 class Vm:
@@ -59,7 +30,7 @@ class Vm:
     def __init__(self, name, net, script):
         self.path = os.path.join(WORK, name + ".log")
         self.log = open(self.path, "wb")
-        args = [os.path.join(BUILD, "vireo"), "run", "--kernel", KERNEL, "--initrd", INITRD,
+        args = [VIREO, "run", "--kernel", KERNEL, "--initrd", INITRD,
                 "--memory", "256M", "--no-reboot", *os.environ.get("VIREO_OPTIONS", "").split()]
         for n in net:
             args += ["--net", n]
@@ -68,17 +39,10 @@ class Vm:
                                         stderr=subprocess.STDOUT)
 
     def text(self):
-        with open(self.path, encoding="utf-8", errors="replace") as f:
-            return f.read().replace("\r", "")
+        return log_text(self.path)
 
-    def wait_for(self, pattern, seconds=LIMIT):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            found = re.search(pattern, self.text(), re.M)
-            if found or self.process.poll() is not None:
-                return found or re.search(pattern, self.text(), re.M)
-            time.sleep(0.1)
-        return None
+    def wait_for(self, pattern):
+        return wait_for_text(self.path, pattern, self.process, LIMIT)
 
     def finish(self):
         """What is wrong with how it ended, or None."""
@@ -146,16 +110,16 @@ def user_network():
         send_to(forwarded, data)
     problem = vm.finish()
     text = vm.text()
-    report("user-boot", problem)
-    report("dhcp", None if "lease 10.0.2.15" in text else "no lease of 10.0.2.15")
-    report("ping", None if "2 packets transmitted, 2 packets received" in text else
+    check.report("user-boot", problem)
+    check.report("dhcp", None if "lease 10.0.2.15" in text else "no lease of 10.0.2.15")
+    check.report("ping", None if "2 packets transmitted, 2 packets received" in text else
            "the gateway did not answer twice")
     made = re.search(r"^made ([0-9a-f]{32})", text, re.M)
     took = re.search(r"^took ([0-9a-f]{32})", text, re.M)
-    report("to-host", None if made and sink.sum == made[1] else
+    check.report("to-host", None if made and sink.sum == made[1] else
            f"the guest sent {made and made[1]}, the host got {sink.sum}")
     want = hashlib.md5(data).hexdigest()
-    report("to-guest", None if took and took[1] == want else
+    check.report("to-guest", None if took and took[1] == want else
            f"the host sent {want}, the guest got {took and took[1]}")
 
 
@@ -167,7 +131,7 @@ def restricted():
     left = re.search(r"^left (\d+)", vm.text(), re.M)
     if not problem and (not left or left[1] == "0" or sink.sum is not None):
         problem = "the guest reached the host"
-    report("restrict", problem)
+    check.report("restrict", problem)
 
 
 class Echo(threading.Thread):
@@ -192,8 +156,8 @@ class Echo(threading.Thread):
 
 
 def guest_forwarded():
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "echo")
+    with tempfile.TemporaryDirectory() as runtime:
+        path = os.path.join(runtime, "echo")
         Echo(path)
         get = "nc 10.0.2.100 77 </tmp/a | md5sum"
         vm = Vm("guestfwd", [f"user,restrict=on,guestfwd=tcp:10.0.2.100:77-unix:{path}"],
@@ -203,7 +167,7 @@ def guest_forwarded():
         sums = re.findall(r"^(made|first|second) ([0-9a-f]{32})", vm.text(), re.M)
         if not problem and (len(sums) != 3 or len({s for _, s in sums}) != 1):
             problem = f"what came back is not what was sent: {sums}"
-        report("guestfwd", problem)
+        check.report("guestfwd", problem)
 
 
 def children(pid):
@@ -230,14 +194,14 @@ def helper_dies():
         problem = "the link stayed up"
     if not problem and "the link is down" not in vm.text():
         problem = "the log does not tell"
-    report("helper-dies", problem)
+    check.report("helper-dies", problem)
 
 
-def kill_switch(folder):
-    """SIGKILLs the process that serves in @folder; False: there is none."""
+def kill_switch(runtime):
+    """SIGKILLs the process that serves in @runtime; False: there is none."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
         try:
-            s.connect(os.path.join(folder, "vireo", "switch-test"))
+            s.connect(os.path.join(runtime, "vireo", "switch-test"))
         except OSError as e:
             print(f"# {e}")
             return False
@@ -248,8 +212,8 @@ def kill_switch(folder):
 
 def switched():
     """Data from one VM to another; then again after the switch was killed."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["XDG_RUNTIME_DIR"] = folder
+    with tempfile.TemporaryDirectory() as runtime:
+        os.environ["XDG_RUNTIME_DIR"] = runtime
         take = "nc -l -p 7 >/tmp/a; echo took $(md5sum </tmp/a); "
         a = Vm("switch-a", ["switch=test"], f"ifconfig eth0 10.9.0.1; echo ready; {take}{take}")
         a.wait_for("^ready")
@@ -259,21 +223,23 @@ def switched():
                f"ifconfig eth0 10.9.0.2; i=0; head -c {SIZE} /dev/urandom >/tmp/a; {give}"
                f"sleep 6; {give}")
         a.wait_for("^took")
-        killed = kill_switch(folder)
+        killed = kill_switch(runtime)
         problems = [b.finish(), a.finish()]
         gave = re.findall(r"^gave ([0-9a-f]{32})", b.text(), re.M)
         took = re.findall(r"^took ([0-9a-f]{32})", a.text(), re.M)
         problem = problems[0] or problems[1]
-        report("switch", problem if problem else
+        check.report("switch", problem if problem else
                None if len(took) > 0 and gave[:1] == took[:1] else f"gave {gave}, took {took}")
-        report("switch-dies", "there was no switch to kill" if not killed else problem or
+        check.report("switch-dies", "there was no switch to kill" if not killed else problem or
                (None if len(took) == 2 and gave == took else f"gave {gave}, took {took}"))
 
 
-KERNEL, INITRD = prepare()
+WORK = folder("net")
+KERNEL = debian_kernel("virtio_net")
+INITRD = net_initramfs(os.path.join(WORK, "net.cpio"), KERNEL)
 user_network()
 restricted()
 guest_forwarded()
 helper_dies()
 switched()
-sys.exit(bad)
+check.end()

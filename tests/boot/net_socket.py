@@ -9,34 +9,14 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILD = os.path.abspath(os.environ.get("BUILD") or os.path.join(TOP, "build"))
-WORK = os.path.join(BUILD, "tests", "net_socket")
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import Results, VIREO, debian_kernel, folder, log_text, net_initramfs, wait_for_text
+
+check = Results("boot/net-socket")
 QEMU = shutil.which("qemu-system-x86_64", path="/usr/bin")
 LIMIT = 200
 SIZE = 1 << 20
-bad = 0
-
-
-def report(name, problem=None):
-    global bad
-    bad |= bool(problem)
-    print(f"not ok boot/net-socket-{name}: {problem}" if problem else f"ok boot/net-socket-{name}",
-          flush=True)
-
-
-def prepare():
-    os.makedirs(WORK, exist_ok=True)
-    kernel = subprocess.run([os.path.join(TOP, "tools/kernel.sh"), "cloud"], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    initrd = os.path.join(WORK, "net.cpio")
-    if kernel.returncode or subprocess.call([os.path.join(TOP, "bench/net-image.sh"), initrd,
-                                             kernel.stdout.strip()]):
-        print("no kernel or no initramfs: " + kernel.stderr[-200:].strip())
-        sys.exit(77)
-    return kernel.stdout.strip(), initrd
 
 
 def free_port():
@@ -53,10 +33,10 @@ class Vm:
 
         line = f'console=ttyS0 panic=-1 quiet no_timer_check run="{script}"'
         if what == "vireo":
-            args = [os.path.join(BUILD, "vireo"), "run", "--kernel", KERNEL, "--initrd", INITRD,
+            args = [VIREO, "run", "--kernel", KERNEL, "--initrd", INITRD,
                     "--memory", "256M", "--no-reboot", "--cmdline", line, "--net", "socket," + net]
         else:
-            args = [QEMU] if what == "qemu" else [os.path.join(BUILD, "vireo"), "qemu"]
+            args = [QEMU] if what == "qemu" else [VIREO, "qemu"]
             args += ["-nodefaults", "-display", "none", "-m", "256", "-no-reboot", "-serial", "stdio",
                      "-accel", "tcg", "-kernel", KERNEL, "-initrd", INITRD, "-append", line,
                      "-netdev", "socket,id=n," + net, "-device", f"virtio-net-pci,netdev=n,mac=52:54:00:00:01:{len(name):02x}"]
@@ -65,15 +45,10 @@ class Vm:
                                         stderr=subprocess.STDOUT)
 
     def text(self):
-        with open(self.path, encoding="utf-8", errors="replace") as f:
-            return f.read().replace("\r", "")
+        return log_text(self.path)
 
     def wait_for(self, pattern):
-        end = time.monotonic() + LIMIT
-        while time.monotonic() < end and self.process.poll() is None:
-            if re.search(pattern, self.text(), re.M):
-                return
-            time.sleep(0.1)
+        return wait_for_text(self.path, pattern, self.process, LIMIT)
 
     def finish(self):
         try:
@@ -98,10 +73,12 @@ def joined(name, a_kind, a_net, b_kind, b_net):
     problem = b.finish() or a.finish()
     gave = sorted(re.findall(r"^gave ([0-9a-f]{32})", a.text() + b.text(), re.M))
     took = sorted(re.findall(r"^took ([0-9a-f]{32})", a.text() + b.text(), re.M))
-    report(name, problem or (None if len(gave) == 2 and gave == took else f"gave {gave}, took {took}"))
+    check.report(name, problem or (None if len(gave) == 2 and gave == took else f"gave {gave}, took {took}"))
 
 
-KERNEL, INITRD = prepare()
+WORK = folder("net_socket")
+KERNEL = debian_kernel("virtio_net")
+INITRD = net_initramfs(os.path.join(WORK, "net.cpio"), KERNEL)
 path = os.path.join(WORK, "socket")
 joined("unix", "vireo", "listen=unix:" + path, "vireo", "connect=unix:" + path)
 if QEMU:
@@ -112,5 +89,5 @@ if QEMU:
     group = f"mcast=239.9.8.7:{port},localaddr=127.0.0.1"
     joined("group", "vireo", group, "qemu", group)
 else:
-    print("ok boot/net-socket-qemu # skip qemu-system-x86 is not installed")
-sys.exit(bad)
+    check.skip("qemu", "qemu-system-x86 is not installed")
+check.end()

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import time
 
-BUILD = os.environ.get("BUILD", "build")
-WORK = os.path.join(BUILD, "tests", "boot")
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import ENGINE, Results, VIREO, debian_kernel, folder, initramfs, write
+
+check = Results("ports")
 GUEST = """port() { grep -lx $1 /sys/class/virtio-ports/*/name | sed 's,/name,,;s,.*/,/dev/,'; }
 # The names come after the ports.
 for p in stdout stderr status talk; do
@@ -28,18 +30,14 @@ until echo on the console >/dev/hvc0; do sleep 0.05; done 2>/dev/null
 sleep 0.5"""
 
 
-def skip(why):
-    print(why)
-    sys.exit(77)
-
-
-def check(ok, name, detail=""):
-    print(f"ok ports/{name}" if ok else f"not ok ports/{name}: {detail!r}", flush=True)
-    return ok
-
-
 def path(name):
-    return os.path.join(WORK, "ports." + name)
+    return os.path.join(folder("boot"), "ports." + name)
+
+
+def prepare():
+    kernel = debian_kernel("virtio_console")
+    initramfs(path("cpio"), kernel, {"/session": write(path("session"), GUEST)})
+    return kernel
 
 
 def content(name):
@@ -47,28 +45,11 @@ def content(name):
         return f.read()
 
 
-def prepare():
-    os.makedirs(WORK, exist_ok=True)
-    kernel = subprocess.run(["tools/kernel.sh", "cloud"], stdout=subprocess.PIPE, text=True)
-    if kernel.returncode:
-        skip("no kernel")
-    kernel = kernel.stdout.strip()
-    if not os.path.exists(os.path.join(os.path.dirname(kernel), "virtio_console.ko")):
-        skip("no virtio_console.ko beside the kernel")
-    with open(path("list"), "w") as f:
-        subprocess.run(["tools/modules.sh", kernel], stdout=f, check=True)
-        f.write(f"file /session {path('session')} 755\n")
-    with open(path("session"), "w") as f:
-        f.write(GUEST)
-    subprocess.run(["tools/initramfs.sh", path("cpio"), path("list")], check=True)
-    return kernel
-
-
 def start(kernel):
     ports = ["out=" + path("stdout") + ",name=stdout", "out=" + path("stderr") + ",name=stderr",
              "out=" + path("status") + ",name=status", "socket=" + path("talk") + ",name=talk",
              "out=" + path("console")]
-    argv = [os.path.join(BUILD, "vireo"), "run", "--engine", os.environ.get("ENGINE", "soft"),
+    argv = [VIREO, "run", "--engine", ENGINE,
             "--kernel", kernel, "--initrd", path("cpio"), "--memory", "256M",
             "--cmdline", 'console=ttyS0 panic=-1 run="sh /session"']
     for p in ports:
@@ -104,7 +85,7 @@ def main():
         check(said == "you said hello\n", "socket", said)
         said = talk("again")
         check(said == "you said again\n", "socket-second-client", said)
-        check((status := vm.wait(100)) == 0, "status", status)
+        check((status := vm.wait(300)) == 0, "status", status)
     except (subprocess.TimeoutExpired, OSError) as e:
         check(False, "session", str(e) + content("log")[-500:])
         vm.kill()
@@ -118,3 +99,4 @@ def main():
 
 
 main()
+check.end()

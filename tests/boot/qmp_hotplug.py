@@ -5,14 +5,17 @@
 names that QEMU's clients use: -device's id and -drive's.  The same of a SCSI disk and of network cards."""
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILD = os.path.realpath(os.environ.get("BUILD", "build"))
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import Results, VIREO, debian_kernel, initramfs, wait_for_text, write
+
+check = Results("qmp-hotplug")
 GUEST = """cd /
 for i in 1 2; do
 	while [ ! -b /dev/vdb ]; do sleep 0.1; done
@@ -39,20 +42,13 @@ for i in 1 2; do
 	echo gone $i
 done
 """
-failed = 0
-
-
-def check(ok, name, detail=""):
-    global failed
-    failed += not ok
-    print(f"ok qmp-hotplug/{name}" if ok else f"not ok qmp-hotplug/{name}: {detail!r}", flush=True)
 
 
 class Machine:
     def __init__(self, work, kernel, session, *options):
         self.log = os.path.join(work, "log")
         qmp = os.path.join(work, "q")
-        args = [os.path.join(BUILD, "vireo"), "qemu", "-accel", "tcg", "-m", "256", "-nodefaults", "-kernel", kernel,
+        args = [VIREO, "qemu", "-accel", "tcg", "-m", "256", "-nodefaults", "-kernel", kernel,
                 "-initrd", os.path.join(work, "cpio"),
                 "-append", f'console=ttyS0 panic=-1 quiet modules="failover net_failover virtio_net" run="sh /{session}"',
                 "-serial", f"file:{self.log}", "-qmp", f"unix:{qmp},server=on,wait=off",
@@ -101,15 +97,7 @@ class Machine:
                 self.events.append(got)
 
     def says(self, line):
-        for _ in range(1200):
-            if os.path.exists(self.log):
-                with open(self.log, encoding="utf-8", errors="replace") as f:
-                    if line in f.read().replace("\r", "").splitlines():
-                        return True
-            if self.p.poll() is not None:
-                return False
-            time.sleep(0.05)
-        return False
+        return bool(wait_for_text(self.log, "^" + re.escape(line) + "$", self.p, 60))
 
 
 def first_sector(path):
@@ -199,23 +187,12 @@ def test_confined(m, work):
 
 
 with tempfile.TemporaryDirectory() as work:
-    kernel = subprocess.run([os.path.join(TOP, "tools/kernel.sh"), "cloud"], text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE)
-    if kernel.returncode:
-        print(kernel.stderr[-200:].strip())
-        sys.exit(77)
-    kernel = kernel.stdout.strip()
+    kernel = debian_kernel()
     for disk in ("a", "b"):
         with open(os.path.join(work, disk), "wb") as f:
             f.truncate(4 << 20)
-    for name, text in (("session", GUEST), ("others", GUEST_OTHERS)):
-        with open(os.path.join(work, name), "w") as f:
-            f.write(text)
-    with open(os.path.join(work, "list"), "w") as f:
-        subprocess.run([os.path.join(TOP, "tools/modules.sh"), kernel], stdout=f, check=True)
-        f.write(f"file /session {work}/session 755\nfile /others {work}/others 755\n")
-    if subprocess.call([os.path.join(TOP, "tools/initramfs.sh"), f"{work}/cpio", f"{work}/list"]):
-        sys.exit(77)
+    initramfs(f"{work}/cpio", kernel, {"/session": write(f"{work}/session", GUEST),
+                                       "/others": write(f"{work}/others", GUEST_OTHERS)})
     for run, session, options in ((test, "session", []), (test_others, "others", ["-sandbox", "off"]),
                                   (test_confined, "others", [
                                       "-netdev", "user,id=spare",
@@ -226,4 +203,4 @@ with tempfile.TemporaryDirectory() as work:
         finally:
             machine.p.kill()
             machine.p.wait()
-sys.exit(failed > 0)
+check.end()

@@ -11,32 +11,20 @@ import pty
 import re
 import select
 import signal
-import subprocess
 import sys
 import termios
 import time
 
-BUILD = os.environ.get("BUILD", "build")
-ENGINE = os.environ.get("ENGINE", "soft")
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import ENGINE, Results, VIREO, debian_kernel, folder, initramfs
+
+check = Results("shell")
 PROMPT = rb"# (\x1b\[6n)?$"
 
 
-def skip(why):
-    print(why)
-    sys.exit(77)
-
-
 def prepare():
-    work = os.path.join(BUILD, "tests", "boot")
-    os.makedirs(work, exist_ok=True)
-    initrd = os.path.join(work, "initramfs.shell")
-    kernel = subprocess.run(["tools/kernel.sh", "cloud"], stdout=subprocess.PIPE, text=True)
-    if kernel.returncode:
-        skip("no kernel")
-    if subprocess.run(["tools/initramfs.sh", initrd]).returncode:
-        skip("no initramfs")
-    return [os.path.join(BUILD, "vireo"), "run", "--engine", ENGINE, "--kernel",
-            kernel.stdout.strip(), "--initrd", initrd, "--memory", "256M",
+    return [VIREO, "run", "--engine", ENGINE, "--kernel", debian_kernel(), "--initrd",
+            initramfs(os.path.join(folder("boot"), "initramfs.shell")), "--memory", "256M",
             "--cmdline", "console=ttyS0 panic=-1 quiet"]
 
 
@@ -86,29 +74,24 @@ class Terminal:
         raise TimeoutError(f"does not end: {self.seen[-500:]!r}")
 
 
-def check(ok, name, detail=""):
-    print(f"ok {name}" if ok else f"not ok {name}: {detail!r}", flush=True)
-    return ok
-
-
 def session(t):
     start = time.monotonic()
     t.wait_for(PROMPT, 300)
     print(f"# a prompt after {time.monotonic() - start:.1f} s")
     out = t.command("echo $((1234 * 3)) $(uname -s)")
-    check("3702 Linux" in out, "shell/command", out)
+    check("3702 Linux" in out, "command", out)
     out = t.command("(exit 3); echo status=$?")
-    check("status=3" in out, "shell/status", out)
+    check("status=3" in out, "status", out)
     out = t.command("stty -a | head -n 1")
-    check("speed" in out, "shell/tty", out)
+    check("speed" in out, "tty", out)
     os.write(t.fd, b"sleep 1000; echo slept $?\r")
     time.sleep(3)
     os.write(t.fd, b"\x03")
     t.wait_for(PROMPT, 60)
     out = t.command("echo alive")
-    check("alive" in out, "shell/ctrl-c", out)
+    check("alive" in out, "ctrl-c", out)
     os.write(t.fd, b"exit\r")
-    check((status := t.finish(60)) == 0, "shell/exit-status", status)
+    check((status := t.finish(60)) == 0, "exit-status", status)
 
 
 def main():
@@ -116,10 +99,11 @@ def main():
     before = termios.tcgetattr(t.fd)
     try:
         session(t)
-        check(termios.tcgetattr(t.fd) == before, "shell/terminal-restored")
+        check(termios.tcgetattr(t.fd) == before, "terminal-restored")
     except (TimeoutError, EOFError) as e:
-        check(False, "shell/session", str(e))
+        check(False, "session", str(e))
         os.kill(t.pid, signal.SIGKILL)
 
 
 main()
+check.end()

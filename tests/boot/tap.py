@@ -17,26 +17,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-BUILD = os.path.abspath(os.environ.get("BUILD") or os.path.join(TOP, "build"))
-WORK = os.path.join(BUILD, "tests", "tap")
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import Results, VIREO, debian_kernel, folder, log_text, net_initramfs, skip, wait_for_text
+
+check = Results("boot/tap")
 LIMIT = 120
 SIZE = 4 << 20
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454ca, 2, 0x1000
-bad = 0
-
-
-def report(name, problem=None):
-    global bad
-    print(f"not ok boot/tap-{name}: {problem}" if problem else f"ok boot/tap-{name}", flush=True)
-    bad |= bool(problem)
-
-
-def skip(why):
-    print(why)
-    sys.exit(77)
 
 
 def enter():
@@ -46,17 +34,6 @@ def enter():
     if subprocess.call(["unshare", "-Urn", "true"], stderr=subprocess.DEVNULL):
         skip("no user and network namespaces here")
     os.execvp("unshare", ["unshare", "-Urn", sys.executable, os.path.abspath(__file__), "inside"])
-
-
-def prepare():
-    os.makedirs(WORK, exist_ok=True)
-    kernel = subprocess.run([os.path.join(TOP, "tools/kernel.sh"), "cloud"], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    initrd = os.path.join(WORK, "tap.cpio")
-    if kernel.returncode or subprocess.call([os.path.join(TOP, "bench/net-image.sh"), initrd,
-                                             kernel.stdout.strip()]):
-        skip("no kernel or no initramfs: " + kernel.stderr[-200:].strip())
-    return kernel.stdout.strip(), initrd
 
 
 def ip(*words):
@@ -85,21 +62,15 @@ class Vm:
         words = f'console=ttyS0 panic=-1 quiet no_timer_check run="{script}"'
         with open(self.path, "wb") as log:
             self.process = subprocess.Popen(
-                [os.path.join(BUILD, "vireo"), "run", "--kernel", KERNEL, "--initrd", INITRD,
+                [VIREO, "run", "--kernel", KERNEL, "--initrd", INITRD,
                  "--memory", "256M", "--no-reboot", "--net", net, "--cmdline", words],
                 stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, pass_fds=fds)
 
     def text(self):
-        with open(self.path, encoding="utf-8", errors="replace") as f:
-            return f.read().replace("\r", "")
+        return log_text(self.path)
 
     def wait_for(self, pattern):
-        end = time.monotonic() + LIMIT
-        while time.monotonic() < end and self.process.poll() is None:
-            if re.search(pattern, self.text(), re.M):
-                return True
-            time.sleep(0.1)
-        return False
+        return wait_for_text(self.path, pattern, self.process, LIMIT)
 
     def finish(self):
         try:
@@ -143,21 +114,21 @@ def exchange(name, net, host, guest, fds=()):
     problem = vm.finish()
     text = vm.text()
     sums = dict(re.findall(r"^(made|took) ([0-9a-f]{32})", text, re.M))
-    report(name + "-boot", problem)
-    report(name + "-ping", None if "2 packets transmitted, 2 packets received" in text else
+    check.report(name + "-boot", problem)
+    check.report(name + "-ping", None if "2 packets transmitted, 2 packets received" in text else
            "the host did not answer twice")
-    report(name + "-to-host", None if peer.sum and peer.sum == sums.get("made") else
+    check.report(name + "-to-host", None if peer.sum and peer.sum == sums.get("made") else
            f"the guest sent {sums.get('made')}, the host got {peer.sum}")
     want = hashlib.md5(peer.data).hexdigest()
-    report(name + "-to-guest", None if sums.get("took") == want else
+    check.report(name + "-to-guest", None if sums.get("took") == want else
            f"the host sent {want}, the guest got {sums.get('took')}")
 
 
 def shared():
     """Several VMs on one card of the host: each answers at its own address, with its own MAC."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["XDG_RUNTIME_DIR"] = folder
-        made = subprocess.run([os.path.join(BUILD, "vireo"), "switch", "--background", "--uplink",
+    with tempfile.TemporaryDirectory() as runtime:
+        os.environ["XDG_RUNTIME_DIR"] = runtime
+        made = subprocess.run([VIREO, "switch", "--background", "--uplink",
                                "tap,ifname=tap0", "shared"], stderr=subprocess.PIPE, text=True,
                               timeout=LIMIT, stdin=subprocess.DEVNULL)
         vms = [Vm(f"shared-{n}", f"switch=shared,mac=52:54:00:aa:00:0{n}",
@@ -179,7 +150,7 @@ def shared():
         for n in (3, 4):
             if not re.search(rf"10\.78\.0\.{n} .*52:54:00:aa:00:0{n}", known):
                 problem = problem or f"the host knows these neighbours: {known}"
-        report("shared", problem)
+        check.report("shared", problem)
 
 
 def taken_away():
@@ -193,12 +164,14 @@ def taken_away():
     problem = vm.finish()
     if not problem and ("carrier 0" not in vm.text() or "link is down" not in vm.text()):
         problem = "nobody noticed; see " + vm.path
-    report("taken-away", problem)
+    check.report("taken-away", problem)
 
 
 if sys.argv[1:] != ["inside"]:
     enter()
-KERNEL, INITRD = prepare()
+WORK = folder("tap")
+KERNEL = debian_kernel("virtio_net")
+INITRD = net_initramfs(os.path.join(WORK, "net.cpio"), KERNEL)
 make_interface("tap0", "10.78.0.1")
 exchange("named", "tap,ifname=tap0", "10.78.0.1", "10.78.0.2")
 FD = descriptor("tap0")
@@ -206,4 +179,4 @@ exchange("fd", f"tap,fd={FD}", "10.78.0.1", "10.78.0.2", (FD,))
 os.close(FD)
 shared()
 taken_away()
-sys.exit(bad)
+check.end()

@@ -14,13 +14,16 @@ import subprocess
 import sys
 import time
 
-BUILD = os.path.realpath(os.environ.get("BUILD", "build"))
-BOOTS = 12 if os.environ.get("LONG") else 2
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import LONG, Results, VIREO, debian_kernel, folder, initramfs
+
+check = Results("timer_check")
+BOOTS = 12 if LONG else 2
 SEED = int(os.environ.get("SEED", "20261121"))
 
 
 def boot(kernel, cpio, rnd, stops):
-    argv = [os.path.join(BUILD, "vireo"), "run", "--engine", "soft", "--log-level", "error",
+    argv = [VIREO, "run", "--engine", "soft", "--log-level", "error",
             "--kernel", kernel, "--initrd", cpio, "--memory", "160M", "--cmdline",
             'console=ttyS0 panic=-1 nopv run="echo it is up"', "--no-reboot"]
     cpu = min(os.sched_getaffinity(0))
@@ -41,32 +44,23 @@ def boot(kernel, cpio, rnd, stops):
 
 
 def main():
-    kernel = subprocess.run(["tools/kernel.sh", "cloud"], stdout=subprocess.PIPE, text=True)
-    if kernel.returncode:
-        print("no kernel")
-        sys.exit(77)
-    work = os.path.join(BUILD, "tests/timer_check")
-    os.makedirs(work, exist_ok=True)
-    subprocess.check_call(["tools/initramfs.sh", work + "/cpio"])
-    rnd, bad = random.Random(SEED), 0
+    kernel = debian_kernel()
+    cpio = initramfs(os.path.join(folder("boot"), "timer_check.cpio"))
+    rnd = random.Random(SEED)
     cpu = min(os.sched_getaffinity(0))
     burners = [subprocess.Popen(["sh", "-c", "while :; do :; done"],
                                 preexec_fn=lambda: os.sched_setaffinity(0, {cpu})) for _ in range(3)]
     try:
         for i in range(BOOTS):
-            text = boot(kernel.stdout.strip(), work + "/cpio", rnd, stops=i > 0)
+            text = boot(kernel, cpio, rnd, stops=i > 0)
             ok = "it is up" in text and "doesn't work!" not in text
             second = text.count("MP-BIOS bug")
-            print("%s timer_check/%d%s" % ("ok" if ok else "not ok", i,
-                                           " (at the second look)" if second else ""), flush=True)
-            if not ok:
-                print(text[-1500:])
-            bad |= not ok
+            check(ok, str(i) + (" (at the second look)" if second else ""), text[-1500:])
     finally:
         for b in burners:
             b.kill()
             b.wait()
-    return bad
 
 
-sys.exit(main())
+main()
+check.end()

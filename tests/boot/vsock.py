@@ -8,46 +8,30 @@ import subprocess
 import sys
 import threading
 
-BUILD = os.environ.get("BUILD", "build")
-WORK = os.path.join(BUILD, "tests", "boot")
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import ENGINE, Results, TOP, VIREO, debian_kernel, folder, initramfs, skip
+
+check = Results("vsock")
 SIZE = 3 << 20
 
 
-def skip(why):
-    print(why)
-    sys.exit(77)
-
-
-def check(ok, name, detail=""):
-    print(f"ok vsock/{name}" if ok else f"not ok vsock/{name}: {detail}", flush=True)
-
-
 def path(name):
-    return os.path.join(WORK, "vsock." + name)
+    return os.path.join(folder("boot"), "vsock." + name)
 
 
 def prepare():
-    os.makedirs(WORK, exist_ok=True)
-    kernel = subprocess.run(["tools/kernel.sh", "cloud"], stdout=subprocess.PIPE, text=True)
-    if kernel.returncode:
-        skip("no kernel")
-    kernel = kernel.stdout.strip()
-    if not os.path.exists(os.path.join(os.path.dirname(kernel), "vsock.ko")):
-        skip("no vsock.ko beside the kernel")
+    kernel = debian_kernel("vsock")
     build = [os.environ.get("CC", "cc"), "-static", "-O1", "-o", path("guest"),
-             "tests/lib/vsock_guest.c"]
+             os.path.join(TOP, "tests/lib/vsock_guest.c")]
     if subprocess.run(build, stderr=subprocess.DEVNULL).returncode:
         skip("cannot link a static program")
-    with open(path("list"), "w") as f:
-        subprocess.run(["tools/modules.sh", kernel], stdout=f, check=True)
-        f.write(f"file /talk {path('guest')} 755\n")
-    subprocess.run(["tools/initramfs.sh", path("cpio"), path("list")], check=True)
+    initramfs(path("cpio"), kernel, {"/talk": path("guest")})
     return kernel
 
 
 def start(kernel):
     return subprocess.Popen(
-        [os.path.join(BUILD, "vireo"), "run", "--engine", os.environ.get("ENGINE", "soft"),
+        [VIREO, "run", "--engine", ENGINE,
          "--kernel", kernel, "--initrd", path("cpio"), "--memory", "256M", "--vsock", path("s"),
          "--cmdline", 'console=ttyS0 panic=-1 quiet run="/talk"'],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=open(path("err"), "w"), text=True)
@@ -145,3 +129,4 @@ def main():
 
 
 main()
+check.end()

@@ -8,26 +8,15 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 
-VIREO = os.path.join(os.path.realpath(os.environ.get("BUILD", "build")), "vireo")
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import Results, VIREO, multiboot, write
+
+check = Results("gdb")
 LOOP, NOP, COUNTER = 0x100020, 0x100026, 0x200000
-failed = 0
-
-
-def check(ok, name, detail=""):
-    global failed
-    failed += not ok
-    print(f"ok gdb/{name}" if ok else f"not ok gdb/{name}: {detail!r}", flush=True)
-
-
-def multiboot(code):
-    """A kernel that runs these bytes in 32-bit protected mode."""
-    magic, flags = 0x1badb002, 0x10000
-    end = 0x100020 + len(code)
-    return struct.pack("<8I", magic, flags, -(magic + flags) & 0xffffffff, 0x100000, 0x100000,
-                       end, end, 0x100020) + code
 
 
 # loop: inc dword [COUNTER]; nop; jmp loop
@@ -161,7 +150,7 @@ def abuse(path, proc):
 
 def real(path):
     if not shutil.which("gdb"):
-        print("ok gdb/gdb # SKIP no gdb here: Debian package gdb")
+        check.skip("gdb", "no gdb here: Debian package gdb")
         return
     cmds = ["set architecture i386:x86-64", f"target remote {path}", f"break *{NOP:#x}", "c",
             "stepi", "info registers", "info threads", "delete", f"watch -l *(int *){COUNTER:#x}",
@@ -176,8 +165,7 @@ def real(path):
 def main():
     with tempfile.TemporaryDirectory() as d:
         kernel, path = os.path.join(d, "kernel"), os.path.join(d, "gdb")
-        with open(kernel, "wb") as f:
-            f.write(GUEST)
+        write(kernel, GUEST)
         proc = subprocess.Popen([VIREO, "run", "--kernel", kernel, "--memory", "16M", "--cpus", "2",
                                  "--gdb", "unix:" + path, "--gdb-wait", "--log-level", "error"],
                                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -189,8 +177,7 @@ def main():
             if proc.poll() is None:
                 proc.kill()
             proc.wait()
-    return failed != 0
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+main()
+check.end()

@@ -6,28 +6,17 @@ that asks at the same time is not kept waiting.  In the end nothing is left runn
 import json
 import os
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 
-VIREO = os.path.join(os.path.realpath(os.environ.get("BUILD", "build")), "vireo")
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import Results, VIREO, multiboot, write
+
+check = Results("hostile_clients")
 # What the sanitizers keep of freed memory is no growth.
 ROOM = (512 if os.environ.get("SAN", "0") == "1" else 32) << 20
-bad = 0
-
-
-def check(ok, name, detail=""):
-    global bad
-    print(f"ok hostile_clients/{name}" if ok else f"not ok hostile_clients/{name}: {detail!r}", flush=True)
-    bad |= not ok
-
-
-def multiboot(code):
-    magic, flags, end = 0x1badb002, 0x10000, 0x100020 + len(code)
-    return struct.pack("<8I", magic, flags, -(magic + flags) & 0xffffffff, 0x100000, 0x100000,
-                       end, end, 0x100020) + code
 
 
 def vireo(*words):
@@ -147,8 +136,7 @@ def main():
         os.environ["XDG_DATA_HOME"] = os.environ["XDG_RUNTIME_DIR"] = work
         kernel = os.path.join(work, "echo")
         # Says "!", then reads and forgets: lsr 0x3fd bit 0, rbr 0x3f8.
-        with open(kernel, "wb") as f:
-            f.write(multiboot(bytes.fromhex("66baf803b021ee66bafd03eca80174fb66baf803ecebf0")))
+        write(kernel, multiboot(bytes.fromhex("66baf803b021ee66bafd03eca80174fb66baf803ecebf0")))
         folder = os.path.join(work, "vireo", "victim")
         r = vireo("create", "victim", "--kernel", kernel, "--memory", "16M")
         check(r.returncode == 0, "create", r.stderr)
@@ -184,7 +172,7 @@ def main():
                 break
             time.sleep(0.05)
         check(not os.path.exists(f"/proc/{pid}"), "nothing-left-running")
-    sys.exit(bad)
+    check.end()
 
 
 main()

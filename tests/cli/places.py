@@ -7,29 +7,15 @@ import os
 import pty
 import select
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 
-VIREO = os.path.join(os.path.realpath(os.environ.get("BUILD", "build")), "vireo")
-failed = 0
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import Results, VIREO, multiboot, write
 
-
-def check(ok, name, detail=""):
-    global failed
-    failed += not ok
-    print(f"ok places/{name}" if ok else f"not ok places/{name}: {detail!r}", flush=True)
-
-
-def multiboot(code):
-    magic, flags = 0x1badb002, 0x10000
-    end = 0x100020 + len(code)
-    return struct.pack("<8I", magic, flags, -(magic + flags) & 0xffffffff, 0x100000, 0x100000,
-                       end, end, 0x100020) + code
-
-
+check = Results("places")
 # COM1: '>'; then what comes in goes out, with 1 added.
 ECHO = (b"\x66\xba\xf8\x03\xb0\x3e\xee"              # mov dx, 3f8; mov al, '>'; out dx, al
         b"\x66\xba\xfd\x03\xec\xa8\x01\x74\xfb"      # until LSR says that there is a byte
@@ -164,8 +150,7 @@ def test_pipes(work):
 def test_file(work):
     path = os.path.join(work, "file")
     for text, want in (("", b"old>"), (",truncate=on", b">")):
-        with open(path, "wb") as f:
-            f.write(b"old")
+        write(path, b"old")
         p = start("--serial", f"file:{path}{text}", "--qmp", f"unix:{work}/f")
         for _ in range(200):
             with open(path, "rb") as f:
@@ -234,8 +219,7 @@ def test_wrong():
 
 with tempfile.TemporaryDirectory() as work:
     kernel = os.path.join(work, "kernel")
-    with open(kernel, "wb") as f:
-        f.write(multiboot(ECHO))
+    write(kernel, multiboot(ECHO))
     test_qmp_stdio()
     test_tcp()
     test_unix_client(work)
@@ -244,4 +228,4 @@ with tempfile.TemporaryDirectory() as work:
     test_mux(work)
     test_signals()
     test_wrong()
-sys.exit(failed > 0)
+check.end()

@@ -7,30 +7,15 @@ import os
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 
-VIREO = os.path.join(os.path.realpath(os.environ.get("BUILD", "build")), "vireo")
-failed = 0
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import Results, VIREO, multiboot, write
 
-
-def check(ok, name, detail=""):
-    global failed
-    failed += not ok
-    print(f"ok qmp/{name}" if ok else f"not ok qmp/{name}: {detail!r}", flush=True)
-
-
-def multiboot(code):
-    """A kernel that runs these bytes in 32-bit protected mode."""
-    magic, flags = 0x1badb002, 0x10000
-    end = 0x100020 + len(code)
-    return struct.pack("<8I", magic, flags, -(magic + flags) & 0xffffffff, 0x100000, 0x100000,
-                       end, end, 0x100020) + code
-
-
+check = Results("qmp")
 BUSY = multiboot(b"\xb8\x78\x56\x34\x12\xe6\x80\xeb\xfc")    # mov eax, 12345678; out 80; jmp
 # mov dx, 604; mov ax, 3400; out dx, ax: S5 in PM1_CNT
 OFF = multiboot(b"\xba\x04\x06\x00\x00\xb8\x00\x34\x00\x00\x66\xef\xf4\xeb\xfd")
@@ -223,7 +208,6 @@ def ends():
             check(c.event("SHUTDOWN")["data"] == {"reason": name, **data}, f"SHUTDOWN after {image}")
             check(vm.end(status), f"status after {image}", vm.p.returncode)
 
-
     with VM(busy) as vm:    # a guest without ACPI goes off at once
         c = vm.client().ready()
         c.ask("system_powerdown")
@@ -274,11 +258,11 @@ def tools():
             lines = [json.loads(x) for x in r.stdout.splitlines()]
             check(lines[0].keys() == {"QMP"} and lines[2]["return"]["qemu"]["major"] == 7, "socat", r)
         else:
-            print("ok qmp/socat # skip it is not installed")
+            check.skip("socat", "it is not installed")
         try:
             from qemu.qmp import QMPClient
         except ImportError:
-            print("ok qmp/qemu.qmp # skip Python has no qemu.qmp here")
+            check.skip("qemu.qmp", "Python has no qemu.qmp here")
             return
         import asyncio
 
@@ -328,7 +312,7 @@ def core():
     """The Debian kernel's memory, with and without paging, as readelf and gdb see it."""
     kernel = subprocess.run(["tools/kernel.sh", "cloud"], capture_output=True, text=True, cwd=top)
     if kernel.returncode or not shutil.which("gdb"):
-        print("ok qmp/core # skip no Debian kernel or no gdb: " + kernel.stderr.strip()[-80:])
+        check.skip("core", "no Debian kernel or no gdb: " + kernel.stderr.strip()[-80:])
         return
     vmlinuz = os.path.join(top, kernel.stdout.strip())
     with VM(vmlinuz, "--cpus", "2", "--sandbox", f"auto,dir={work}", "--serial", f"file:{work}/serial",
@@ -365,8 +349,7 @@ disk = os.path.join(work, "disk")
 signal.alarm(400)
 try:
     for name, image in (("busy", BUSY), ("off", OFF), ("reset", RESET), ("panic", PANIC)):
-        with open(os.path.join(work, name), "wb") as f:
-            f.write(image)
+        write(os.path.join(work, name), image)
     with open(disk, "wb") as f:
         f.truncate(1 << 20)
     protocol()
@@ -377,4 +360,4 @@ try:
     core()
 finally:
     shutil.rmtree(work, ignore_errors=True)
-sys.exit(1 if failed else 0)
+check.end()

@@ -8,32 +8,16 @@ import re
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 
-BUILD = os.path.realpath(os.environ.get("BUILD", "build"))
-VIREO = os.path.join(BUILD, "vireo")
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import Results, VIREO, multiboot, skip, write
+
+check = Results("sandbox")
 SAN = os.environ.get("SAN", "0") == "1"
-bad = 0
-
-
-def check(ok, name, detail=""):
-    global bad
-    print(f"ok sandbox/{name}" if ok else f"not ok sandbox/{name}: {detail!r}", flush=True)
-    bad |= not ok
-
-
-def skip(name, why):
-    print(f"ok sandbox/{name} # skip {why}", flush=True)
-
-
-def multiboot(code):
-    magic, flags, end = 0x1badb002, 0x10000, 0x100020 + len(code)
-    return struct.pack("<8I", magic, flags, -(magic + flags) & 0xffffffff, 0x100000, 0x100000,
-                       end, end, 0x100020) + code
 
 
 class Vm:
@@ -41,8 +25,7 @@ class Vm:
 
     def __init__(self, work, *options):
         kernel = os.path.join(work, "sleep")
-        with open(kernel, "wb") as f:
-            f.write(multiboot(b"\x66\xba\xf8\x03\xb0!\xee\xf4\xeb\xfd"))
+        write(kernel, multiboot(b"\x66\xba\xf8\x03\xb0!\xee\xf4\xeb\xfd"))
         self.err = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             [VIREO, "run", "--engine", "soft", "--memory", "16M", "--kernel", kernel, *options],
@@ -104,13 +87,13 @@ def in_force(work):
 
 def hijacked(work, landlock):
     if SAN or not shutil.which("gdb"):
-        skip("hijacked", "no gdb" if not SAN else "the sanitizers' filter is wider")
+        check.skip("hijacked", "no gdb" if not SAN else "the sanitizers' filter is wider")
         return
     vm = Vm(work)
     values, text = vm.hijack(39)
     if not values:
         vm.end()
-        skip("hijacked", "gdb may not attach")
+        check.skip("hijacked", "gdb may not attach")
         return
     check(values[0] == vm.pid, "allowed-call", text)
     values, text = vm.hijack(257, -100, '"/etc/passwd"', 0)
@@ -140,14 +123,14 @@ def hijacked(work, landlock):
             status = None
         check(status == 14, f"{name}-ends", (status, v.log()))
     if not landlock:
-        skip("named-no-files", "this kernel has no Landlock")
+        check.skip("named-no-files", "this kernel has no Landlock")
         return
     vm = Vm(work, "--name", "hijack")
     values, text = vm.hijack(257, -100, '"/etc/passwd"', 0)
     check(values == [-1, 13], "named-no-files", text)
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         vm.end()
-        skip("named-no-kvm", "there is no /dev/kvm that may be opened")
+        check.skip("named-no-kvm", "there is no /dev/kvm that may be opened")
         return
     values, text = vm.hijack(257, -100, '"/dev/kvm"', 2)
     check(values == [-1, 13], "named-no-kvm", text)
@@ -179,7 +162,7 @@ def disks(work, landlock):
     if landlock:
         check("--sandbox dir=DIR" in answer.get("error", {}).get("desc", ""), "dir-outside", answer)
     else:
-        skip("dir-outside", "this kernel has no Landlock")
+        check.skip("dir-outside", "this kernel has no Landlock")
     answer = ask(work, "plug", "set-cpu", weight="50")
     check("return" in answer, "weight-later", answer)
     vm.end()
@@ -206,7 +189,7 @@ def backing(work, landlock):
         if ok or landlock:
             check("return" in answer if ok else "error" in answer, name, answer)
         else:
-            skip(name, "this kernel has no Landlock")
+            check.skip(name, "this kernel has no Landlock")
     vm.end()
 
 
@@ -219,7 +202,7 @@ def ring(work):
     vm = Vm(work, "--name", "ring", "--disk", disk)
     if "does not let vireo use io_uring" in vm.log():
         vm.process.wait(timeout=30)
-        skip("ring", "this host has no io_uring for us")
+        check.skip("ring", "this host has no io_uring for us")
         return
     check(vm.said == b"!" and vm.statuses("Seccomp") == {"2"}, "ring-starts", vm.log())
     answer = ask(work, "ring", "disk-add", disk=disk)
@@ -251,7 +234,7 @@ def children(pid):
 def jail(work):
     doctor = subprocess.run([VIREO, "doctor"], capture_output=True, text=True).stdout
     if not re.search(r"yes +namespaces", doctor):
-        skip("jail", "no namespaces for this user here")
+        check.skip("jail", "no namespaces for this user here")
         return
     # The search for leaks clones a process, for which there is no namespace outside of a jail.
     if SAN:
@@ -327,8 +310,7 @@ def main():
     r = subprocess.run([VIREO, "doctor"], capture_output=True, text=True)
     landlock = re.search(r"yes +Landlock", r.stdout)
     if not re.search(r"yes +system-call filter", r.stdout):
-        print("no system-call filter can be installed here")
-        sys.exit(77)
+        skip("no system-call filter can be installed here")
     with tempfile.TemporaryDirectory() as work:
         in_force(work)
         hijacked(work, landlock)
@@ -337,7 +319,7 @@ def main():
         ring(work)
         jail(work)
         values(work)
-    sys.exit(bad)
+    check.end()
 
 
 signal.alarm(600)

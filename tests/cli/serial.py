@@ -7,24 +7,15 @@ import pty
 import re
 import struct
 import subprocess
+import sys
 import tempfile
 import termios
 import time
 
-BUILD = os.path.realpath(os.environ.get("BUILD", "build"))
-VIREO = os.path.join(BUILD, "vireo")
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import Results, VIREO, multiboot, write
 
-
-def check(ok, name, detail=""):
-    print(f"ok serial/{name}" if ok else f"not ok serial/{name}: {detail!r}", flush=True)
-
-
-def multiboot(code):
-    """A kernel that runs these bytes in 32-bit protected mode."""
-    magic, flags = 0x1badb002, 0x10000
-    end = 0x100020 + len(code)
-    return struct.pack("<8I", magic, flags, -(magic + flags) & 0xffffffff, 0x100000, 0x100000,
-                       end, end, 0x100020) + code
+check = Results("serial")
 
 
 def out(port, value):
@@ -118,11 +109,11 @@ def test_files(kernel, work):
 def main():
     with tempfile.TemporaryDirectory() as work:
         for name, code in (("echo", ECHO), ("say", SAY)):
-            with open(os.path.join(work, name), "wb") as f:
-                f.write(multiboot(code))
+            write(os.path.join(work, name), multiboot(code))
         test_device(os.path.join(work, "echo"))
         test_pty(os.path.join(work, "echo"))
         test_files(os.path.join(work, "say"), work)
 
 
 main()
+check.end()

@@ -6,24 +6,15 @@ go to lp, which may fail."""
 import os
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 
-BUILD = os.path.realpath(os.environ.get("BUILD", "build"))
-VIREO = os.path.join(BUILD, "vireo")
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import Results, VIREO, multiboot, write
+
+check = Results("spool")
 SIZE, JOBS = 20000, 5
-
-
-def check(ok, name, detail=""):
-    print(f"ok spool/{name}" if ok else f"not ok spool/{name}: {detail!r}", flush=True)
-
-
-def multiboot(code):
-    """A kernel that runs these bytes in 32-bit protected mode."""
-    magic, flags = 0x1badb002, 0x10000
-    end = 0x100020 + len(code)
-    return struct.pack("<8I", magic, flags, -(magic + flags) & 0xffffffff, 0x100000, 0x100000,
-                       end, end, 0x100020) + code
 
 
 def port(number):
@@ -57,8 +48,7 @@ class Yard:
 
     def kernel(self, name, code):
         path = os.path.join(self.work, name)
-        with open(path, "wb") as f:
-            f.write(multiboot(code))
+        write(path, multiboot(code))
         return path
 
     def vm(self, kernel, printer):
@@ -154,8 +144,7 @@ def to_lp(y):
     folder = os.path.join(y.work, "bin")
     os.mkdir(folder)
     lp = os.path.join(folder, "lp")
-    with open(lp, "w", encoding="ascii") as f:
-        f.write(LP)
+    write(lp, LP)
     os.chmod(lp, 0o755)
     y.env["PATH"] = folder + ":" + y.env["PATH"]
     with open(lp + ".fails", "w", encoding="ascii"):
@@ -191,3 +180,4 @@ def main():
 
 
 main()
+check.end()

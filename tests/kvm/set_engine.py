@@ -13,17 +13,12 @@ import threading
 import time
 import zlib
 
-BUILD = os.path.realpath(os.environ.get("BUILD", "build"))
-VIREO = os.path.join(BUILD, "vireo")
-MOVES = int(os.environ.get("MOVES", "60" if os.environ.get("LONG") else "16"))
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import BUILD, LONG, Results, VIREO
+
+check = Results("set_engine")
+MOVES = int(os.environ.get("MOVES", "60" if LONG else "16"))
 IMAGE = os.path.join(BUILD, "guest", "sums64.elf")
-bad = False
-
-
-def check(ok, name, detail=""):
-    global bad
-    bad = bad or not ok
-    print(f"ok set_engine/{name}" if ok else f"not ok set_engine/{name}: {detail!r}", flush=True)
 
 
 class Guest:
@@ -160,7 +155,7 @@ def main():
     have_kvm = os.access("/dev/kvm", os.R_OK | os.W_OK)
     if subprocess.run(["make", "-s", "-C", "tests/guest", "BUILD=" + BUILD],
                       stdout=sys.stderr, check=False).returncode:
-        return 2
+        sys.exit(2)
     with tempfile.TemporaryDirectory() as runtime:
         os.chmod(runtime, 0o700)
         os.environ["XDG_RUNTIME_DIR"] = runtime
@@ -171,9 +166,9 @@ def main():
             test_moves(1)
             test_begins_on_kvm()
         else:
-            print("ok set_engine/moves # skip there is no /dev/kvm that may be opened")
-    return bad
+            check.skip("moves", "there is no /dev/kvm that may be opened")
 
 
 os.chdir(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
-sys.exit(main())
+main()
+check.end()

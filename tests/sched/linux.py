@@ -11,7 +11,6 @@ LONG=1 measures longer.  Latencies on a machine that is busy with something else
 the guest a process of the host sleeps in the same manner on the same processor, and how late the
 host wakes that is allowed twice, since the VM's timer and its processor are two threads.
 """
-import glob
 import os
 import re
 import select
@@ -21,17 +20,11 @@ import sys
 import tempfile
 import time
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-VIREO = os.path.join(os.path.abspath(os.environ.get("BUILD") or os.path.join(TOP, "build")), "vireo")
-LONG = bool(os.environ.get("LONG"))
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import LONG, Results, TOP, VIREO, busiest_thread, debian_kernel, initramfs, multiboot, write
+
+judge = Results("sched-linux", always=True)
 CPU = str(min(os.sched_getaffinity(0)))
-bad = 0
-
-
-def judge(ok, name, detail):
-    global bad
-    print("%s sched-linux/%s: %s" % ("ok" if ok else "not ok", name, detail), flush=True)
-    bad |= not ok
 
 
 # What "sched_guest wake" does, in a process of the host: how late it wakes, us: median, 95 %.
@@ -49,15 +42,6 @@ print(*(int(1e6 * late[len(late) * p // 100]) for p in (50, 95)))
 """
 
 
-def spinner(path):
-    """A Multiboot kernel: jmp $ in 32-bit protected mode."""
-    code = b"\xeb\xfe"
-    words = [0x1badb002, 0x10000, -(0x1badb002 + 0x10000) & 0xffffffff, 0x100000, 0x100000,
-             0x100020 + len(code), 0, 0x100020]
-    with open(path, "wb") as f:
-        f.write(b"".join(w.to_bytes(4, "little") for w in words) + code)
-
-
 class Vm:
     def __init__(self, *options):
         self.p = subprocess.Popen([VIREO, "run", "--engine", "soft", "--log-level", "error"] +
@@ -66,12 +50,7 @@ class Vm:
         self.said = ""
 
     def ran(self):
-        """Seconds that its vCPU's thread ran, which is the one that ran most."""
-        most = 0
-        for path in glob.glob("/proc/%d/task/*/schedstat" % self.p.pid):
-            with open(path) as f:
-                most = max(most, int(f.read().split()[0]))
-        return most / 1e9
+        return busiest_thread(self.p.pid)
 
     def used(self):
         """Seconds of processor time of the whole process."""
@@ -114,11 +93,8 @@ class Bench:
         subprocess.check_call([os.environ.get("CC", "cc"), "-O2", "-static", "-pthread", "-D_GNU_SOURCE",
                                "-o", program,
                                os.path.join(TOP, "tests/lib/sched_guest.c")])
-        with open(work + "/list", "w") as f:
-            f.write("file /bin/sched_guest %s 755\n" % program)
-        subprocess.check_call([os.path.join(TOP, "tools/initramfs.sh"), work + "/cpio",
-                               work + "/list"])
-        spinner(work + "/spin")
+        initramfs(work + "/cpio", None, {"/bin/sched_guest": program})
+        write(work + "/spin", multiboot(b"\xeb\xfe"))	# jmp $
         self.vms = []
 
     def linux(self, run, *options):
@@ -153,7 +129,7 @@ def test_yield(b):
     if x + y > 0.3 * took:
         judge(x / (x + y) < 0.53, "yield-before-the-tick", text)
     else:
-        print("ok sched-linux/yield-before-the-tick # skip others use the processor: " + text)
+        judge.skip("yield-before-the-tick", "others use the processor: " + text)
 
 
 def test_wake(b):
@@ -322,14 +298,10 @@ def test_clocks(b):
 
 
 def main():
-    kernel = subprocess.run([os.path.join(TOP, "tools/kernel.sh"), "cloud"], stdout=subprocess.PIPE,
-                            text=True)
-    if kernel.returncode:
-        print("no kernel")
-        sys.exit(77)
+    kernel = debian_kernel()
     os.chdir(TOP)
     with tempfile.TemporaryDirectory() as work:
-        b = Bench(work, kernel.stdout.strip())
+        b = Bench(work, kernel)
         for test in (test_clocks, test_yield, test_wake, test_steal, test_paravirtual, test_locks,
                      test_stopped):
             if len(sys.argv) > 1 and test.__name__ not in sys.argv[1:]:
@@ -340,7 +312,7 @@ def main():
                 judge(False, test.__name__, e)
             finally:
                 b.clear()
-    return bad
 
 
-sys.exit(main())
+main()
+judge.end()

@@ -19,25 +19,12 @@ import sys
 import tempfile
 import time
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-VIREO = os.path.join(os.path.abspath(os.environ.get("BUILD") or os.path.join(TOP, "build")), "vireo")
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import Results, VIREO, busiest_thread, multiboot, write
+
+judge = Results("sched", always=True)
 SECONDS = float(os.environ.get("SECONDS", "10"))
 CPU = str(min(os.sched_getaffinity(0)))
-bad = 0
-
-
-def judge(ok, name, detail):
-    global bad
-    print("%s sched/%s%s" % ("ok" if ok else "not ok", name, ": " + detail), flush=True)
-    bad |= not ok
-
-
-def guest(path, code):
-    """A Multiboot kernel of these bytes, run at 0x100020 in 32-bit protected mode."""
-    words = [0x1badb002, 0x10000, -(0x1badb002 + 0x10000) & 0xffffffff, 0x100000, 0x100000,
-             0x100020 + len(code), 0, 0x100020]
-    with open(path, "wb") as f:
-        f.write(b"".join(w.to_bytes(4, "little") for w in words) + code)
 
 
 class Vm:
@@ -49,12 +36,7 @@ class Vm:
         atexit.register(self.end)
 
     def ran(self):
-        """Seconds that its vCPU's thread ran, which is the one that ran most."""
-        most = 0
-        for path in glob.glob("/proc/%d/task/*/schedstat" % self.p.pid):
-            with open(path) as f:
-                most = max(most, int(f.read().split()[0]))
-        return most / 1e9
+        return busiest_thread(self.p.pid)
 
     def vcpus(self):
         """Seconds that each vCPU's thread ran, by its number: the threads come in that order."""
@@ -90,7 +72,7 @@ def test_weights(spin):
     for vm in vms:
         vm.end()
     if sum(got) < 0.2:
-        print("ok sched/weights # skip the processor is busy: %.2f of it is ours" % sum(got))
+        judge.skip("weights", "the processor is busy: %.2f of it is ours" % sum(got))
         return
     shares = [g / sum(got) for g in got]
     worst = max(abs(s / (w / 36) - 1) for w, s in zip(range(1, 9), shares))
@@ -112,7 +94,7 @@ def test_cap(spin):
     subprocess.check_call([VIREO, "set", "cap%d" % os.getpid(), "--cpu-cap", "none"])
     got, = rates([vm], 2)
     if got < 0.4:
-        print("ok sched/cap-removed # skip the processor is busy: %.2f of it is ours" % got)
+        judge.skip("cap-removed", "the processor is busy: %.2f of it is ours" % got)
     else:
         judge(capped > 0.2, "cap-is-given", "%.1f %% of 30 %%" % (100 * capped))
     vm.end()
@@ -166,7 +148,7 @@ def test_vcpus(spin):
         judge(got[0] > 0.05 and abs(got[1] - got[2]) < 0.04 * whole, "vcpu-cap-leaves-the-rest",
               " ".join("%.3f" % g for g in got))
     else:
-        print("ok sched/vcpu-cap-leaves-the-rest # skip the processor is busy: %.2f of it is ours" % whole)
+        judge.skip("vcpu-cap-leaves-the-rest", "the processor is busy: %.2f of it is ours" % whole)
     refused = subprocess.run([VIREO, "set", name, "--vcpu", "3", "--cpu-cap", "10%"],
                              stderr=subprocess.PIPE, text=True)
     judge(refused.returncode and "vcpu" in refused.stderr, "vcpu-not-there", refused.stderr.strip())
@@ -182,7 +164,7 @@ def test_capped_weight(spin):
     a.end()
     b.end()
     if x + y < 0.8:
-        print("ok sched/capped-weight # skip the processor is busy: %.2f of it is ours" % (x + y))
+        judge.skip("capped-weight", "the processor is busy: %.2f of it is ours" % (x + y))
     else:
         judge(y / (x + y) > 0.7, "capped-weight", "%.2f beside %.2f of a cap of 0.20" % (y, x))
 
@@ -190,7 +172,7 @@ def test_capped_weight(spin):
 def test_pin(spin):
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
-        print("ok sched/pin # skip there is one processor")
+        judge.skip("pin", "there is one processor")
         return
     name = "pin%d" % os.getpid()
     vm = Vm(spin, "--cpu-pin", str(cpus[-1]), "--name", name)
@@ -217,20 +199,20 @@ def test_pin(spin):
 def main():
     with tempfile.TemporaryDirectory() as work:
         spin = os.path.join(work, "spin")
-        guest(spin, b"\xeb\xfe")			# jmp $
+        write(spin, multiboot(b"\xeb\xfe"))			# jmp $
         spin_all = os.path.join(work, "spin_all")
-        guest(spin_all, b"\x66\xc7\x05\x00\x80\x00\x00\xeb\xfe"	# movw $0xfeeb, 0x8000
+        write(spin_all, multiboot(b"\x66\xc7\x05\x00\x80\x00\x00\xeb\xfe"	# movw $0xfeeb, 0x8000
               b"\xc7\x05\xf0\x00\xe0\xfe\xff\x01\x00\x00"		# movl $0x1ff, SVR
               b"\xc7\x05\x00\x03\xe0\xfe\x00\x45\x0c\x00"		# movl $INIT of the others, ICR
               b"\xc7\x05\x00\x03\xe0\xfe\x08\x46\x0c\x00"		# movl $SIPI of the others, ICR
-              b"\xeb\xfe")
+              b"\xeb\xfe"))
         test_weights(spin)
         test_cap(spin)
         test_changed(spin)
         test_capped_weight(spin)
         test_vcpus(spin_all)
         test_pin(spin)
-    return bad
 
 
-sys.exit(main())
+main()
+judge.end()

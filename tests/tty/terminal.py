@@ -17,21 +17,15 @@ import tempfile
 import termios
 import time
 
-TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
-VIREO = os.path.realpath(os.path.join(TOP, os.environ.get("BUILD", "build"), "vireo"))
+sys.path.append(sys.path[0] + "/../lib")
+from testlib import VIREO, multiboot, write
+
 LIMIT = 60
 
 # Waits for a byte on the first serial port and sends it back, until a Z, after which it reads
 # no more: poll: mov dx,0x3fd; in al,dx; test al,1; jz poll; mov dl,0xf8; in al,dx; out dx,al;
 # cmp al,'Z'; jne poll; deaf: jmp deaf
 ECHO = bytes.fromhex("66bafd03eca80174f7b2f8ecee3c5a75efebfe")
-
-
-def multiboot(code):
-    size = 32 + len(code)
-    words = [0x1BADB002, 0x10000, -(0x1BADB002 + 0x10000) & 0xFFFFFFFF,
-             0x100000, 0x100000, 0x100000 + size, 0, 0x100020]
-    return b"".join(w.to_bytes(4, "little") for w in words) + code
 
 
 class Session:
@@ -42,8 +36,7 @@ class Session:
         self.before = termios.tcgetattr(self.slave)
         self.output = b""
         kernel = os.path.join(work, "echo")
-        with open(kernel, "wb") as f:
-            f.write(multiboot(ECHO))
+        write(kernel, multiboot(ECHO))
         self.process = subprocess.Popen(
             [VIREO, "run", "--memory", "16M", "--kernel", kernel, *args],
             stdin=self.slave, stdout=self.slave, stderr=self.slave,
