@@ -16,7 +16,7 @@ static int plan_elf(struct boot_plan *p, const struct boot_request *rq, struct e
 	if (img.has_pvh)
 		return pvh_plan(p, rq, &img, e);
 	if (img.is64)
-		return linux64_plan_elf(p, rq, &img, e);
+		return linux_plan_elf(p, rq, &img, e);
 	return err_set(e, ENOEXEC, "'%s' is a 32-bit ELF file with neither a PVH note nor a "
 		       "Multiboot header", rq->kernel.name);
 }
@@ -25,8 +25,8 @@ static int plan_any(struct boot_plan *p, const struct boot_request *rq, struct e
 {
 	const struct boot_file *f = &rq->kernel;
 
-	if (linux64_detect(f))
-		return linux64_plan(p, rq, e);
+	if (linux_detect(f))
+		return linux_plan(p, rq, e);
 	/* Before PVH: kernels that carry both mean Multiboot for a PC like this one. */
 	if (multiboot1_detect(f))
 		return multiboot1_plan(p, rq, e);

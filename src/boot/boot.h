@@ -9,7 +9,7 @@
  * nothing of an open file is kept in memory: boot_enter() reads it again.  Whoever changes
  * the file meanwhile gives the guest other contents, or ends it, and harms nobody else.
  *
- * Formats: Linux bzImage and 64-bit vmlinux (linux64.c), ELF with a PVH note (pvh.c),
+ * Formats: Linux bzImage, 64-bit and 32-bit, and 64-bit vmlinux (linux.c), ELF with a PVH note (pvh.c),
  * Multiboot 1 (multiboot1.c).
  */
 #ifndef VIREO_BOOT_BOOT_H

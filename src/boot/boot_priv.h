@@ -29,6 +29,7 @@ struct boot_piece {
 
 enum entry_mode {
 	ENTRY_FLAT32,		/* protected mode, flat segments, paging off */
+	ENTRY_LINUX32,		/* the same, with a GDT and the selectors that Linux names */
 	ENTRY_LONG64,		/* long mode, identity-mapped below 4 GiB */
 };
 
@@ -39,7 +40,7 @@ struct boot_plan {
 	unsigned int piece_count;
 	enum entry_mode mode;
 	uint64_t rip, rax, rbx, rsi;
-	gpa_t gdt;		/* ENTRY_LONG64 */
+	gpa_t gdt;		/* ENTRY_LINUX32, ENTRY_LONG64 */
 	gpa_t page_tables;	/* ENTRY_LONG64: the PML4 */
 	gpa_t rng_seed;		/* RNG_SEED_SIZE fresh random bytes go here; 0: nowhere */
 };
@@ -73,6 +74,8 @@ int plan_add_string(struct boot_plan *p, const char *what, const char *text, gpa
 /* The initrd as high as possible, ending at or below @limit; *base is 0 without one. */
 int plan_add_initrd(struct boot_plan *p, const struct boot_file *initrd, gpa_t limit,
 		    gpa_t *base, struct err *e);
+/* The GDT for ENTRY_LINUX32. */
+int plan_add_flat_mode(struct boot_plan *p, struct err *e);
 /* GDT and identity page tables for ENTRY_LONG64. */
 int plan_add_long_mode(struct boot_plan *p, struct err *e);
 
@@ -115,10 +118,10 @@ bool elf_covers(const struct elf_image *img, gpa_t addr);
 
 /* --- the loaders --- */
 
-bool linux64_detect(const struct boot_file *f);
-int linux64_plan(struct boot_plan *p, const struct boot_request *rq, struct err *e);
+bool linux_detect(const struct boot_file *f);
+int linux_plan(struct boot_plan *p, const struct boot_request *rq, struct err *e);
 /* A 64-bit vmlinux without any other boot header. */
-int linux64_plan_elf(struct boot_plan *p, const struct boot_request *rq,
+int linux_plan_elf(struct boot_plan *p, const struct boot_request *rq,
 		     const struct elf_image *img, struct err *e);
 int pvh_plan(struct boot_plan *p, const struct boot_request *rq, const struct elf_image *img,
 	     struct err *e);

@@ -110,8 +110,13 @@ static void set_flat_segments(struct vcpu *v, uint16_t code, uint16_t data, uint
 
 static void enter_flat32(const struct boot_plan *p, struct vcpu *v)
 {
-	set_flat_segments(v, 0x08, 0x10, SEG_DB);
-	v->gdtr = (struct table_reg){ 0, 0 };
+	if (p->mode == ENTRY_LINUX32) {
+		set_flat_segments(v, 0x10, 0x18, SEG_DB);
+		v->gdtr = (struct table_reg){ .base = p->gdt, .limit = 4 * 8 - 1 };
+	} else {
+		set_flat_segments(v, 0x08, 0x10, SEG_DB);
+		v->gdtr = (struct table_reg){ 0, 0 };
+	}
 	v->cr0 = CR0_PE | CR0_ET;
 	v->cr4 = 0;
 	v->efer = 0;

@@ -175,10 +175,22 @@ int plan_add_initrd(struct boot_plan *p, const struct boot_file *initrd, gpa_t l
 #define PTES		512
 #define GDT_ENTRIES	4
 
-/* Flat descriptors: 64-bit code at 0x10 and data at 0x18, as the protocol names them. */
-static const uint64_t long_mode_gdt[GDT_ENTRIES] = {
-	0, 0, 0x00af9b000000ffffULL, 0x00cf93000000ffffULL,
-};
+/* Flat descriptors: code at 0x10 and data at 0x18, as Linux's protocol names them. */
+static int add_gdt(struct boot_plan *p, uint64_t code, struct err *e)
+{
+	const uint64_t gdt[GDT_ENTRIES] = { 0, 0, code, 0x00cf93000000ffffULL };
+	void *buf;
+	int rc = plan_add_own(p, "a descriptor table", sizeof(gdt), 16, &p->gdt, &buf, e);
+
+	if (!rc)
+		memcpy(buf, gdt, sizeof(gdt));
+	return rc;
+}
+
+int plan_add_flat_mode(struct boot_plan *p, struct err *e)
+{
+	return add_gdt(p, 0x00cf9b000000ffffULL, e);
+}
 
 int plan_add_long_mode(struct boot_plan *p, struct err *e)
 {
@@ -187,10 +199,9 @@ int plan_add_long_mode(struct boot_plan *p, struct err *e)
 	void *buf;
 	int rc;
 
-	rc = plan_add_own(p, "a descriptor table", sizeof(long_mode_gdt), 16, &p->gdt, &buf, e);
+	rc = add_gdt(p, 0x00af9b000000ffffULL, e);
 	if (rc)
 		return rc;
-	memcpy(buf, long_mode_gdt, sizeof(long_mode_gdt));
 	/* PML4, page-directory-pointer table, four page directories of 2-MiB pages. */
 	rc = plan_add_own(p, "page tables", 6 * GUEST_PAGE_SIZE, GUEST_PAGE_SIZE,
 			  &p->page_tables, &buf, e);

@@ -3,30 +3,17 @@
 # A 32-bit user land under Debian's 64-bit cloud kernel: the static busybox of Debian's i386, whose
 # programs must print what they print on the bare host (or, where that runs no 32-bit programs,
 # interpreted) translated, compared in lockstep, and without the translation of 32-bit code.
-# BUSYBOX386 names a busybox, else it is fetched with apt-get, once, into the cache folder.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 build=${BUILD:-build}
 work=$(realpath -m "$build/tests/i386")
-cache=$(realpath -m "${VIREO_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vireo}")
-busybox=${BUSYBOX386:-$cache/busybox-i386}
 bad=0
-mkdir -p "$work" "$cache"
+mkdir -p "$work"
 
-fetch() {
-	local a=$work/apt opts
-
-	[ -x "$busybox" ] && return
-	command -v apt-get >/dev/null || return
-	mkdir -p "$a/lists/partial" "$a/cache/archives/partial"
-	opts="-o APT::Architecture=amd64 -o APT::Architectures::=i386 -o APT::Architectures::=amd64
-		-o Dir::State::lists=$a/lists -o Dir::Cache=$a/cache -o APT::Sandbox::User= -qq"
-	# shellcheck disable=SC2086
-	(cd "$a" && { timeout 100 apt-get $opts update; timeout 100 apt-get $opts download busybox-static:i386; } &&
-		dpkg -x busybox-static_*_i386.deb x && cp x/bin/busybox "$busybox") >"$work/apt.log" 2>&1
-}
-
-fetch || { echo "no i386 busybox: $(tail -n 1 "$work/apt.log")"; exit 77; }
+if ! busybox=$(tools/busybox386.sh 2>"$work/apt.log"); then
+	echo "no i386 busybox: $(tail -n 1 "$work/apt.log")"
+	exit 77
+fi
 if ! kernel=$(tools/kernel.sh cloud 2>"$work/kernel.err"); then
 	echo "no kernel: $(tail -n 1 "$work/kernel.err")"
 	exit 77

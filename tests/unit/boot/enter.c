@@ -79,13 +79,41 @@ static void test_linux64(void **state)
 	assert_int_equal(zp.e820_entries, 3);
 }
 
-/* The descriptors in memory say what the hidden parts say. */
-static void test_linux64_gdt(void **state)
+static void test_linux32(void **state)
 {
 	struct fixture *f = *state;
 	struct vcpu *v = f->g->v;
+	struct boot_params zp;
+	uint8_t code[4];
+
+	f->rq.kernel.size = make_bzimage(f->image, 32768);
+	bzimage_header(f->image)->xloadflags = 0;
+	enter(f);
+	assert_non_null(strstr(boot_plan_format(f->plan), "32-bit"));
+	assert_int_equal(v->cr0 & (CR0_PE | CR0_PG), CR0_PE);
+	assert_int_equal(v->efer, 0);
+	assert_int_equal(v->cpl, 0);
+	assert_int_equal(v->code_size, CODE_32);
+	assert_int_equal(v->rflags & RFLAGS_IF, 0);
+	assert_int_equal(v->seg[SEG_CS].sel, 0x10);
+	assert_int_equal(v->seg[SEG_DS].sel, 0x18);
+	assert_int_equal(v->gpr[REG_RBP] | v->gpr[REG_RDI] | v->gpr[REG_RBX], 0);
+	/* From its first byte on. */
+	assert_int_equal(v->rip & 0xfffff, 0);
+	assert_int_equal(mem_read(v, v->rip, code, sizeof(code), ACC_FETCH), MEM_OK);
+	assert_memory_equal(code, f->image + 5 * 512, sizeof(code));
+	assert_int_equal(mem_read(v, v->gpr[REG_RSI], &zp, sizeof(zp), ACC_READ), MEM_OK);
+	assert_int_equal(zp.hdr.header, 0x53726448);
+	assert_int_equal(zp.e820_entries, 3);
+}
+
+/* The descriptors in memory say what the hidden parts say. */
+static void gdt_agrees(struct fixture *f, uint16_t xloadflags)
+{
+	struct vcpu *v = f->g->v;
 
 	f->rq.kernel.size = make_bzimage(f->image, 4096);
+	bzimage_header(f->image)->xloadflags = xloadflags;
 	enter(f);
 	assert_int_equal(v->gdtr.limit, 31);
 	for (unsigned int s = SEG_ES; s <= SEG_GS; s++) {
@@ -96,6 +124,16 @@ static void test_linux64_gdt(void **state)
 		assert_int_equal(v->seg[s].limit, UINT32_MAX);
 		assert_int_equal(v->seg[s].base, 0);
 	}
+}
+
+static void test_linux64_gdt(void **state)
+{
+	gdt_agrees(*state, XLF_KERNEL_64);
+}
+
+static void test_linux32_gdt(void **state)
+{
+	gdt_agrees(*state, 0);
 }
 
 static void test_pvh(void **state)
@@ -224,6 +262,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(test_linux64),
 		CASE(test_linux64_gdt),
+		CASE(test_linux32),
+		CASE(test_linux32_gdt),
 		CASE(test_pvh),
 		CASE(test_multiboot),
 		CASE(test_again),

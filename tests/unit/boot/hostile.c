@@ -97,9 +97,6 @@ static void test_bzimage_headers(void **state)
 	h->version = 0x0204;
 	assert_refused(f, -EINVAL, "protocol 2.4");
 	make_bzimage(f->image, 8192);
-	h->xloadflags = 0;
-	assert_refused(f, -EINVAL, "32-bit");
-	make_bzimage(f->image, 8192);
 	h->loadflags = 0;
 	assert_refused(f, -EINVAL, "zImage");
 	make_bzimage(f->image, 8192);

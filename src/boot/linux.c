@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Linux by its 64-bit boot protocol: a bzImage's protected-mode part at its preferred
- * address, entered at +0x200 in long mode with RSI at the zero page; a vmlinux the same
- * way at its ELF entry.  The real-mode part is not run.  The initrd goes as high as the
- * header allows.  A fresh random seed is handed over at each boot (setup_data).
+ * Linux by its boot protocol: a bzImage's protected-mode part at its preferred address,
+ * entered at +0x200 in long mode with RSI at the zero page, or if it is a 32-bit kernel at its
+ * beginning in flat protected mode with ESI there; a 64-bit vmlinux as the former at its ELF
+ * entry.  The real-mode part is not run.  The initrd goes as high as the header allows.  A
+ * fresh random seed is handed over at each boot (setup_data).
  *
- * Source: Linux's Documentation/x86/boot.rst, "64-bit Boot Protocol", and zero-page.rst.
- * Not done: EFI hand-over, kernels before protocol 2.12 (Linux 3.8) or without 64-bit
- * entry, loading above 4 GiB.
+ * Source: Linux's Documentation/x86/boot.rst, "32-bit Boot Protocol" and "64-bit Boot
+ * Protocol", and zero-page.rst.  Not done: EFI hand-over, kernels before protocol 2.12 (Linux
+ * 3.8), loading above 4 GiB.
  */
 #include "boot/boot_priv.h"
 
@@ -34,7 +35,7 @@ struct bzimage {
 	uint64_t run_size;		/* what it needs from its load address on */
 };
 
-bool linux64_detect(const struct boot_file *f)
+bool linux_detect(const struct boot_file *f)
 {
 	struct setup_header hdr;
 
@@ -51,9 +52,6 @@ static int check_version(const struct setup_header *h, const char *name, struct 
 			       "or later is needed", name, h->version >> 8, h->version & 0xff);
 	if (!(h->loadflags & LOADED_HIGH))
 		return err_set(e, EINVAL, "'%s' is a zImage; only a bzImage can be booted", name);
-	if (!(h->xloadflags & XLF_KERNEL_64))
-		return err_set(e, EINVAL, "'%s' is a 32-bit Linux kernel; it has no 64-bit entry",
-			       name);
 	if (h->relocatable_kernel &&
 	    (h->kernel_alignment == 0 || (h->kernel_alignment & (h->kernel_alignment - 1))))
 		return err_set(e, EINVAL, "'%s' is damaged: its header asks for an alignment of "
@@ -61,7 +59,7 @@ static int check_version(const struct setup_header *h, const char *name, struct 
 	return 0;
 }
 
-/* @f has passed linux64_detect(). */
+/* @f has passed linux_detect(). */
 static int bzimage_parse(struct bzimage *b, const struct boot_file *f, struct err *e)
 {
 	uint64_t setup_size, promised;
@@ -113,7 +111,8 @@ static int place_kernel(struct boot_plan *p, const struct bzimage *b, const char
 		return rc;
 	q = &p->piece[p->piece_count - 1];
 	q->zero = false;	/* the kernel clears what it needs */
-	p->rip = at + ENTRY_64;
+	p->mode = b->hdr.xloadflags & XLF_KERNEL_64 ? ENTRY_LONG64 : ENTRY_LINUX32;
+	p->rip = at + (p->mode == ENTRY_LONG64 ? ENTRY_64 : 0);
 	return 0;
 }
 
@@ -169,7 +168,7 @@ static int add_params(struct boot_plan *p, const struct boot_request *rq,
 	if (!rc)
 		rc = add_seed(p, zp, e);
 	if (!rc)
-		rc = plan_add_long_mode(p, e);
+		rc = p->mode == ENTRY_LONG64 ? plan_add_long_mode(p, e) : plan_add_flat_mode(p, e);
 	if (rc)
 		return rc;
 	zp->hdr.type_of_loader = LOADER_UNDEFINED;
@@ -179,7 +178,6 @@ static int add_params(struct boot_plan *p, const struct boot_request *rq,
 	zp->hdr.ramdisk_size = rq->initrd.size;
 	zp->acpi_rsdp_addr = rq->rsdp;
 	fill_e820(zp, &p->map);
-	p->mode = ENTRY_LONG64;
 	return 0;
 }
 
@@ -193,24 +191,24 @@ static int check_cmdline(const struct boot_request *rq, uint64_t max, struct err
 	return 0;
 }
 
-int linux64_plan(struct boot_plan *p, const struct boot_request *rq, struct err *e)
+int linux_plan(struct boot_plan *p, const struct boot_request *rq, struct err *e)
 {
 	struct bzimage b;
 	int rc;
 
-	p->format = "Linux bzImage, 64-bit boot protocol";
 	rc = bzimage_parse(&b, &rq->kernel, e);
 	if (!rc)
 		rc = check_cmdline(rq, b.hdr.cmdline_size ? b.hdr.cmdline_size : 255, e);
 	if (!rc)
 		rc = place_kernel(p, &b, rq->kernel.name, e);
-	if (!rc)
-		rc = add_params(p, rq, &b.hdr, b.header_size, (uint64_t)b.hdr.initrd_addr_max + 1,
-				e);
-	return rc;
+	if (rc)
+		return rc;
+	p->format = p->mode == ENTRY_LONG64 ? "Linux bzImage, 64-bit boot protocol" :
+					      "Linux bzImage, 32-bit boot protocol";
+	return add_params(p, rq, &b.hdr, b.header_size, (uint64_t)b.hdr.initrd_addr_max + 1, e);
 }
 
-int linux64_plan_elf(struct boot_plan *p, const struct boot_request *rq,
+int linux_plan_elf(struct boot_plan *p, const struct boot_request *rq,
 		     const struct elf_image *img, struct err *e)
 {
 	/* A vmlinux has no setup header: what a kernel expects of one that was given. */
@@ -231,6 +229,7 @@ int linux64_plan_elf(struct boot_plan *p, const struct boot_request *rq,
 		rc = elf_add(p, img, &rq->kernel, e);
 	if (rc)
 		return rc;
+	p->mode = ENTRY_LONG64;
 	p->rip = img->entry;
 	return add_params(p, rq, &hdr, sizeof(hdr), (uint64_t)hdr.initrd_addr_max + 1, e);
 }
