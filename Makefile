@@ -80,6 +80,12 @@ $(BUILD)/obj/%.o: src/%.c Makefile
 	$(Q)echo "  CC    $<"
 	$(Q)$(CC) $(CPPFLAGS) $(ALLFLAGS) $(UNWATCHED) $(REGS) -c -o $@ $<
 
+# What a compiler says of a missing header does not name the package.
+$(OBJ): | $(BUILD)/packages
+$(BUILD)/packages: tools/packages.sh
+	$(Q)mkdir -p $(@D)
+	$(Q)tools/packages.sh build && touch $@
+
 # For the sandbox's messages.
 NAMES = $(BUILD)/obj/base/syscall_names.inc
 $(NAMES): Makefile

@@ -1,27 +1,28 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Sees to the Debian packages that vireo needs: tools/packages.sh run|check
-# Root installs what is missing; anyone else is told the line that does, status 1.
+# Sees to the Debian packages that vireo needs: tools/packages.sh build|run|check, each of which
+# includes those before it.  Root installs what is missing, but for build; anyone else is told
+# the line that does, status 1.
 set -eu
 
 list() {
 	cat <<-END
-	run gcc compiles vireo
-	run libc6-dev the C library's headers
-	run make runs the build
-	run libzydis-dev decodes x86 instructions
-	run libslirp-dev user-mode networking
-	run libseccomp-dev confines the processes
-	run liburing-dev disks with aio=io_uring
-	run zlib1g-dev unpacks compressed clusters of disk images
-	run libzstd-dev the same
-	run libjansson-dev the control socket's messages
-	run libarchive-dev appliances
-	run nettle-dev their checksums
-	run libxml2-dev those of other products
-	run busybox-static the guest's programs
+	build gcc compiles vireo
+	build libc6-dev the C library's headers
+	build make runs the build
+	build libzydis-dev decodes x86 instructions
+	build libslirp-dev user-mode networking
+	build libseccomp-dev confines the processes
+	build liburing-dev disks with aio=io_uring
+	build zlib1g-dev unpacks compressed clusters of disk images
+	build libzstd-dev the same
+	build libjansson-dev the control socket's messages
+	build libarchive-dev appliances
+	build nettle-dev their checksums
+	build libxml2-dev those of other products
 	END
-	[ "$1" = run ] || cat <<-END
+	[ "$1" = build ] || echo "run busybox-static the guest's programs"
+	[ "$1" != check ] || cat <<-END
 	check libcmocka-dev unit tests
 	check python3 tests of the terminal
 	check qemu-utils tests of disk images
@@ -42,7 +43,7 @@ missing=$(list "${1:-run}" | while read -r _ package why; do
 done)
 [ -n "$missing" ] || exit 0
 missing=$(echo "$missing" | tr '\n' ' ')
-if [ "$(id -u)" != 0 ]; then
+if [ "$1" = build ] || [ "$(id -u)" != 0 ]; then
 	echo "Install what is missing with:" >&2
 	echo "  sudo apt-get update && sudo apt-get install --no-install-recommends $missing" >&2
 	exit 1
