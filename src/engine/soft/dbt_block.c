@@ -11,7 +11,6 @@
 
 #include <assert.h>
 
-#define ISLAND_MAX	8	/* bytes: a call, a short jump and an index */
 #define HEAT_TO_FOLLOW	2	/* runs of what follows a branch, to be part of its block */
 
 /* The interpreter executes the present instruction, then the block goes on. */
@@ -510,9 +509,11 @@ static void record_insns(struct tr *t)
 /* What comes next is put behind what is used of that. */
 static void record_fit(struct tr *t)
 {
-	unsigned int arrays = t->b->cold_groups || t->b->stack_waits ? 3 : 2;
 	struct crossing *c;
+	unsigned int arrays;
 
+	t->b->cold_groups &= t->group_count > 0;
+	arrays = t->b->cold_groups || t->b->stack_waits ? 3 : 2;
 	t->record_end = t->d->records_used +
 			ALIGN_UP(offsetof(struct tblock, guest_off) +
 				 arrays * t->b->room * sizeof(uint16_t), RECORD_UNIT);
@@ -523,7 +524,7 @@ static void record_fit(struct tr *t)
 	c->second = t->second;
 	c->id = t->id;
 	c->id_at = t->id_at;
-	t->b->crossing = c;
+	t->b->crossing_at = record_place(t, c);
 }
 
 /* Keeps the instructions that are always stepped, ready to execute. */

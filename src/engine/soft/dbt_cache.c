@@ -71,16 +71,23 @@ static unsigned int page_hash(gpa_t gpa)
 	return (gpa >> GUEST_PAGE_SHIFT) & (PAGE_HASH - 1);
 }
 
-struct tblock *dbt_next(struct tblock *b, gpa_t gpa, uint32_t mode)
+static struct tblock *find_from(struct dbt *d, uint32_t place, gpa_t gpa, uint32_t mode)
 {
+	struct tblock *b = block_at_place(d, place);
+
 	while (b && (b->gpa != gpa || b->mode != mode))
-		b = b->next_hash;
+		b = block_at_place(d, b->next_hash);
 	return b;
+}
+
+struct tblock *dbt_next(struct dbt *d, const struct tblock *b)
+{
+	return find_from(d, b->next_hash, b->gpa, b->mode);
 }
 
 struct tblock *dbt_first(struct dbt *d, gpa_t gpa, uint32_t mode)
 {
-	return dbt_next(d->hash[block_hash(gpa, mode)], gpa, mode);
+	return find_from(d, d->hash[block_hash(gpa, mode)], gpa, mode);
 }
 
 struct tblock *dbt_find(struct dbt *d, gva_t gva, gpa_t gpa, uint32_t mode)
@@ -88,7 +95,7 @@ struct tblock *dbt_find(struct dbt *d, gva_t gva, gpa_t gpa, uint32_t mode)
 	struct tblock *b = dbt_first(d, gpa, mode);
 
 	while (b && b->gva != gva)
-		b = dbt_next(b->next_hash, gpa, mode);
+		b = dbt_next(d, b);
 	return b;
 }
 
@@ -102,7 +109,7 @@ static struct tblock *block_of(struct page_link *l)
 	return container_of(l, struct tblock, page);
 }
 
-static struct crossing *crossing_of(struct page_link *l)
+static struct crossing *crossing_at(struct page_link *l)
 {
 	return container_of(l, struct crossing, page);
 }
@@ -130,13 +137,13 @@ static void list_remove(struct page_link *l)
 
 void dbt_insert(struct dbt *d, struct tblock *b)
 {
-	struct tblock **h = &d->hash[block_hash(b->gpa, b->mode)];
+	uint32_t *h = &d->hash[block_hash(b->gpa, b->mode)];
 
 	b->next_hash = *h;
-	*h = b;
+	*h = place_of_block(d, b);
 	list_add(&d->page[page_hash(b->gpa)], &b->page);
-	if (b->crossing)
-		list_add(second_list(d, b->crossing->second), &b->crossing->page);
+	if (b->crossing_at)
+		list_add(second_list(d, crossing_of(b)->second), &crossing_of(b)->page);
 	d->stats.blocks++;
 }
 
@@ -149,7 +156,7 @@ void dbt_link(struct dbt *d, struct slot *s, struct tblock *to)
 {
 	uint32_t id = s - d->slots + 1;
 
-	s->to = to;
+	s->to = place_of_block(d, to);
 	s->next_in = to->in;
 	s->before_in = 0;
 	if (to->in)
@@ -164,12 +171,13 @@ void dbt_unlink(struct dbt *d, struct slot *s)
 	if (s->before_in)
 		d->slots[s->before_in - 1].next_in = s->next_in;
 	else
-		s->to->in = s->next_in;
+		block_at_place(d, s->to)->in = s->next_in;
 	if (s->next_in)
 		d->slots[s->next_in - 1].before_in = s->before_in;
-	s->to = NULL;
+	s->to = 0;
 	s->far_link = false;
-	emit_patch32(d->rw + s->patch, d->rx - d->rw, d->rx + s->unchained);
+	emit_patch32(d->rw + s->patch, d->rx - d->rw,
+		     block_cold(slot_from(d, s)) + s->unchained);
 }
 
 /* A global page may be mapped anew: jumps from page to page are to be made again. */
@@ -183,18 +191,18 @@ void dbt_unlink_far(struct dbt *d)
 
 static void unlink_hash(struct dbt *d, struct tblock *b)
 {
-	struct tblock **p = &d->hash[block_hash(b->gpa, b->mode)];
+	uint32_t *p = &d->hash[block_hash(b->gpa, b->mode)], place = place_of_block(d, b);
 
-	while (*p != b)
-		p = &(*p)->next_hash;
+	while (*p != place)
+		p = &block_at_place(d, *p)->next_hash;
 	*p = b->next_hash;
 }
 
 void dbt_forget(struct dbt *d, struct tblock *b)
 {
 	list_remove(&b->page);
-	if (b->crossing)
-		list_remove(&b->crossing->page);
+	if (b->crossing_at)
+		list_remove(&crossing_of(b)->page);
 	unlink_hash(d, b);
 	while (b->in)
 		dbt_unlink(d, &d->slots[b->in - 1]);
@@ -239,8 +247,8 @@ static void invalidate_page(struct dbt *d, gpa_t page, gpa_t gpa, uint64_t len)
 	}
 	for (l = *second_list(d, page); l; l = next) {
 		next = l->next;
-		if (crossing_of(l)->second == page)
-			kill_if_hit(d, crossing_of(l)->block, true, page, gpa, len);
+		if (crossing_at(l)->second == page)
+			kill_if_hit(d, crossing_at(l)->block, true, page, gpa, len);
 	}
 }
 
@@ -270,8 +278,8 @@ void dbt_cover(struct dbt *d, gpa_t page, uint64_t bytes[GUEST_PAGE_SIZE / 64])
 		if (page_of(block_of(l)) == page)
 			cover(block_of(l), false, bytes);
 	for (l = *second_list(d, page); l; l = l->next)
-		if (crossing_of(l)->second == page)
-			cover(crossing_of(l)->block, true, bytes);
+		if (crossing_at(l)->second == page)
+			cover(crossing_at(l)->block, true, bytes);
 }
 
 void dbt_watch(struct vcpu *v, bool on)
@@ -325,7 +333,7 @@ struct tblock *dbt_known(struct dbt *d, struct vcpu *v, gpa_t gpa)
 
 	if (!b)
 		b = dbt_move(d, v, gpa, mode);
-	if (b && b->crossing && b->crossing->id_at)
+	if (b && b->crossing_at && crossing_of(b)->id_at)
 		dbt_adopt(d, v, b);
 	if (!b && mode & MODE_WINDOW && dbt_find(d, v->rip, gpa, mode & ~MODE_WINDOW))
 		b = dbt_get(d, v, gpa);

@@ -331,7 +331,14 @@ static inline void e_shrx(struct emit *e, unsigned int dst, unsigned int src, un
 	e8(e, 0xc0 | (dst & 7) << 3 | (src & 7));
 }
 
-/* jrcxz to a place at most 127 bytes ahead; returns the displacement byte to bind. */
+/* jmp and jrcxz to a place at most 127 bytes ahead; return the displacement byte to bind. */
+static inline uint8_t *e_jmp8(struct emit *e)
+{
+	e8(e, 0xeb);
+	e8(e, 0);
+	return e->p - 1;
+}
+
 static inline uint8_t *e_jrcxz(struct emit *e)
 {
 	e8(e, 0xe3);

@@ -134,6 +134,7 @@ void dbt_emit_fixed(struct dbt *d, const struct vcpu *v)
 	emit_jump_cached(&e);
 	emit_ret_miss(d, &e);
 	emit_cross_checks(d, &e);
+	emit_lookups(d, &e);
 	d->first = e.p;
 }
 

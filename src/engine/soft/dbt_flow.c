@@ -237,9 +237,12 @@ static void emit_slot_exit(struct tr *t, uint8_t *rel32, gva_t target)
 	struct slot *s = dbt_slot(t->d);
 	struct emit *e = &t->e;
 
-	*s = (struct slot){ .from = t->b, .target = target, .patch = rel32 - t->d->rw,
-			    .unchained = e->p - t->d->rw,
-			    .probe = probe ? (uint8_t *)probe - t->d->rx : 0 };
+	*s = (struct slot){
+		.from = place_of_block(t->d, t->b), .distance = target - t->b->gva,
+		.patch = rel32 - t->d->rw,
+		.unchained = (uint8_t *)emit_here(e) - block_cold(t->b),
+		.probe = probe ? (uint8_t *)probe - block_cold(t->b) + 1 : 0,
+	};
 	emit_patch32(rel32, e->to_exec, emit_here(e));
 	e_mov_imm(e, H_TMP, s - t->d->slots);
 	e_jmp(e, t->d->exit_chain);
@@ -528,8 +531,10 @@ static bool emit_jmp(struct tr *t, const struct insn *i)
 
 bool emit_flow(struct tr *t, const struct insn *i, bool *ends)
 {
+	/* struct slot has 32 bits for the way from the block's beginning. */
 	if (i->op_count && i->op[0].kind == OPND_REL &&
-	    (i->opsize != word_of(t) || !gva_canonical(target_of(t, i))))
+	    (i->opsize != word_of(t) || !gva_canonical(target_of(t, i)) ||
+	     (!(t->b->mode & MODE_32) && !fits_s32(target_of(t, i) - t->b->gva))))
 		return false;
 	switch (i->info->id) {
 	case INSN_ID_PUSH:

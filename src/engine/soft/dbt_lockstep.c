@@ -356,7 +356,7 @@ static gva_t lockstep_left(struct dbt *d, struct vcpu *v, bool *begun)
 	*begun = false;
 	switch ((enum dbt_reason)hot->reason) {
 	case REASON_CHAIN:
-		return d->slots[hot->arg].target;
+		return slot_target(d, &d->slots[hot->arg]);
 	case REASON_STEP:
 		*begun = true;
 		b = d->blocks[hot->arg >> 8];

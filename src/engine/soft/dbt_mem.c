@@ -145,12 +145,13 @@ static bool cross_island(struct tr *t, const struct near_exit *x)
 void emit_islands(struct tr *t, bool fallthrough)
 {
 	struct emit *e = &t->e;
+	bool far = t->near_count * ISLAND_MAX > INT8_MAX;
 	uint8_t *over = NULL;
 
 	if (!t->near_count)
 		return;
 	if (fallthrough)
-		over = e_jmp(e, emit_here(e));
+		over = far ? e_jmp(e, emit_here(e)) : e_jmp8(e);
 	for (unsigned int k = 0; k < t->near_count; k++) {
 		const struct near_exit *x = &t->near[k];
 
@@ -164,8 +165,10 @@ void emit_islands(struct tr *t, bool fallthrough)
 		}
 	}
 	t->near_count = 0;
-	if (over)
+	if (over && far)
 		emit_patch32(over, e->to_exec, emit_here(e));
+	else if (over)
+		e_bind8(e, over);
 }
 
 /* rcx = 0 if an access of @size bytes at r14 crosses a page */
@@ -236,6 +239,61 @@ void emit_cross_exits(struct tr *t)
 	}
 }
 
+/* rcx = where the page that r14 is in is, from there, in table @table; or 0 */
+static void emit_table_load(struct emit *e, unsigned int table)
+{
+	struct host_mem entry = AT_SCALE(table, H_TMP, 3);
+
+	entry.disp = -TABLE_BIAS;
+	e_rorx(e, H_TMP, H_ADDR, 48);
+	e_shrx(e, H_TMP, H_TMP, table);
+	e_load(e, H_TMP, entry);
+}
+
+/*
+ * Fixed code for lookups that need not be fast: called with r14 = the address, returns with
+ * rcx, or leaves with the instruction whose index is 2 bytes behind.
+ */
+static void *emit_lookup_code(struct dbt *d, struct emit *e, unsigned int k, bool write)
+{
+	uint8_t *crosses = NULL, *miss;
+	void *code = emit_here(e);
+
+	if (k) {
+		emit_page_check(e, 1U << k);
+		crosses = e_jrcxz(e);
+	}
+	emit_table_load(e, write ? H_WRITE : H_READ);
+	miss = e_jrcxz(e);
+	e8(e, 0xc3);
+	if (crosses)
+		e_bind8(e, crosses);
+	e_bind8(e, miss);
+	e_load(e, H_TMP, AT(H_RSP));
+	e_lea(e, H_TMP, AT_DISP(H_TMP, 2));
+	e_store(e, AT(H_RSP), H_TMP);
+	e_jmp(e, d->exit_here);
+	return code;
+}
+
+void emit_lookups(struct dbt *d, struct emit *e)
+{
+	for (unsigned int write = 0; write < 2; write++)
+		for (unsigned int k = 0; k < ARRAY_SIZE(d->looks_up[0]); k++)
+			d->looks_up[write][k] = emit_lookup_code(d, e, k, write);
+}
+
+/* The same for what hardly runs: short. */
+static void short_lookup(struct tr *t, unsigned int size, bool write)
+{
+	struct emit *e = &t->e;
+
+	e_call(e, t->d->looks_up[write][__builtin_ctz(size)]);
+	e8(e, 0xeb);	/* jmp over the index */
+	e8(e, 1);
+	e8(e, t->n);
+}
+
 static void emit_cross_check(struct tr *t, unsigned int size, bool group)
 {
 	struct host_mem in_chunk = IN_HOT(in_chunk);
@@ -259,17 +317,16 @@ static void emit_cross_check(struct tr *t, unsigned int size, bool group)
 
 static void lookup(struct tr *t, unsigned int size, bool write, bool group)
 {
-	unsigned int table = write ? H_WRITE : H_READ;
-	struct host_mem entry = AT_SCALE(table, H_TMP, 3);
 	struct emit *e = &t->e;
 
 	temps_lost(t);
+	if (t->cold && size <= 64 && !(size & (size - 1))) {
+		short_lookup(t, size, write);
+		return;
+	}
 	if (size > 1)
 		emit_cross_check(t, size, group);
-	e_rorx(e, H_TMP, H_ADDR, 48);
-	e_shrx(e, H_TMP, H_TMP, table);
-	entry.disp = -TABLE_BIAS;
-	e_load(e, H_TMP, entry);
+	emit_table_load(e, write ? H_WRITE : H_READ);
 	near_exit(t, &(struct near_exit){ .rel8 = e_jrcxz(e), .n = t->n,
 					  .group = group && t->b->cold_groups });
 }

@@ -79,8 +79,6 @@ static void move_block(struct dbt *d, struct tblock *b, int64_t distance)
 	unlink_all(d, b);
 	for (unsigned int k = 0; k < b->move_count; k++)
 		add(d->rw + (moves[k] & ~MOVE_MINUS), moves[k] & MOVE_MINUS ? -distance : distance);
-	for (unsigned int k = 0; k < b->slots; k++)
-		d->slots[b->first_slot + k].target += distance;
 	b->gva += distance;
 	b->made_at = __builtin_ia32_rdtsc() >> MADE_AT_SHIFT;
 	d->stats.moved++;
@@ -91,7 +89,7 @@ struct tblock *dbt_move(struct dbt *d, struct vcpu *v, gpa_t gpa, uint32_t mode)
 	struct tblock *b, *last = NULL;
 	unsigned int places = 0;
 
-	for (b = dbt_first(d, gpa, mode); b; b = dbt_next(b->next_hash, gpa, mode)) {
+	for (b = dbt_first(d, gpa, mode); b; b = dbt_next(d, b)) {
 		if (can_move(d, b, v->rip) && settled(v, b)) {
 			move_block(d, b, v->rip - b->gva);
 			return b;
@@ -107,7 +105,7 @@ struct tblock *dbt_move(struct dbt *d, struct vcpu *v, gpa_t gpa, uint32_t mode)
 bool dbt_adopt(struct dbt *d, struct vcpu *v, struct tblock *b)
 {
 	gva_t next = page_gva(b->gva) + GUEST_PAGE_SIZE;
-	struct crossing *c = b->crossing;
+	struct crossing *c = crossing_of(b);
 	uint64_t id;
 	gpa_t gpa;
 

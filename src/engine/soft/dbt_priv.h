@@ -63,6 +63,7 @@ static const uint8_t host_regs[2][16] = {
 #define FOUND_BITS	16		/* lookups that are remembered, */
 #define FOUND_SHIFT	2		/* by the bits of the address from this one on */
 #define RSP_OFF_MAX	(100 * 8)	/* see stack_may_wait() */
+#define ISLAND_MAX	8		/* bytes: a call, a short jump and an index */
 #define GROUP_RANGE	512		/* bytes that a group's operands may span */
 #define TAG_SETS	32	/* of ids that are remembered, by tag, */
 #define TAG_WAYS	4	/* and so many in each: spaces that take turns must not exclude each other */
@@ -166,15 +167,16 @@ enum site_kind {
 struct tr;
 
 struct slot {			/* a direct jump that can be chained */
-	struct tblock *from, *to;
-	gva_t target;
+	uint32_t from, to;	/* blocks' places: see place_of_block(); to 0: it is not chained */
+	int32_t distance;	/* of the target from 'from' in the guest: slot_target() */
 	/* In the list of 'to': places in dbt.slots plus 1, 0: none. */
-	uint32_t next_in, before_in;
-	/* From the beginning of the code cache: */
-	uint32_t patch;		/* the rel32 */
-	uint32_t unchained;	/* where it points unchained */
-	uint32_t probe;		/* another page: the lookup that is right for any mapping; or 0 */
-	bool far_link;		/* chained between global pages, until upper_tag changes */
+	uint32_t next_in;
+	uint32_t before_in : 31;
+	uint32_t far_link : 1;	/* chained between global pages, until upper_tag changes */
+	uint32_t patch;		/* the rel32, from the beginning of the code cache */
+	/* From the beginning of what hardly runs of 'from': */
+	uint16_t unchained;	/* where it points unchained */
+	uint16_t probe;		/* another page: the lookup that is right for any mapping, plus 1; or 0 */
 };
 
 /* A place in the list of blocks that depend on a page of RAM. */
@@ -196,32 +198,32 @@ struct crossing {
 struct tblock {
 	gva_t gva;
 	gpa_t gpa;
-	struct tblock *next_hash;
 	uint8_t *code;		/* executable address */
-	uint32_t mode;		/* enum dbt_mode bits */
-	uint32_t in;		/* slots chained to it: a place in dbt.slots plus 1 */
-	uint32_t first_slot;
-	uint32_t made_at;	/* TSC >> MADE_AT_SHIFT when it was made or moved */
 	uint64_t leaders;	/* bit n: first of a group */
 	uint64_t no_entry;	/* bit n: not to be entered at n */
 	struct page_link page;	/* of the first page */
-	struct crossing *crossing;	/* NULL: all of it is in one page */
+	uint32_t next_hash;	/* place of a block, or 0 */
+	uint32_t in;		/* slots chained to it: a place in dbt.slots plus 1 */
+	uint32_t first_slot;
+	uint32_t made_at;	/* TSC >> MADE_AT_SHIFT when it was made or moved */
 	int32_t cold_at;	/* what hardly runs, from code, */
 	uint16_t cold_len;	/* in host bytes */
 	uint16_t code_len;
+	uint16_t mode;		/* enum dbt_mode bits */
 	uint16_t size;		/* guest bytes */
-	uint16_t slots;		/* so many, from first_slot */
 	/* From the record's beginning in RECORD_UNITs, 0: there are none. */
 	uint16_t steps_at;	/* see block_step() */
 	uint16_t moves_at;	/* as in struct moves, from dbt.rw; else it cannot be moved */
+	uint16_t crossing_at;	/* see crossing_of() */
 	uint16_t move_count;
+	uint8_t slots;		/* so many, from first_slot */
 	uint8_t count;		/* instructions */
 	uint8_t room;		/* entries of the arrays: one more than were decoded */
 	uint8_t entry_len;	/* before code: is r14 our address? */
-	bool dead;
-	bool cold_groups;	/* members of groups have code of their own, too */
-	bool stack_waits;	/* RSP is behind somewhere */
-	uint8_t group_misses;	/* of groups without */
+	uint8_t group_misses;	/* of groups without cold_groups */
+	bool dead : 1;
+	bool cold_groups : 1;	/* members of groups have code of their own, too */
+	bool stack_waits : 1;	/* RSP is behind somewhere */
 	/*
 	 * By instruction, 'room' entries each: from gva, one more: the end; then host_off(), and
 	 * with cold_groups cold_off(), with stack_waits rsp_off().
@@ -279,6 +281,12 @@ static inline void *block_entry(struct tblock *b, unsigned int n)
 static inline void *block_part(struct tblock *b, unsigned int at)
 {
 	return (uint8_t *)b + at * RECORD_UNIT;
+}
+
+/* NULL: all of @b is in one page. */
+static inline struct crossing *crossing_of(struct tblock *b)
+{
+	return b->crossing_at ? block_part(b, b->crossing_at) : NULL;
 }
 
 /* Instruction @n, ready to execute, if it is always stepped; or NULL. */
@@ -339,6 +347,7 @@ struct dbt {
 	void *enter[2], *leave[2];	/* [1]: code for windows */
 	void *indirect, *ret_miss;
 	void *crosses[7], *crosses_here[7];	/* by log2 of a size: see emit_cross_checks() */
+	void *looks_up[2][7];		/* the same, [1] for writes: see emit_lookups() */
 	uint8_t *records;		/* what is known of the blocks, as large as the code cache */
 	uint64_t records_used;		/* offset of the present part's first free byte */
 	struct tblock **blocks;		/* by id, in each part in the order of their code */
@@ -349,7 +358,7 @@ struct dbt {
 	uint64_t part_bytes;		/* memory a part may take in all */
 	uint64_t area;			/* bytes in each part for code, for what hardly runs, for records */
 	unsigned int part_blocks, part_slots;	/* and as many of these */
-	struct tblock *hash[BLOCK_HASH];
+	uint32_t hash[BLOCK_HASH];	/* places of blocks, or 0 */
 	struct page_link *page[PAGE_HASH], *second[SECOND_HASH];
 	uint64_t cold_wanted[BIT(WANTED_BITS) / 64];	/* bits by hashed address: see dbt_group.c */
 	uint32_t generation;		/* counts flushes of parts: older blocks may be gone */
@@ -362,6 +371,31 @@ struct dbt {
 	struct dbt_windows *windows;	/* NULL: not used */
 	struct tr *work;		/* for the block being translated */
 };
+
+/* What stands for a block where there are many: where its record is; 0: none. */
+static inline uint32_t place_of_block(const struct dbt *d, const struct tblock *b)
+{
+	return b ? ((const uint8_t *)b - d->records) / RECORD_UNIT + 1 : 0;
+}
+
+static inline struct tblock *block_at_place(const struct dbt *d, uint32_t place)
+{
+	return place ? (struct tblock *)(d->records + (place - 1ULL) * RECORD_UNIT) : NULL;
+}
+
+static inline struct tblock *slot_from(const struct dbt *d, const struct slot *s)
+{
+	return block_at_place(d, s->from);
+}
+
+/* Where the jump goes in the guest: 32-bit addresses wrap. */
+static inline gva_t slot_target(const struct dbt *d, const struct slot *s)
+{
+	const struct tblock *from = slot_from(d, s);
+	gva_t target = from->gva + s->distance;
+
+	return from->mode & MODE_32 ? (uint32_t)target : target;
+}
 
 /* A JRCXZ: to the interpreter or, with a size, to the question whether it must. */
 struct near_exit {
@@ -536,6 +570,7 @@ struct host_mem emit_pointed(struct tr *t, unsigned int reg, int disp, bool writ
 void emit_near_step(struct tr *t, uint8_t *rel8);
 void emit_islands(struct tr *t, bool fallthrough);
 void emit_cross_checks(struct dbt *d, struct emit *e);
+void emit_lookups(struct dbt *d, struct emit *e);
 void emit_cross_exits(struct tr *t);
 void emit_group_lookup(struct tr *t, unsigned int size, bool write);
 void emit_effective(struct tr *t, const struct mem_operand *m, unsigned int dst, bool narrow);
@@ -670,9 +705,9 @@ void dbt_kill(struct dbt *d, struct tblock *b);
 /* It and its jumps are in no list any more, and nobody finds it. */
 void dbt_forget(struct dbt *d, struct tblock *b);
 struct tblock *dbt_find(struct dbt *d, gva_t gva, gpa_t gpa, uint32_t mode);
-/* All of @gpa and @mode, wherever that is mapped: from @b->next_hash on. */
+/* All of @gpa and @mode, wherever that is mapped: the first one, and the one behind @b. */
 struct tblock *dbt_first(struct dbt *d, gpa_t gpa, uint32_t mode);
-struct tblock *dbt_next(struct tblock *b, gpa_t gpa, uint32_t mode);
+struct tblock *dbt_next(struct dbt *d, const struct tblock *b);
 struct slot *dbt_slot(struct dbt *d);
 void dbt_unlink(struct dbt *d, struct slot *s);
 void dbt_unlink_far(struct dbt *d);

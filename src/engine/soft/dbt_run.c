@@ -163,7 +163,7 @@ static enum exec_status interpret(struct dbt *d, struct vcpu *v, struct tblock *
 /* A block whose second page is another one now: after some time it is made anew. */
 static void count_foreign(struct dbt *d, struct vcpu *v, struct tblock *b, unsigned int n)
 {
-	struct crossing *c = b->crossing;
+	struct crossing *c = crossing_of(b);
 
 	if (c && c->id_at && n + 1U == b->count && !dbt_adopt(d, v, b) &&
 	    ++c->foreign > FOREIGN_MAX)
@@ -210,15 +210,17 @@ static enum exec_status step(struct dbt *d, struct vcpu *v, struct tblock *b, un
  */
 static void link(struct dbt *d, struct vcpu *v, struct slot *s, struct tblock *to)
 {
+	struct tblock *from = slot_from(d, s);
+
 	if (s->probe) {
-		if (!with(d, TRANSLATOR_OPT_FAR) || !gva_is_global(v, s->from->gva) ||
-		    !gva_is_global(v, s->target)) {
-			emit_patch32(d->rw + s->patch, d->rx - d->rw, d->rx + s->probe);
+		if (!with(d, TRANSLATOR_OPT_FAR) || !gva_is_global(v, from->gva) ||
+		    !gva_is_global(v, slot_target(d, s))) {
+			emit_patch32(d->rw + s->patch, d->rx - d->rw, block_cold(from) + s->probe - 1);
 			return;
 		}
 		s->far_link = true;
-		tlb_note_code(&v->tlb, s->from->gva);
-		tlb_note_code(&v->tlb, s->target);
+		tlb_note_code(&v->tlb, from->gva);
+		tlb_note_code(&v->tlb, slot_target(d, s));
 	}
 	dbt_link(d, s, to);
 	d->stats.chains++;
@@ -226,15 +228,15 @@ static void link(struct dbt *d, struct vcpu *v, struct slot *s, struct tblock *t
 
 static enum exec_status chain(struct dbt *d, struct vcpu *v, struct slot *s, void **code)
 {
+	struct tblock *from = slot_from(d, s), *to;
 	uint32_t generation = d->generation;
-	struct tblock *to;
 
-	v->rip = s->target;
+	v->rip = slot_target(d, s);
 	*code = NULL;
 	to = d->cfg.find(d->cfg.arg, v);
 	if (!to)
 		return EXEC_OK;
-	if (d->generation == generation && !s->from->dead && !in_lockstep(d, s->from->mode) &&
+	if (d->generation == generation && !from->dead && !in_lockstep(d, from->mode) &&
 	    (s->probe || with(d, TRANSLATOR_OPT_CHAIN)))
 		link(d, v, s, to);
 	dbt_refresh(d, v);
