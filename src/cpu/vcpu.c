@@ -128,7 +128,7 @@ void vcpu_attention(struct vcpu *v, uint32_t bits)
 {
 	/* Orders what the caller has prepared before the bits; the loop loads them to look. */
 	atomic_fetch_or(&v->attention, bits);
-	atomic_store(&v->calm, 0);
+	vcpu_disturb(v);
 	if (v->wake)
 		v->wake(v->wake_arg);
 }

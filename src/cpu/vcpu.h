@@ -169,7 +169,7 @@ struct vcpu {
 	uint64_t rip;		/* at an exception: of the faulting instruction */
 	uint64_t rflags;	/* all of them; arithmetic flags are always up to date here */
 	_Atomic uint32_t attention;	/* ATTN_* */
-	_Atomic uint64_t calm;	/* 0 after another thread set attention: see vcpu_attention */
+	_Atomic uint64_t calm[2]; /* 0 after another thread set attention: see vcpu_attention */
 	uint64_t pauses;	/* PAUSEs until vcpu_pause() gives the host's core away; not 0 */
 	uint8_t cpl;
 	uint8_t code_size;	/* enum code_size of CS and EFER.LMA */
@@ -258,10 +258,16 @@ void vcpu_destroy(struct vcpu *v);
 void vcpu_reset(struct vcpu *v, bool init);
 
 /*
- * Sets ATTN_* bits from any thread and ends a halt.  Then it clears 'calm', which an
- * engine may poll instead: it sets calm to 1 first and looks at attention after that.
+ * Sets ATTN_* bits from any thread and ends a halt.  Then it clears both words of 'calm', of
+ * which an engine may poll either instead: it sets them first and looks at attention after that.
  */
 void vcpu_attention(struct vcpu *v, uint32_t bits);
+
+static inline void vcpu_disturb(struct vcpu *v)
+{
+	atomic_store(&v->calm[0], 0);
+	atomic_store(&v->calm[1], 0);
+}
 
 /* PAUSE: who spins for long may be waiting for a vCPU that waits for this core. */
 void vcpu_pause(struct vcpu *v);

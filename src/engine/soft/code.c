@@ -66,7 +66,7 @@ static _Atomic bool *lock_of(struct soft *s, gpa_t page)
 static void notify(struct soft_vcpu *sv)
 {
 	atomic_fetch_or(&sv->v->attention, ATTN_ENGINE);
-	atomic_store(&sv->v->calm, 0);
+	vcpu_disturb(sv->v);
 }
 
 /* --- stores --- */

@@ -147,17 +147,16 @@ static bool step_ends(const struct insn *i)
  */
 static void emit_same_space(struct tr *t)
 {
-	const struct dbt_hot *hot = dbt_hot(t->v);
+	struct dbt_hot *hot = dbt_hot(t->v);
 	unsigned int half = t->b->gva >> 63;
 	struct emit *e = &t->e;
 	uint8_t *same;
 
 	regs_lost(t);
-	t->id = hot->id[half];
+	t->id = side_of(hot, t->b->mode)->id[half];
 	e_mov_imm(e, H_TMP, -t->id);
 	t->id_at = e->p - 8 - t->d->rw;
-	e_load(e, H_ADDR, AT_VCPU(offsetof(struct vcpu, engine_area) +
-				 offsetof(struct dbt_hot, id) + 8 * half));
+	e_load(e, H_ADDR, IN_SIDE(user_side(t), id[half]));
 	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
 	same = e_jrcxz(e);
 	emit_step(t);

@@ -373,12 +373,14 @@ int dbt_vcpu_init(struct dbt *d, struct vcpu *v, struct err *e)
 
 	if (!v->has_checks)
 		return err_set(e, ENOTSUP, "the translator needs the processor's state below 2 GiB");
-	atomic_store(&v->calm, 0);
+	vcpu_disturb(v);
 	d->vcpu = v;
 	d->hot = hot;
-	hot->private_base = map_private_stack();
-	hot->other_base = map_private_stack();
-	if (!hot->private_base || !hot->other_base) {
+	for (unsigned int user = 0; user < 2; user++) {
+		hot->side[user].stack_base = map_private_stack();
+		hot->side[user].tag = NO_TAG;
+	}
+	if (!hot->side[0].stack_base || !hot->side[1].stack_base) {
 		dbt_vcpu_destroy(d, v);
 		return err_errno(e, ENOMEM, "could not map the translator's stack");
 	}
@@ -400,7 +402,7 @@ int dbt_vcpu_init(struct dbt *d, struct vcpu *v, struct err *e)
 		hot->in_chunk[i] = 1;
 	for (unsigned int i = 0; i < GUEST_PAGE_SIZE; i++)
 		hot->in_page[i] = 1;
-	dbt_empty_private_stack(d, v);
+	dbt_empty_private_stacks(d);
 	return 0;
 }
 
@@ -409,8 +411,8 @@ void dbt_vcpu_destroy(struct dbt *d, struct vcpu *v)
 	struct dbt_hot *hot = dbt_hot(v);
 
 	(void)d;
-	unmap_private_stack(hot->private_base);
-	unmap_private_stack(hot->other_base);
+	unmap_private_stack(hot->side[0].stack_base);
+	unmap_private_stack(hot->side[1].stack_base);
 	/* As vcpu_alloc() gave it, for the next translator of this processor. */
 	__builtin_memset(hot, 0, sizeof(*hot));
 }

@@ -106,11 +106,11 @@ static void *emit_exit(struct emit *e, enum dbt_reason why, enum exit_saves save
 }
 
 /* ret_miss: the private stack was empty; its bottom stays where it is. */
-static void emit_ret_miss(struct dbt *d, struct emit *e)
+static void emit_ret_miss(struct dbt *d, struct emit *e, bool user)
 {
-	d->ret_miss = emit_here(e);
+	d->ret_miss[user] = emit_here(e);
 	e_lea(e, H_RSP, AT_DISP(H_RSP, -8));
-	e_jmp(e, d->indirect);
+	e_jmp(e, d->indirect[user]);
 }
 
 void dbt_emit_fixed(struct dbt *d, const struct vcpu *v)
@@ -130,9 +130,11 @@ void dbt_emit_fixed(struct dbt *d, const struct vcpu *v)
 	d->exit_indirect = emit_here(&e);
 	emit_jump_found(&e, miss);
 	d->exit_poll = emit_exit(&e, REASON_POLL, SAVE_TARGET);
-	d->indirect = emit_here(&e);
-	emit_jump_cached(&e);
-	emit_ret_miss(d, &e);
+	for (unsigned int user = 0; user < 2; user++) {
+		d->indirect[user] = emit_here(&e);
+		emit_jump_cached(&e, user);
+		emit_ret_miss(d, &e, user);
+	}
 	emit_cross_checks(d, &e);
 	emit_lookups(d, &e);
 	d->first = e.p;
@@ -173,6 +175,8 @@ void dbt_enter(struct dbt *d, struct vcpu *v, void *code)
 	void *enter = d->enter[v->tlb.window.active];
 
 	set_bases(d, v, hot);
+	hot->present_id = present_side(v)->own_id;
+	hot->private_sp = present_side(v)->stack_sp;
 	hot->entry = (uint64_t)code;
 	asm volatile(
 		"sub $128, %%rsp\n\t"		/* the red zone */
@@ -189,38 +193,17 @@ void dbt_enter(struct dbt *d, struct vcpu *v, void *code)
 		  [sp] "i" (offsetof(struct dbt_hot, host_sp))
 		: "rax", "rcx", "rdx", "rbx", "r8", "r9", "r10", "r11", "r12",
 		  "r13", "r14", "r15", "memory", "cc");
+	present_side(v)->stack_sp = dbt_hot(v)->private_sp;	/* hot is clobbered */
 }
 
-void dbt_empty_private_stack(struct dbt *d, struct vcpu *v)
+void dbt_empty_private_stack(struct dbt *d, struct side *s)
 {
-	struct dbt_hot *hot = dbt_hot(v);
-
-	*(uint64_t *)hot->private_base = (uint64_t)d->ret_miss;
-	hot->private_sp = hot->private_base;
-	*(uint64_t *)hot->other_base = (uint64_t)d->ret_miss;
-	hot->other_sp = hot->other_base;
+	*(uint64_t *)s->stack_base = (uint64_t)d->ret_miss[s != d->hot->side];
+	s->stack_sp = s->stack_base;
 }
 
-static void exchange(uint64_t *a, uint64_t *b)
+void dbt_empty_private_stacks(struct dbt *d)
 {
-	uint64_t was = *a;
-
-	*a = *b;
-	*b = was;
-}
-
-void dbt_use_stack(struct dbt *d, struct vcpu *v, uint32_t mode)
-{
-	struct dbt_hot *hot = dbt_hot(v);
-	uint32_t other = mode & (MODE_WINDOW | MODE_32);
-
-	if (other && hot->other_mode != other) {
-		dbt_empty_private_stack(d, v);
-		hot->other_mode = other;
-	}
-	if (hot->on_other_stack == !!other)
-		return;
-	exchange(&hot->private_base, &hot->other_base);
-	exchange(&hot->private_sp, &hot->other_sp);
-	hot->on_other_stack = other;
+	dbt_empty_private_stack(d, &d->hot->side[0]);
+	dbt_empty_private_stack(d, &d->hot->side[1]);
 }

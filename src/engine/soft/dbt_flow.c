@@ -191,7 +191,7 @@ static bool emit_leave(struct tr *t, const struct insn *i)
 static void emit_poll(struct tr *t)
 {
 	t->known.held[0] = NO_REG;
-	e_load(&t->e, H_TMP, IN_VCPU(calm));
+	e_load(&t->e, H_TMP, IN_VCPU(calm[user_side(t)]));
 	emit_near_step(t, e_jrcxz(&t->e));
 }
 
@@ -226,7 +226,7 @@ static void *emit_probe(struct tr *t, gva_t target)
 	void *here = emit_here(&t->e);
 
 	e_mov_gva(&t->e, H_ADDR, target);
-	emit_jump_cached(&t->e);
+	emit_jump_cached(&t->e, user_side(t));
 	return here;
 }
 
@@ -294,7 +294,7 @@ void emit_probes(struct tr *t)
 	}
 	for (unsigned int k = 0; k < t->probe_calls; k++) {
 		emit_patch32(t->probe_call[k], t->e.to_exec, emit_here(&t->e));
-		emit_jump_cached(&t->e);
+		emit_jump_cached(&t->e, user_side(t));
 	}
 }
 
@@ -376,7 +376,7 @@ static void emit_return_point(struct tr *t)
 
 	regs_lost(t);
 	same = emit_if_address(e, t->next);
-	e_jmp(e, t->d->indirect);
+	e_jmp(e, t->d->indirect[user_side(t)]);
 	e_bind8(e, same);
 }
 
@@ -489,7 +489,7 @@ void emit_host_ret(struct tr *t)
 		return;
 	}
 	emit_islands(t, true);
-	emit_jump_cached(&t->e);
+	emit_jump_cached(&t->e, user_side(t));
 }
 
 static bool emit_ret(struct tr *t, const struct insn *i)
@@ -524,7 +524,7 @@ static bool emit_jmp(struct tr *t, const struct insn *i)
 		/* For the interpreter, if r14 turns out not to be an address. */
 		if (!(t->b->mode & MODE_32))
 			e_store32_imm(e, IN_HOT(branch), branch_id(t));
-		emit_jump_cached(e);
+		emit_jump_cached(e, user_side(t));
 		return true;
 	}
 }

@@ -10,14 +10,19 @@
  *
  * An entry is where a block checks that r14 is its address; the others lead to
  * exit_indirect.  There are eight sets of entries.  A set belongs to one address space and
- * mode of user code, or to global kernel pages of one tlb.upper_tag and mode.  'calm' has
- * the present one's number in bits 48 and up, such that it is in bits 48-50 of the sum:
- * user addresses are 0 there, the kernel's are all ones.  When somebody clears 'calm',
- * the sum falls into set 0 or 7, where all entries leave for attention.
+ * mode of code in the lower half, or to global kernel pages of one tlb.upper_tag and mode.
+ * 'calm' has its number in bits 48 and up, such that it is in bits 48-50 of the sum: lower
+ * addresses are 0 there, upper ones are all ones.  When somebody clears 'calm', the sum falls
+ * into set 0 or 7, where all entries leave for attention.
+ *
+ * User code that jumps to an upper address looks into the set before its own, kernel code
+ * that jumps to a lower one into the set behind.  None of these must be the other's, whose
+ * code would run without the checks of its mode: so the lower half's come first.
  */
 #include "engine/soft/dbt_priv.h"
 
 #define SET_FIRST	1
+#define SET_UPPER	5	/* the first of the upper half's */
 #define SET_LAST	6
 
 static unsigned int jump_index(gva_t gva)
@@ -76,14 +81,15 @@ void jumps_clear(struct dbt *d)
 }
 
 /* The set for @tag, or the one that was used last the longest time ago. */
-static unsigned int choose_set(struct dbt *d, struct dbt_hot *hot, uint64_t tag)
+static unsigned int choose_set(struct dbt *d, struct dbt_hot *hot, uint64_t tag, bool lower)
 {
-	unsigned int oldest = SET_FIRST, i;
+	unsigned int oldest = lower ? SET_FIRST : SET_UPPER, i;
+	unsigned int last = lower ? SET_UPPER - 1 : SET_LAST;
 
-	for (i = SET_FIRST; i <= SET_LAST && hot->set[i].tag != tag; i++)
+	for (i = oldest; i <= last && hot->set[i].tag != tag; i++)
 		if (hot->set[i].used_at < hot->set[oldest].used_at)
 			oldest = i;
-	if (i > SET_LAST) {
+	if (i > last) {
 		i = oldest;
 		set_clear(d, hot, i);
 		hot->set[i].tag = tag;
@@ -92,16 +98,19 @@ static unsigned int choose_set(struct dbt *d, struct dbt_hot *hot, uint64_t tag)
 	return i;
 }
 
-void jumps_use(struct dbt *d, struct dbt_hot *hot, uint64_t tag, bool user)
+void jumps_use(struct dbt *d, struct dbt_hot *hot, struct side *s, uint64_t tag, bool lower)
 {
-	hot->present = choose_set(d, hot, tag);
-	hot->calm = (uint64_t)(hot->present + !user) << 48;
+	struct side *other = &hot->side[s == hot->side];
+
+	hot->set[other->set].used_at = ++hot->set_clock;	/* stays its */
+	s->set = choose_set(d, hot, tag, lower);
+	s->calm = (uint64_t)(s->set + !lower) << 48;
 }
 
 void jumps_remember(struct dbt_hot *hot, const struct tblock *b)
 {
-	struct jump_set *s = &hot->set[hot->present];
-	unsigned int k = jump_index(b->gva);
+	unsigned int set = side_of(hot, b->mode)->set, k = jump_index(b->gva);
+	struct jump_set *s = &hot->set[set];
 
 	/* What the present mode jumps to in the other half is found the long way. */
 	if ((b->gva >> 63 != 0) == lower_half(b->mode))
@@ -110,7 +119,7 @@ void jumps_remember(struct dbt_hot *hot, const struct tblock *b)
 		s->list[s->used] = k;
 	if (s->used <= ARRAY_SIZE(s->list))
 		s->used++;
-	hot->jump[hot->present * JUMP_CACHE + k] = (uint64_t)(b->code - b->entry_len);
+	hot->jump[set * JUMP_CACHE + k] = (uint64_t)(b->code - b->entry_len);
 }
 
 void jumps_forget(struct dbt *d, const struct tblock *b)
@@ -125,13 +134,13 @@ void jumps_forget(struct dbt *d, const struct tblock *b)
 }
 
 /* To the code for guest address r14. */
-void emit_jump_cached(struct emit *e)
+void emit_jump_cached(struct emit *e, bool user)
 {
 	struct host_mem code = IN_HOT(jump[0]);
 
 	code.index = H_TMP;
 	code.scale = 3;
-	e_load(e, H_TMP, IN_VCPU(calm));
+	e_load(e, H_TMP, IN_VCPU(calm[user]));
 	e_lea(e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
 	e_pext(e, H_TMP, H_TMP, IN_HOT(jump_mask));
 	e_op_mem(e, 0, 0xff, 4, code);

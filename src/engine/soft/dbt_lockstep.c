@@ -373,7 +373,7 @@ static gva_t lockstep_left(struct dbt *d, struct vcpu *v, bool *begun)
 /* The translator's turn. */
 static bool lockstep_agrees(struct dbt *d, struct vcpu *v, void *code, bool *begun, gva_t *left)
 {
-	dbt_empty_private_stack(d, v);
+	dbt_empty_private_stacks(d);
 	dbt_enter_once(d, v, code);
 	fpu_put(v);	/* saying what differs may use SIMD registers */
 	*left = lockstep_left(d, v, begun);

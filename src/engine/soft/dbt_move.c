@@ -110,7 +110,7 @@ bool dbt_adopt(struct dbt *d, struct vcpu *v, struct tblock *b)
 	gpa_t gpa;
 
 	dbt_refresh(d, v);
-	id = dbt_hot(v)->id[b->gva >> 63];
+	id = side_of(dbt_hot(v), b->mode)->id[b->gva >> 63];
 	if (c->id == id)
 		return true;
 	if (gva_to_gpa(v, next, ACC_FETCH, &gpa) != MEM_OK) {

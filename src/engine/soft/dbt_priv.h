@@ -68,6 +68,26 @@ static const uint8_t host_regs[2][16] = {
 #define TAG_SETS	32	/* of ids that are remembered, by tag, */
 #define TAG_WAYS	4	/* and so many in each: spaces that take turns must not exclude each other */
 #define PRIVATE_STACK	(64 * 1024)	/* bytes */
+#define NO_TAG		UINT64_MAX
+
+/*
+ * What was found for the kernel's code, or for the user's, in the mode in which it last ran, and
+ * may be jumped to.  Each has its own polled word (vcpu.calm), sets of the jump cache and private
+ * stack, so that neither ever gets to the other's code but by leaving translated code.
+ */
+struct side {
+	uint64_t tag;		/* tlb.fetch_tag and mode that all this is for */
+	/*
+	 * What a lower [0] and an upper [1] address means depends on: an id of address space
+	 * and mode; for global pages of the upper half of tlb.upper_tag and mode.  own_id: of the
+	 * half that the side's own code is in.
+	 */
+	uint64_t id[2], own_id;
+	uint64_t calm;		/* what vcpu.calm is while nothing wants attention */
+	unsigned int set;	/* of the jump cache */
+	uint64_t stack_base;	/* bottom of the private stack: holds ret_miss */
+	uint64_t stack_sp;	/* rsp of its code while that does not run */
+};
 
 /* What translated code finds in struct vcpu beside its own fields. */
 struct dbt_hot {
@@ -80,22 +100,10 @@ struct dbt_hot {
 	uint64_t jump_mask;
 	uint64_t sign_mask;	/* bits 47-63 */
 	uint64_t tib_mask;	/* of an address: see cpu/window.h */
-	/*
-	 * What a lower [0] and an upper [1] address means depends on: an id of address space
-	 * and mode; for global pages of the upper half of tlb.upper_tag and mode.  present_id:
-	 * of the half that the present mode's own code is in.
-	 */
-	uint64_t id[2], present_id;
+	struct side side[2];	/* kernel, user: side_of() */
+	uint64_t present_id;	/* of the side that runs, or last ran */
 	uint64_t found_mask;
-	uint64_t private_base;	/* bottom of the private stack: holds ret_miss */
-	uint64_t private_sp;	/* rsp of translated code while it does not run */
-	/*
-	 * Code for windows, and 32-bit code, has a stack of its own: other code must not return to
-	 * it.  These are the other one's, and which is the present one's.
-	 */
-	uint64_t other_base, other_sp;
-	bool on_other_stack;
-	uint32_t other_mode;	/* MODE_WINDOW or MODE_32: whose the other one last was */
+	uint64_t private_sp;	/* rsp of that side's code while C code runs */
 	uint64_t base[2];	/* r15, r13 on entry to code for tables; fs, gs for windows */
 	uint64_t leave;		/* the way out of code of the present kind */
 	uint64_t host_fs;	/* of C code meanwhile */
@@ -108,9 +116,8 @@ struct dbt_hot {
 	uint64_t fault_pc, fault_addr;	/* of the last host fault; address 0: unknown */
 	uint32_t reason, arg;
 	uint32_t branch;	/* where translated code went astray from, see BRANCH_RET */
-	uint64_t seen_upper;	/* tlb.upper_tag, */
-	uint64_t seen_tag;	/* tlb.fetch_tag and ... */
-	uint32_t seen_changed;	/* ... dbt.changed when the private stack was last valid */
+	uint64_t seen_upper;	/* tlb.upper_tag and ... */
+	uint32_t seen_changed;	/* ... dbt.changed when the sides were last right */
 	struct tag_id { uint64_t tag, id; } ids[TAG_SETS][TAG_WAYS];	/* of late, the last first */
 	uint64_t next_id;
 	bool watch;		/* see dbt_watch */
@@ -122,8 +129,6 @@ struct dbt_hot {
 		uint8_t *code;
 		struct tblock *block;
 	} found[BIT(FOUND_BITS)];
-	uint64_t calm;		/* what vcpu.calm is while nothing wants attention */
-	unsigned int present;	/* set of the jump cache */
 	uint64_t set_clock;
 	struct jump_set {
 		uint64_t tag;		/* whose */
@@ -149,6 +154,9 @@ static inline struct found *found_slot(struct dbt_hot *hot, gva_t gva)
 
 #define IN_VCPU(field)	AT_VCPU(offsetof(struct vcpu, field))
 #define IN_HOT(field)	AT_VCPU(offsetof(struct vcpu, engine_area) + offsetof(struct dbt_hot, field))
+#define IN_SIDE(user, field) \
+	AT_VCPU(offsetof(struct vcpu, engine_area) + offsetof(struct dbt_hot, side) + \
+		(user) * sizeof(struct side) + offsetof(struct side, field))
 #define IN_GPR(n)	AT_VCPU(offsetof(struct vcpu, gpr) + 8 * (n))
 
 static inline struct host_mem segment_base(unsigned int seg)
@@ -310,6 +318,17 @@ enum {
 	MODE_BITS = 10,
 };
 
+/* Of code of such a mode; of what ran last. */
+static inline struct side *side_of(struct dbt_hot *hot, uint32_t mode)
+{
+	return &hot->side[(mode & MODE_USER) != 0];
+}
+
+static inline struct side *present_side(struct vcpu *v)
+{
+	return &dbt_hot(v)->side[v->cpl != 0];
+}
+
 /* Is the code of such a mode in the lower half of the address space? */
 static inline bool lower_half(uint32_t mode)
 {
@@ -345,7 +364,7 @@ struct dbt {
 	uint8_t *first;			/* behind the fixed code */
 	void *exit_chain, *exit_indirect, *exit_step, *exit_here, *exit_poll, *exit_signal;
 	void *enter[2], *leave[2];	/* [1]: code for windows */
-	void *indirect, *ret_miss;
+	void *indirect[2], *ret_miss[2];	/* for the kernel's code, for the user's */
 	void *crosses[7], *crosses_here[7];	/* by log2 of a size: see emit_cross_checks() */
 	void *looks_up[2][7];		/* the same, [1] for writes: see emit_lookups() */
 	uint8_t *records;		/* what is known of the blocks, as large as the code cache */
@@ -551,6 +570,12 @@ void code32_segment_base(struct tr *t, const struct mem_operand *m, struct host_
 /* INC and DEC of one byte: true, and *i has the encoding with ModRM. */
 bool code32_lengthen(struct insn *i);
 
+/* Is this the user's code, not the kernel's? */
+static inline bool user_side(const struct tr *t)
+{
+	return (t->b->mode & MODE_USER) != 0;
+}
+
 /* The host register with guest register @reg, or IN_MEMORY. */
 static inline unsigned int host_reg(const struct tr *t, unsigned int reg)
 {
@@ -755,12 +780,12 @@ void jumps_init(struct dbt *d, struct dbt_hot *hot);
 void jumps_clear(struct dbt *d);
 /* What C code found. */
 void jumps_clear_found(struct dbt_hot *hot);
-/* From now on for @tag: a number for address space and mode, of user or kernel code. */
-void jumps_use(struct dbt *d, struct dbt_hot *hot, uint64_t tag, bool user);
-/* @b is right for the present tag. */
+/* From now on @s is for @tag: a number for address space and mode, of code in the @lower half. */
+void jumps_use(struct dbt *d, struct dbt_hot *hot, struct side *s, uint64_t tag, bool lower);
+/* @b is right for what its side has now. */
 void jumps_remember(struct dbt_hot *hot, const struct tblock *b);
 void jumps_forget(struct dbt *d, const struct tblock *b);
-void emit_jump_cached(struct emit *e);
+void emit_jump_cached(struct emit *e, bool user);
 void emit_jump_found(struct emit *e, void *miss);
 uint8_t *emit_if_address(struct emit *e, gva_t gva);
 
@@ -768,7 +793,7 @@ uint8_t *emit_if_address(struct emit *e, gva_t gva);
 void dbt_trap_init(struct dbt *d);
 void dbt_emit_fixed(struct dbt *d, const struct vcpu *v);
 void dbt_enter(struct dbt *d, struct vcpu *v, void *code);
-void dbt_empty_private_stack(struct dbt *d, struct vcpu *v);
-void dbt_use_stack(struct dbt *d, struct vcpu *v, uint32_t mode);
+void dbt_empty_private_stack(struct dbt *d, struct side *s);
+void dbt_empty_private_stacks(struct dbt *d);
 
 #endif

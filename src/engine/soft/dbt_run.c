@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #define FOREIGN_MAX	32
+#define IDS_MAX		0xfff0	/* of 16 bits, with room for those of both sides */
 #define LAHF_FLAGS	(RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF)
 
 static void flags_in(const struct vcpu *v, struct dbt_hot *hot)
@@ -23,17 +24,17 @@ static void flags_out(struct vcpu *v, const struct dbt_hot *hot)
 		    (hot->flags & 1) << 11;
 }
 
-/* Once they have all been used, what was found under them is forgotten. */
-static uint64_t new_id(struct dbt_hot *hot)
+/* Numbers that have all been used begin again: what was found under them is forgotten. */
+static void ids_renew(struct dbt_hot *hot)
 {
-	if (++hot->next_id > 0xffff) {
-		hot->next_id = 1;
-		for (unsigned int i = 0; i < TAG_SETS; i++)
-			for (unsigned int k = 0; k < TAG_WAYS; k++)
-				hot->ids[i][k].tag = 0;
-		jumps_clear_found(hot);
-	}
-	return hot->next_id;
+	if (hot->next_id < IDS_MAX)
+		return;
+	hot->next_id = 0;
+	for (unsigned int i = 0; i < TAG_SETS; i++)
+		for (unsigned int k = 0; k < TAG_WAYS; k++)
+			hot->ids[i][k].tag = 0;
+	jumps_clear_found(hot);
+	hot->side[0].tag = hot->side[1].tag = NO_TAG;
 }
 
 /* A small number for an address space and mode, the same as long as it is remembered. */
@@ -45,45 +46,57 @@ static uint64_t tag_id(struct dbt_hot *hot, uint64_t tag)
 
 	while (k < TAG_WAYS - 1 && set[k].tag != tag + 1)
 		k++;
-	found.id = set[k].tag == tag + 1 ? set[k].id : new_id(hot);
+	found.id = set[k].tag == tag + 1 ? set[k].id : ++hot->next_id;
 	for (; k; k--)
 		set[k] = set[k - 1];
 	set[0] = found;
 	return found.id;
 }
 
+/* The side of @mode is for that mode in the present address space. */
+static void side_use(struct dbt *d, struct vcpu *v, uint32_t mode)
+{
+	uint64_t tag = v->tlb.fetch_tag << MODE_BITS | mode, upper;
+	struct dbt_hot *hot = dbt_hot(v);
+	struct side *s = side_of(hot, mode);
+	bool lower = lower_half(mode);
+
+	if (s->tag == tag)
+		return;
+	dbt_empty_private_stack(d, s);
+	s->tag = tag;
+	s->id[0] = tag_id(hot, tag) << 48;
+	upper = BIT(63) | v->tlb.upper_tag << MODE_BITS | mode;
+	s->id[1] = tag_id(hot, upper) << 48;
+	s->own_id = s->id[!lower];
+	jumps_use(d, hot, s, lower ? tag : upper, lower);
+}
+
 /*
- * What was found and the private stack hold host addresses that are right for one
+ * What was found and the private stacks hold host addresses that are right for one
  * address space, one mode and the blocks alive: tags tell the first two apart.  A block
- * that dies is taken out of what was found, and empties the stack.
+ * that dies is taken out of what was found, and empties the stacks.
  */
 void dbt_refresh(struct dbt *d, struct vcpu *v)
 {
 	struct dbt_hot *hot = dbt_hot(v);
-	uint64_t mode = dbt_mode(v), tag = v->tlb.fetch_tag << MODE_BITS | mode, upper;
+	uint32_t mode = dbt_mode(v);
 
 	if (unlikely(hot->seen_changed != d->changed)) {
-		dbt_empty_private_stack(d, v);
+		dbt_empty_private_stacks(d);
 		hot->seen_changed = d->changed;
 	}
 	if (unlikely(hot->seen_upper != v->tlb.upper_tag)) {
 		dbt_unlink_far(d);
 		hot->seen_upper = v->tlb.upper_tag;
-		hot->seen_tag = ~tag;
+		hot->side[0].tag = hot->side[1].tag = NO_TAG;
 	}
 	hot->view_ac = tlb_view_of(v, VIEW_SUPER_AC);
 	hot->view_no_ac = tlb_view_of(v, v->cr4 & CR4_SMAP ? VIEW_SUPER : VIEW_SUPER_AC);
-	dbt_use_stack(d, v, mode);
-	if (hot->seen_tag == tag)
+	if (likely(side_of(hot, mode)->tag == (v->tlb.fetch_tag << MODE_BITS | mode)))
 		return;
-	if ((tag ^ hot->seen_tag) >> MODE_BITS)
-		dbt_empty_private_stack(d, v);
-	hot->seen_tag = tag;
-	hot->id[0] = tag_id(hot, tag) << 48;
-	upper = BIT(63) | v->tlb.upper_tag << MODE_BITS | mode;
-	hot->id[1] = tag_id(hot, upper) << 48;
-	hot->present_id = hot->id[!lower_half(mode)];
-	jumps_use(d, hot, lower_half(mode) ? tag : upper, lower_half(mode));
+	ids_renew(hot);
+	side_use(d, v, mode);
 }
 
 static void remember(const struct dbt *d, struct vcpu *v, struct tblock *b)
@@ -98,7 +111,7 @@ static void remember(const struct dbt *d, struct vcpu *v, struct tblock *b)
 			return;
 		tlb_note_code(&v->tlb, b->gva);
 	}
-	*f = (struct found){ -b->gva, -hot->id[b->gva >> 63], b->code, b };
+	*f = (struct found){ -b->gva, -side_of(hot, b->mode)->id[b->gva >> 63], b->code, b };
 	jumps_remember(hot, b);
 }
 
@@ -108,7 +121,7 @@ struct tblock *dbt_recall(struct dbt *d, struct vcpu *v)
 	const struct found *f = found_slot(hot, v->rip);
 
 	dbt_refresh(d, v);
-	if (f->minus_gva != -v->rip || f->minus_id != -hot->id[v->rip >> 63])
+	if (f->minus_gva != -v->rip || f->minus_id != -present_side(v)->id[v->rip >> 63])
 		return NULL;
 	jumps_remember(hot, f->block);
 	return f->block;
@@ -414,11 +427,13 @@ static enum exec_status enter(struct dbt *d, struct vcpu *v, void *code, bool *r
  */
 static bool calm_down(struct vcpu *v)
 {
-	uint64_t calm = dbt_hot(v)->calm;
+	const struct side *s = dbt_hot(v)->side;
 
-	if (likely(atomic_load_explicit(&v->calm, memory_order_relaxed) == calm))
+	if (likely(atomic_load_explicit(&v->calm[0], memory_order_relaxed) == s[0].calm &&
+		   atomic_load_explicit(&v->calm[1], memory_order_relaxed) == s[1].calm))
 		return true;
-	atomic_store(&v->calm, calm);
+	atomic_store(&v->calm[0], s[0].calm);
+	atomic_store(&v->calm[1], s[1].calm);
 	return !v->attention;
 }
 

@@ -7,9 +7,9 @@
  */
 #include "engine/soft/dbt_priv.h"
 
-static bool stack_overflow(const struct dbt_hot *hot, uint64_t rsp)
+static bool stack_overflow(const struct side *s, uint64_t rsp)
 {
-	uint64_t low = hot->private_base + 64 - PRIVATE_STACK;
+	uint64_t low = s->stack_base + 64 - PRIVATE_STACK;
 
 	return rsp - 8 < low && rsp - 8 >= low - 4096;
 }
@@ -21,9 +21,9 @@ static bool redirect(const struct trap_region *r, int sig, long long *regs)
 	struct dbt_hot *hot = dbt_hot(v);
 
 	(void)sig;
-	if (stack_overflow(hot, regs[TRAP_RSP])) {
-		dbt_empty_private_stack(d, v);
-		regs[TRAP_RSP] = hot->private_sp;
+	if (stack_overflow(present_side(v), regs[TRAP_RSP])) {
+		dbt_empty_private_stack(d, present_side(v));
+		regs[TRAP_RSP] = present_side(v)->stack_sp;
 		return true;
 	}
 	if (!dbt_block_at(d, (void *)regs[TRAP_RIP]))

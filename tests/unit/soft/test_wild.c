@@ -139,7 +139,7 @@ static uint64_t wild_address(struct wild *w)
 	const uint64_t liked[] = {
 		canary, canary - ram, ram, ram + RIG_RAM - next(w) % 16, (uint64_t)v + next(w) % 4096,
 		(uint64_t)d->rw + next(w) % 4096, (uint64_t)d->rx, (uint64_t)&ram, (uint64_t)d,
-		(uint64_t)v->view, dbt_hot(v)->private_base - next(w) % 128,
+		(uint64_t)v->view, dbt_hot(v)->side[0].stack_base - next(w) % 128,
 		v->view ? (uint64_t)v->view->table[0] : 0, v->tlb.window.low + next(w) % 4096,
 		canary - v->tlb.window.low, canary - v->tlb.window.high, (uint64_t)w->canary[VICTIM],
 		/* The same but for bits that the check of windows does not look at, and those it does. */
