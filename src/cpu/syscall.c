@@ -14,21 +14,42 @@
 #define STAR_SYSCALL_CS(star)	((uint16_t)((star) >> 32))
 #define STAR_SYSRET_CS(star)	((uint16_t)((star) >> 48))
 
-/* RFLAGS that SYSRET takes from R11: all that exist but RF and VM. */
-#define FLAGS_SYSRET	0x3c7fd7ULL
+static struct segment flat_cs(uint16_t sel, unsigned int cpl, bool is64)
+{
+	return (struct segment){
+		.sel = sel, .limit = UINT32_MAX,
+		.attr = ATTR_CODE | cpl << SEG_DPL_SHIFT | (is64 ? SEG_L : SEG_DB),
+	};
+}
+
+static struct segment flat_ss(uint16_t sel, unsigned int cpl)
+{
+	return (struct segment){
+		.sel = sel, .attr = ATTR_DATA | cpl << SEG_DPL_SHIFT, .limit = UINT32_MAX,
+	};
+}
 
 /* Loads flat CS and SS of @cpl without looking at descriptors; RIP is the caller's. */
 static void load_flat(struct vcpu *v, uint16_t cs, uint16_t ss, unsigned int cpl, bool is64)
 {
-	uint16_t dpl = cpl << SEG_DPL_SHIFT;
+	v->seg[SEG_CS] = flat_cs(cs, cpl, is64);
+	v->seg[SEG_SS] = flat_ss(ss, cpl);
+}
 
-	v->seg[SEG_CS] = (struct segment){
-		.sel = cs, .attr = ATTR_CODE | dpl | (is64 ? SEG_L : SEG_DB),
-		.limit = UINT32_MAX,
-	};
-	v->seg[SEG_SS] = (struct segment){
-		.sel = ss, .attr = ATTR_DATA | dpl, .limit = UINT32_MAX,
-	};
+void syscall_segments(const struct vcpu *v, struct segment *cs, struct segment *ss)
+{
+	uint16_t sel = STAR_SYSCALL_CS(v->star) & ~SEL_RPL;
+
+	*cs = flat_cs(sel, 0, true);
+	*ss = flat_ss(sel + 8, 0);
+}
+
+void sysret_segments(const struct vcpu *v, bool is64, struct segment *cs, struct segment *ss)
+{
+	uint16_t base = STAR_SYSRET_CS(v->star);
+
+	*cs = flat_cs((base + (is64 ? 16 : 0)) | 3, 3, is64);
+	*ss = flat_ss((base + 8) | 3, 3);
 }
 
 static bool syscall_enabled(const struct vcpu *v)
@@ -38,8 +59,6 @@ static bool syscall_enabled(const struct vcpu *v)
 
 enum exec_status sys_syscall(struct vcpu *v, gva_t next)
 {
-	uint16_t cs = STAR_SYSCALL_CS(v->star) & ~SEL_RPL;
-
 	if (!syscall_enabled(v))
 		return raise_ud(v);
 	v->gpr[REG_RCX] = next;
@@ -47,14 +66,13 @@ enum exec_status sys_syscall(struct vcpu *v, gva_t next)
 	v->step_void = v->rflags & v->sfmask & RFLAGS_TF;
 	v->rflags = (v->rflags & ~(v->sfmask | RFLAGS_RF)) | RFLAGS_FIXED;
 	v->rip = v->lstar;
-	load_flat(v, cs, cs + 8, 0, true);
+	syscall_segments(v, &v->seg[SEG_CS], &v->seg[SEG_SS]);
 	vcpu_update_mode(v);
 	return EXEC_OK;
 }
 
 enum exec_status sys_sysret(struct vcpu *v, unsigned int opsize)
 {
-	uint16_t base = STAR_SYSRET_CS(v->star);
 	bool is64 = opsize == 8;
 
 	if (!syscall_enabled(v))
@@ -62,7 +80,7 @@ enum exec_status sys_sysret(struct vcpu *v, unsigned int opsize)
 	if (v->cpl || (is64 && !gva_canonical(v->gpr[REG_RCX])))
 		return raise_gp(v, 0);
 	v->rip = is64 ? v->gpr[REG_RCX] : (uint32_t)v->gpr[REG_RCX];
-	load_flat(v, (base + (is64 ? 16 : 0)) | 3, (base + 8) | 3, 3, is64);
+	sysret_segments(v, is64, &v->seg[SEG_CS], &v->seg[SEG_SS]);
 	v->rflags = (v->gpr[REG_R11] & FLAGS_SYSRET) | RFLAGS_FIXED;
 	vcpu_update_mode(v);
 	vcpu_recheck_interrupts(v);

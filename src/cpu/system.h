@@ -34,6 +34,10 @@ enum exec_status far_return(struct vcpu *v, unsigned int opsize, unsigned int po
 enum exec_status sys_iret(struct vcpu *v, unsigned int opsize, gva_t next);
 enum exec_status sys_syscall(struct vcpu *v, gva_t next);
 enum exec_status sys_sysret(struct vcpu *v, unsigned int opsize);
+/* What they load, and RFLAGS that SYSRET takes from R11: all that exist but RF and VM. */
+void syscall_segments(const struct vcpu *v, struct segment *cs, struct segment *ss);
+void sysret_segments(const struct vcpu *v, bool is64, struct segment *cs, struct segment *ss);
+#define FLAGS_SYSRET	0x3c7fd7ULL
 enum exec_status sys_sysenter(struct vcpu *v, gva_t next);
 enum exec_status sys_sysexit(struct vcpu *v, unsigned int opsize);
 

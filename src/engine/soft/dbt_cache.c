@@ -287,12 +287,11 @@ void dbt_watch(struct vcpu *v, bool on)
 	dbt_hot(v)->watch = on;
 }
 
-/* What the present state makes a translation depend on. */
-uint32_t dbt_mode(const struct vcpu *v)
+uint32_t dbt_mode64(const struct vcpu *v, bool user)
 {
-	uint32_t mode = v->cpl ? MODE_USER : 0;
+	uint32_t mode = user ? MODE_USER : 0;
 
-	if (v->cr4 & CR4_TSD && v->cpl)
+	if (v->cr4 & CR4_TSD && user)
 		mode |= MODE_TSD;
 	if (v->cr4 & CR4_FSGSBASE)
 		mode |= MODE_FSGSBASE;
@@ -303,6 +302,14 @@ uint32_t dbt_mode(const struct vcpu *v)
 		if (mode & MODE_AVX && (v->xcr0 & XCR0_AVX512) == XCR0_AVX512)
 			mode |= MODE_AVX512;
 	}
+	return mode;
+}
+
+/* What the present state makes a translation depend on. */
+uint32_t dbt_mode(const struct vcpu *v)
+{
+	uint32_t mode = dbt_mode64(v, v->cpl);
+
 	if (v->tlb.window.active)
 		mode |= MODE_WINDOW;
 	if (unlikely(v->code_size != CODE_64))

@@ -5,8 +5,7 @@
  */
 #include "engine/soft/dbt_priv.h"
 
-/* wrfsbase, wrgsbase */
-static void emit_set_base(struct emit *e, unsigned int prefix, unsigned int reg)
+void emit_set_base(struct emit *e, unsigned int prefix, unsigned int reg)
 {
 	e8(e, 0xf3);
 	e8(e, 0x48 | reg >> 3);
@@ -44,9 +43,9 @@ static void *emit_enter(struct emit *e, bool windows)
 }
 
 /* The reverse, then to hot.resume on the host's stack. */
-static void *emit_leave_code(struct emit *e, bool windows)
+static void *emit_leave_code(struct emit *e, unsigned int how)
 {
-	const uint8_t *place = host_regs[windows];
+	const uint8_t *place = host_regs[how == LEAVE_WINDOWS];
 	void *here = emit_here(e);
 
 	for (unsigned int n = 0; n < 16; n++)
@@ -57,7 +56,7 @@ static void *emit_leave_code(struct emit *e, bool windows)
 	e8(e, 0x90);
 	e8(e, 0xc0);
 	e_store32(e, IN_HOT(flags), H_RAX);
-	if (windows) {
+	if (how != LEAVE_TABLES) {
 		e_load(e, H_RAX, IN_HOT(host_fs));
 		emit_set_base(e, PREFIX_FS, H_RAX);
 	}
@@ -118,10 +117,10 @@ void dbt_emit_fixed(struct dbt *d, const struct vcpu *v)
 	struct emit e = { .p = d->rw, .to_exec = d->rx - d->rw, .vcpu = (uintptr_t)v };
 	void *miss;
 
-	for (unsigned int windows = 0; windows < 2; windows++) {
+	for (unsigned int windows = 0; windows < 2; windows++)
 		d->enter[windows] = emit_enter(&e, windows);
-		d->leave[windows] = emit_leave_code(&e, windows);
-	}
+	for (unsigned int how = 0; how < LEAVES; how++)
+		d->leave[how] = emit_leave_code(&e, how);
 	d->exit_chain = emit_exit(&e, REASON_CHAIN, SAVE_ARG);
 	d->exit_step = emit_exit(&e, REASON_STEP, SAVE_ARG);
 	d->exit_here = emit_exit(&e, REASON_STEP_HERE, SAVE_PLACE);
@@ -137,6 +136,7 @@ void dbt_emit_fixed(struct dbt *d, const struct vcpu *v)
 	}
 	emit_cross_checks(d, &e);
 	emit_lookups(d, &e);
+	emit_switches(d, &e, v);
 	d->first = e.p;
 }
 
@@ -153,7 +153,8 @@ static void set_bases(const struct dbt *d, const struct vcpu *v, struct dbt_hot 
 {
 	const struct tlb_window *w = &v->tlb.window;
 
-	hot->leave = (uint64_t)d->leave[w->active];
+	hot->leave = (uint64_t)d->leave[w->active ? LEAVE_WINDOWS : LEAVE_TABLES];
+	hot->fs_taken = w->active;
 	if (w->active) {
 		hot->base[0] = w->low;
 		hot->base[1] = w->high;

@@ -89,6 +89,19 @@ struct side {
 	uint64_t stack_sp;	/* rsp of its code while that does not run */
 };
 
+/* For going from one side's code to the other's: dbt_switch.c. */
+struct gate {
+	uint64_t shut;		/* not 0: the interpreter does it */
+	uint64_t kernel_cs, kernel_ss, user_cs, user_ss; /* struct segment without the base */
+	uint64_t to_user;	/* the fixed code */
+	uint64_t rsp_mask;	/* of RSP: what the check of windows looks at, or nothing */
+	uint64_t refused;	/* flags that SYSRET is not to load */
+	struct gate_key {	/* what it was opened or shut for */
+		uint64_t star, lstar, sfmask, efer, cr0, cr4;
+		struct tlb_space *owner;
+	} key;
+};
+
 /* What translated code finds in struct vcpu beside its own fields. */
 struct dbt_hot {
 	uint64_t offset_mask;	/* bits 0-11 */
@@ -97,6 +110,8 @@ struct dbt_hot {
 	uint64_t not_if, not_ac, not_df, df_mask;
 	uint64_t page_mask;	/* bits 12-63 */
 	struct tlb_view *view_ac, *view_no_ac;	/* supervisor views after STAC, CLAC */
+	struct tlb_view *view_user;
+	struct gate gate;
 	uint64_t jump_mask;
 	uint64_t sign_mask;	/* bits 47-63 */
 	uint64_t tib_mask;	/* of an address: see cpu/window.h */
@@ -106,6 +121,7 @@ struct dbt_hot {
 	uint64_t private_sp;	/* rsp of that side's code while C code runs */
 	uint64_t base[2];	/* r15, r13 on entry to code for tables; fs, gs for windows */
 	uint64_t leave;		/* the way out of code of the present kind */
+	bool fs_taken;		/* FS and GS have the windows' bases: it puts FS back */
 	uint64_t host_fs;	/* of C code meanwhile */
 	uint64_t host_sp;	/* rsp of C code meanwhile */
 	uint64_t resume;	/* where dbt_enter goes on */
@@ -353,6 +369,9 @@ struct part {
 	uint64_t bytes;		/* that it takes, once it is full */
 };
 
+/* Ways out: by how memory was reached, the last one after code for windows called the kernel. */
+enum { LEAVE_TABLES, LEAVE_WINDOWS, LEAVE_TABLES_FS, LEAVES };
+
 struct dbt {
 	struct dbt_config cfg;
 	struct gpa_space *space;
@@ -363,7 +382,8 @@ struct dbt {
 	uint8_t *next, *next_cold;
 	uint8_t *first;			/* behind the fixed code */
 	void *exit_chain, *exit_indirect, *exit_step, *exit_here, *exit_poll, *exit_signal;
-	void *enter[2], *leave[2];	/* [1]: code for windows */
+	void *enter[2], *leave[LEAVES];	/* [1]: code for windows */
+	void *to_kernel[2], *to_user[2];	/* likewise, of the user's */
 	void *indirect[2], *ret_miss[2];	/* for the kernel's code, for the user's */
 	void *crosses[7], *crosses_here[7];	/* by log2 of a size: see emit_cross_checks() */
 	void *looks_up[2][7];		/* the same, [1] for writes: see emit_lookups() */
@@ -700,8 +720,17 @@ bool emit_string(struct tr *t, const struct insn *i);
 bool string_is_long(const struct insn *i);
 
 /* dbt_system.c: false if @i is not a sensitive instruction that is done in line. */
-bool emit_system(struct tr *t, const struct insn *i);
+bool emit_system(struct tr *t, const struct insn *i, bool *ends);
 void emit_load_tables(struct emit *e);
+
+/* dbt_switch.c: false if SYSCALL, SYSRET is the interpreter's. */
+bool emit_syscall(struct tr *t);
+bool emit_sysret(struct tr *t, const struct insn *i);
+void emit_switches(struct dbt *d, struct emit *e, const struct vcpu *v);
+/* Opens or shuts the gate; the side of the present @mode was seen to. */
+void gate_set(struct dbt *d, struct vcpu *v, uint32_t mode);
+/* Is it still right, if the present side is? */
+bool gate_fits(struct vcpu *v);
 
 /* dbt_block.c */
 void emit_step(struct tr *t);
@@ -738,6 +767,8 @@ void dbt_unlink(struct dbt *d, struct slot *s);
 void dbt_unlink_far(struct dbt *d);
 void dbt_link(struct dbt *d, struct slot *s, struct tblock *to);
 uint32_t dbt_mode(const struct vcpu *v);
+/* That of 64-bit code of the user's or the kernel's in the present state, windows aside. */
+uint32_t dbt_mode64(const struct vcpu *v, bool user);
 
 /* dbt_part.c: the code cache's parts */
 int parts_create(struct dbt *d, struct err *e);
@@ -757,8 +788,9 @@ unsigned int dbt_id_at(struct dbt *d, const void *host_pc);
 void dbt_enter_once(struct dbt *d, struct vcpu *v, void *code);
 /* The instruction of @b whose code, hot or cold, @pc is in; b->count: what follows the last. */
 unsigned int dbt_insn_at(struct tblock *b, const uint8_t *pc);
-/* Ids and jump cache for the present address space and mode */
+/* Ids and jump cache for the present address space and mode; for its side alone */
 void dbt_refresh(struct dbt *d, struct vcpu *v);
+void side_use(struct dbt *d, struct vcpu *v, uint32_t mode);
 
 /* dbt_lockstep.c */
 struct lockstep *lockstep_create(void);
@@ -792,6 +824,8 @@ uint8_t *emit_if_address(struct emit *e, gva_t gva);
 /* dbt_enter.c */
 void dbt_trap_init(struct dbt *d);
 void dbt_emit_fixed(struct dbt *d, const struct vcpu *v);
+/* wrfsbase, wrgsbase */
+void emit_set_base(struct emit *e, unsigned int prefix, unsigned int reg);
 void dbt_enter(struct dbt *d, struct vcpu *v, void *code);
 void dbt_empty_private_stack(struct dbt *d, struct side *s);
 void dbt_empty_private_stacks(struct dbt *d);

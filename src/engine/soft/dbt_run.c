@@ -54,7 +54,7 @@ static uint64_t tag_id(struct dbt_hot *hot, uint64_t tag)
 }
 
 /* The side of @mode is for that mode in the present address space. */
-static void side_use(struct dbt *d, struct vcpu *v, uint32_t mode)
+void side_use(struct dbt *d, struct vcpu *v, uint32_t mode)
 {
 	uint64_t tag = v->tlb.fetch_tag << MODE_BITS | mode, upper;
 	struct dbt_hot *hot = dbt_hot(v);
@@ -93,10 +93,12 @@ void dbt_refresh(struct dbt *d, struct vcpu *v)
 	}
 	hot->view_ac = tlb_view_of(v, VIEW_SUPER_AC);
 	hot->view_no_ac = tlb_view_of(v, v->cr4 & CR4_SMAP ? VIEW_SUPER : VIEW_SUPER_AC);
-	if (likely(side_of(hot, mode)->tag == (v->tlb.fetch_tag << MODE_BITS | mode)))
+	hot->view_user = tlb_view_of(v, VIEW_USER);
+	if (likely(side_of(hot, mode)->tag == (v->tlb.fetch_tag << MODE_BITS | mode) && gate_fits(v)))
 		return;
 	ids_renew(hot);
 	side_use(d, v, mode);
+	gate_set(d, v, mode);
 }
 
 static void remember(const struct dbt *d, struct vcpu *v, struct tblock *b)

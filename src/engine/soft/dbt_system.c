@@ -151,7 +151,7 @@ static bool emit_read_cr(struct tr *t, const struct insn *i)
 }
 
 /* Privileged ones, at CPL 0. */
-static bool emit_privileged(struct tr *t, const struct insn *i)
+static bool emit_privileged(struct tr *t, const struct insn *i, bool *ends)
 {
 	struct emit *e = &t->e;
 
@@ -171,6 +171,8 @@ static bool emit_privileged(struct tr *t, const struct insn *i)
 		return true;
 	case INSN_ID_MOV_CR:
 		return emit_read_cr(t, i);
+	case INSN_ID_SYSRET:
+		return *ends = emit_sysret(t, i);
 	default:
 		return false;
 	}
@@ -190,7 +192,7 @@ static bool emit_read_base(struct tr *t, const struct insn *i)
 	return true;
 }
 
-bool emit_system(struct tr *t, const struct insn *i)
+bool emit_system(struct tr *t, const struct insn *i, bool *ends)
 {
 	if (i->flags & INSN_LOCK || !with(t->d, TRANSLATOR_OPT_SYSTEM))
 		return false;
@@ -214,7 +216,9 @@ bool emit_system(struct tr *t, const struct insn *i)
 		return emit_read_base(t, i);
 	case INSN_ID_MOV_SEG:
 		return emit_read_segment(t, i);
+	case INSN_ID_SYSCALL:
+		return *ends = emit_syscall(t);
 	default:
-		return kernel_mode(t) && emit_privileged(t, i);
+		return kernel_mode(t) && emit_privileged(t, i, ends);
 	}
 }

@@ -92,6 +92,8 @@ void trace_insn(struct tr *t)
 		why = why_group(t->in_group);
 	else if (t->always_step & BIT(t->n))
 		why = why_step(t, i);
+	else if (i->info->insn_class != CLASS_INNOCUOUS && i->flags & INSN_BRANCH)
+		why = "straight to the other side's translations, if nothing is unusual";
 	else if (i->info->insn_class != CLASS_INNOCUOUS)
 		why = "sensitive, frequent, and simple enough: done in line";
 	else if (!(why = why_flow(i)))

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * SYSCALL and SYSRET in translated code: whatever flags, masks, selectors and stack pointers
+ * they meet, state and stack are what the interpreter makes of them, and the usual cases are
+ * not its business.  User code gets at no translation of the kernel's, neither by a jump nor
+ * by a return.
+ */
+#include "engine/soft/dbt_priv.h"
+#include "engine/soft/soft_priv.h"
+#include "soft_rig.h"
+#include "unit.h"
+
+#define USER		0x30000
+#define USER_STACK	0x32000	/* grows down from here, in a page of the user's */
+#define KERNEL		0x34000
+#define UPPER		0xffffff8000000000ULL	/* all once more */
+#define TSS_AT		0x1f0000
+#define STAR		(0x10ULL << 48 | 0x8ULL << 32)
+#define TURNS		60
+
+static struct rig *make(enum translator_choice translate, enum window_choice windows)
+{
+	struct rig *r = rig_create_config("vireo-v1", &(struct engine_config){
+		.translate = translate, .translate_at = 1, .cache_bytes = 1 << 20,
+		.windows = windows });
+	struct vcpu *v = r->v;
+
+	((uint64_t *)(r->ram + RIG_TABLES))[511] = (RIG_TABLES + 0x1000) | PTE_P | PTE_W | PTE_U;
+	for (gva_t gva = 0; gva < 2 << 20; gva += GUEST_PAGE_SIZE)
+		*rig_pte(r, gva) |= PTE_G | PTE_A | PTE_D;
+	*rig_pte(r, USER) |= PTE_U;
+	*rig_pte(r, USER_STACK - 8) |= PTE_U;
+	rig_code(r, TSS_AT + 4, &(uint64_t){ RIG_STACK }, 8);
+	v->tr = (struct segment){ .sel = 0x28, .attr = 0x8b, .limit = 103, .base = TSS_AT };
+	v->cr4 |= CR4_PGE;
+	v->star = STAR;
+	v->lstar = UPPER + KERNEL;
+	v->sfmask = 0x257fd5;
+	vcpu_update_mode(v);
+	PUT(r, KERNEL + 0xf00, 0x48, 0x0f, 0x07);	/* sysretq */
+	return r;
+}
+
+/* From the kernel's first SYSRET to an exception: its vector. */
+static int run_user(struct rig *r, uint64_t flags)
+{
+	r->v->gpr[REG_RCX] = USER;
+	r->v->gpr[REG_R11] = flags;
+	return rig_run(r, UPPER + KERNEL + 0xf00);
+}
+
+static uint64_t steps_of(const struct rig *r, unsigned int id)
+{
+	const struct soft_vcpu *sv = r->v->engine;
+
+	return dbt_get_stats(sv->dbt)->stepped[id];
+}
+
+/*
+ * The kernel takes in its flags and R11, changes the latter by r12 and goes back with the
+ * stack pointer r14; the user computes, calls, takes in its flags, @turns times.
+ */
+static void put_programs(struct rig *r)
+{
+	PUT(r, KERNEL, 0x9c, 0x41, 0x58,	/* pushfq; pop r8 */
+	    0x4d, 0x01, 0xc1, 0x49, 0xc1, 0xc1, 0x07,	/* add r9, r8; rol r9, 7 */
+	    0x4d, 0x01, 0xd9, 0x4d, 0x31, 0xe3,	/* add r9, r11; xor r11, r12 */
+	    0x4d, 0x01, 0xef, 0x4c, 0x89, 0xf4,	/* add r15, r13; mov rsp, r14 */
+	    0x48, 0x0f, 0x07);			/* sysretq */
+	PUT(r, USER, 0x4c, 0x01, 0xeb,		/* add rbx, r13 */
+	    0x0f, 0x05,				/* syscall */
+	    0x9c, 0x5a,				/* pushfq; pop rdx */
+	    0x49, 0x01, 0xd1, 0x49, 0xc1, 0xc1, 0x0b,	/* add r9, rdx; rol r9, 11 */
+	    0xff, 0xcd, 0x75, 0xee, 0xf4);	/* dec ebp; jnz; hlt */
+}
+
+struct outcome {
+	int vector;
+	uint64_t gpr[16], rip, rflags, frame[6];
+	struct segment cs, ss;
+	unsigned int cpl;
+};
+
+static struct outcome outcome_of(struct rig *r, int vector)
+{
+	const struct vcpu *v = r->v;
+	struct outcome o;
+
+	memset(&o, 0, sizeof(o));
+	o.vector = vector;
+	memcpy(o.gpr, v->gpr, sizeof(o.gpr));
+	o.rip = v->rip;
+	o.rflags = v->rflags;
+	o.cs = v->seg[SEG_CS];
+	o.ss = v->seg[SEG_SS];
+	o.cpl = v->cpl;
+	gpa_read(&r->space, RIG_STACK - sizeof(o.frame), o.frame, sizeof(o.frame));
+	return o;
+}
+
+struct start {
+	uint64_t flags, change, star, sfmask, gpr[16], stack;
+};
+
+static struct outcome run_start(struct rig *r, const struct start *s)
+{
+	struct vcpu *v = r->v;
+
+	rig_state(r);
+	v->cr4 |= CR4_PGE;
+	v->star = s->star;
+	v->sfmask = s->sfmask;
+	memcpy(v->gpr, s->gpr, sizeof(v->gpr));
+	v->gpr[REG_RSP] = USER_STACK;
+	v->gpr[REG_R12] = s->change;
+	v->gpr[REG_R14] = s->stack;
+	v->gpr[REG_RBP] = TURNS;
+	vcpu_update_mode(v);
+	return outcome_of(r, run_user(r, s->flags));
+}
+
+static uint64_t next(uint64_t *seed)
+{
+	*seed ^= *seed << 13;
+	*seed ^= *seed >> 7;
+	return *seed ^= *seed << 17;
+}
+
+static struct start random_start(uint64_t *seed)
+{
+	static const uint64_t stacks[] = {
+		USER_STACK, USER_STACK, USER_STACK, 0x100000000000, 1ULL << 47, -8ULL, 0x20000, 4,
+		(1ULL << 63) + USER_STACK,
+	};
+	/* All but TF; AC, IF and NT now and then. */
+	uint64_t liked = RFLAGS_ARITH | RFLAGS_DF | RFLAGS_ID | RFLAGS_IOPL;
+	struct start s = { .star = STAR, .sfmask = 0x257fd5, .stack = USER_STACK };
+
+	if (next(seed) % 4 == 0)
+		liked |= RFLAGS_AC | RFLAGS_NT | RFLAGS_IF;
+	s.flags = (next(seed) & liked) | RFLAGS_FIXED;
+	s.change = next(seed) & liked;
+	if (next(seed) % 4 == 0)
+		s.sfmask ^= next(seed) & liked;
+	if (next(seed) % 4 == 0)
+		s.star = next(seed) << 32;
+	if (next(seed) % 3 == 0)
+		s.stack = stacks[next(seed) % ARRAY_SIZE(stacks)];
+	for (unsigned int i = 0; i < 16; i++)
+		s.gpr[i] = next(seed);
+	return s;
+}
+
+static void compare(enum window_choice windows)
+{
+	struct rig *plain = make(TRANSLATOR_OFF, WINDOWS_OFF), *r = make(TRANSLATOR_ON, windows);
+	uint64_t seed = 0x5eed5eed5eedULL;
+
+	put_programs(plain);
+	put_programs(r);
+	for (unsigned int k = 0; k < 300; k++) {
+		struct start s = random_start(&seed);
+		struct outcome a = run_start(plain, &s), b = run_start(r, &s);
+
+		if (memcmp(&a, &b, sizeof(a)))
+			fail_msg("run %u: vector %d %d, r9 %llx %llx, flags %llx %llx", k, a.vector, b.vector,
+				 (unsigned long long)a.gpr[REG_R9], (unsigned long long)b.gpr[REG_R9],
+				 (unsigned long long)a.rflags, (unsigned long long)b.rflags);
+	}
+	rig_destroy(plain);
+	rig_destroy(r);
+}
+
+static void test_like_interpreter(void **state)
+{
+	(void)state;
+	compare(WINDOWS_OFF);
+}
+
+static void test_like_interpreter_windows(void **state)
+{
+	(void)state;
+	compare(WINDOWS_ALWAYS);
+}
+
+/* Once all is translated, the interpreter is asked no more. */
+static void in_line(enum window_choice windows)
+{
+	struct rig *r = make(TRANSLATOR_ON, windows);
+	const struct start s = { .flags = RFLAGS_FIXED | RFLAGS_IF, .star = STAR, .sfmask = 0x257fd5,
+				 .stack = USER_STACK };
+
+	put_programs(r);
+	for (unsigned int k = 0; k < 20; k++)
+		assert_int_equal(run_start(r, &s).vector, EXC_GP);
+	assert_true(steps_of(r, INSN_ID_SYSCALL) < 2 * TURNS);
+	assert_true(steps_of(r, INSN_ID_SYSRET) < 2 * TURNS);
+	rig_destroy(r);
+}
+
+static void test_in_line(void **state)
+{
+	(void)state;
+	in_line(WINDOWS_OFF);
+	in_line(WINDOWS_ALWAYS);
+}
+
+/*
+ * The kernel's code, translated and run over and over, counts in r9; then the user's jumps
+ * there.
+ */
+static void test_no_jump_into_kernel(void **state)
+{
+	struct rig *r = make(TRANSLATOR_ON, WINDOWS_OFF);
+
+	(void)state;
+	PUT(r, KERNEL, 0x49, 0xff, 0xc1, 0x48, 0x0f, 0x07);	/* inc r9; sysretq */
+	PUT(r, USER, 0x0f, 0x05, 0xff, 0xcd, 0x75, 0xfa,	/* l: syscall; dec ebp; jnz l */
+	    0x41, 0xff, 0xe7);					/* jmp r15 */
+	for (unsigned int k = 0; k < 6; k++) {
+		/* Another address space each time, and so another set of the jump cache. */
+		rig_state(r);
+		r->v->cr4 |= CR4_PGE;
+		vcpu_update_mode(r->v);
+		tlb_switch_space(r->v, false);
+		r->v->gpr[REG_RBP] = TURNS;
+		r->v->gpr[REG_R9] = 0;
+		r->v->gpr[REG_R15] = UPPER + KERNEL;
+		assert_int_equal(run_user(r, RFLAGS_FIXED), EXC_PF);
+		assert_int_equal(r->v->gpr[REG_R9], TURNS);
+		assert_int_equal(r->v->cr2, UPPER + KERNEL);
+	}
+	rig_destroy(r);
+}
+
+/* The kernel leaves return addresses behind; the user's RET does not find them. */
+static void test_no_return_into_kernel(void **state)
+{
+	struct rig *r = make(TRANSLATOR_ON, WINDOWS_OFF);
+
+	(void)state;
+	/* jmp over; inner: pop r8; sysretq; over: call inner; inc r9; ud2 */
+	PUT(r, KERNEL, 0xeb, 0x05, 0x41, 0x58, 0x48, 0x0f, 0x07, 0xe8, 0xf6, 0xff, 0xff, 0xff,
+	    0x49, 0xff, 0xc1, 0x0f, 0x0b);
+	PUT(r, USER, 0x0f, 0x05, 0xff, 0xcd, 0x75, 0xfa,	/* l: syscall; dec ebp; jnz l */
+	    0x41, 0x50, 0xc3);					/* push r8; ret */
+	for (unsigned int k = 0; k < 4; k++) {		/* the RET is translated, too */
+		r->v->gpr[REG_RSP] = USER_STACK;
+		r->v->gpr[REG_RBP] = TURNS;
+		r->v->gpr[REG_R9] = 0;
+		assert_int_equal(run_user(r, RFLAGS_FIXED), EXC_PF);
+		assert_int_equal(r->v->gpr[REG_R8], UPPER + KERNEL + 12);
+		assert_int_equal(r->v->gpr[REG_R9], 0);
+	}
+	rig_destroy(r);
+}
+
+/*
+ * Without SMEP the kernel may jump to the user's code, which then is the kernel's: it sees what
+ * the kernel sees, by its tables and not by the user's windows.
+ */
+static void test_no_jump_into_user(void **state)
+{
+	struct rig *r = make(TRANSLATOR_ON, WINDOWS_ALWAYS);
+
+	(void)state;
+	rig_code(r, RIG_DATA, &(uint64_t){ 0x5ec7e7 }, 8);
+	rig_code(r, USER_STACK - 8, &(uint64_t){ 0xb19 }, 8);
+	/* dec ebp; jz over; sysretq; over: mov rdi, r14; jmp r15 */
+	PUT(r, KERNEL, 0xff, 0xcd, 0x74, 0x03, 0x48, 0x0f, 0x07, 0x4c, 0x89, 0xf7, 0x41, 0xff, 0xe7);
+	PUT(r, USER, 0x48, 0x8b, 0x07, 0x4c, 0x39, 0xf7, 0x74, 0x06,	/* mov rax, [rdi]; cmp; je */
+	    0x0f, 0x05, 0x41, 0xff, 0xe7, 0x90, 0xf4);	/* syscall; jmp r15; nop; hlt */
+	for (unsigned int k = 0; k < 6; k++) {
+		rig_state(r);
+		r->v->cr4 |= CR4_PGE;
+		vcpu_update_mode(r->v);
+		r->v->gpr[REG_RSP] = USER_STACK;
+		r->v->gpr[REG_RBP] = TURNS;
+		r->v->gpr[REG_RDI] = USER_STACK - 8;
+		r->v->gpr[REG_R14] = RIG_DATA;
+		r->v->gpr[REG_R15] = USER;
+		assert_int_equal(run_user(r, RFLAGS_FIXED | RFLAGS_IF), -1);
+		assert_int_equal(r->v->gpr[REG_RAX], 0x5ec7e7);
+	}
+	rig_destroy(r);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_like_interpreter),
+		cmocka_unit_test(test_like_interpreter_windows),
+		cmocka_unit_test(test_in_line),
+		cmocka_unit_test(test_no_jump_into_kernel),
+		cmocka_unit_test(test_no_return_into_kernel),
+		cmocka_unit_test(test_no_jump_into_user),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
