@@ -20,12 +20,33 @@ static const struct option_def import_options[] = {
 	  set_max_size },
 };
 
-static const struct {
+struct subcommand {
 	struct command command;
 	unsigned int min, max;
 	int (*run)(const struct appliance_args *a, struct err *e);
-} subcommands[] = {
+};
+
+static int run_subcommand(const struct command *c, int argc, char **argv)
+{
+	const struct subcommand *s = container_of(c, const struct subcommand, command);
+	struct appliance_args a = { .max_size = APPLIANCE_SIZE_DEFAULT };
+	struct err e = { 0 };
+	int rc;
+
+	rc = options_parse_between(c, argc, argv, &a, a.operands, s->min, s->max, &a.count, &e);
+	if (rc == OPTIONS_HELP)
+		return STATUS_OK;
+	if (!rc)
+		rc = s->run(&a, &e);
+	if (!rc)
+		return STATUS_OK;
+	return command_fail(&e, rc == -EINTR ? STATUS_STOPPED :
+			    rc == -ENOSPC || rc == -ENOMEM || rc == -EIO ? STATUS_HOST : STATUS_USAGE);
+}
+
+static const struct subcommand subcommands[] = {
 	{ {
+		.run = run_subcommand,
 		.name = "appliance export", .operand = "NAME FILE",
 		.about =
 		"Writes the VM NAME, which must not run, into one file: vm.json and all that it names,\n"
@@ -36,6 +57,7 @@ static const struct {
 		.exits = EXITS },
 	  2, 2, appliance_export },
 	{ {
+		.run = run_subcommand,
 		.name = "appliance import", .operand = "FILE [NAME]",
 		.about =
 		"Makes a VM of an appliance: one of 'vireo appliance export' or an OVF or OVA of another\n"
@@ -53,48 +75,9 @@ static const struct {
 	  1, 2, appliance_import },
 };
 
-static int run_subcommand(size_t i, int argc, char **argv)
-{
-	const struct command *c = &subcommands[i].command;
-	struct appliance_args a = { .max_size = APPLIANCE_SIZE_DEFAULT };
-	struct err e = { 0 };
-	int rc;
-
-	rc = options_parse_many(c, argc, argv, &a, a.operands, subcommands[i].max, &a.count, &e);
-	if (rc == OPTIONS_HELP)
-		return STATUS_OK;
-	if (!rc && a.count < subcommands[i].min)
-		rc = err_set(&e, EINVAL, "'vireo %s' needs %s; 'vireo %s --help' shows an example",
-			     c->name, c->operand, c->name);
-	if (!rc)
-		rc = subcommands[i].run(&a, &e);
-	if (!rc)
-		return STATUS_OK;
-	return command_fail(&e, rc == -EINTR ? STATUS_STOPPED :
-			    rc == -ENOSPC || rc == -ENOMEM || rc == -EIO ? STATUS_HOST : STATUS_USAGE);
-}
-
 static const struct command *appliance_sub(unsigned int i)
 {
 	return i < ARRAY_SIZE(subcommands) ? &subcommands[i].command : NULL;
-}
-
-static int appliance_main(const struct command *c, int argc, char **argv)
-{
-	struct err e = { 0 };
-
-	for (size_t i = 0; i < ARRAY_SIZE(subcommands) && argc > 1; i++)
-		if (!strcmp(argv[1], subcommands[i].command.name + strlen("appliance ")))
-			return run_subcommand(i, argc - 1, argv + 1);
-	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-		command_print_help(c, stdout);
-		return STATUS_OK;
-	}
-	if (argc > 1)
-		err_set(&e, EINVAL, "'vireo appliance' has no '%s': it has export and import", argv[1]);
-	else
-		err_set(&e, EINVAL, "'vireo appliance' needs to be told what to do: export or import");
-	return command_fail(&e, STATUS_USAGE);
 }
 
 const struct command command_appliance = {
@@ -110,5 +93,5 @@ const struct command command_appliance = {
 	"  vireo appliance export web web.vap\n"
 	"  vireo appliance import web.vap web2",
 	.sub = appliance_sub,
-	.run = appliance_main,
+	.run = command_run_sub,
 };

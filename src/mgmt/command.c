@@ -179,6 +179,18 @@ int options_parse_many(const struct command *c, int argc, char **argv, void *des
 	return rc;
 }
 
+int options_parse_between(const struct command *c, int argc, char **argv, void *dest,
+			  const char **operands, unsigned int min, unsigned int max,
+			  unsigned int *count, struct err *e)
+{
+	const int rc = options_parse_many(c, argc, argv, dest, operands, max, count, e);
+
+	if (!rc && *count < min)
+		return err_set(e, EINVAL, "'vireo %s' needs %s; 'vireo %s --help' shows an example",
+			       c->name, c->operand, c->name);
+	return rc;
+}
+
 int options_parse(const struct command *c, int argc, char **argv, void *dest,
 		  const char **operand, struct err *e)
 {

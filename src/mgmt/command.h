@@ -99,11 +99,17 @@ char **command_words(int *argc, char **argv);
  * between them, are none of @c's options.
  */
 char **command_words_after_name(const struct command *c, int *argc, char **argv);
+/* And at least @min of them, or a sentence says which. */
+int options_parse_between(const struct command *c, int argc, char **argv, void *dest,
+			  const char **operands, unsigned int min, unsigned int max,
+			  unsigned int *count, struct err *e);
 #define COMMAND_NAMES_MAX	64
 /* The same with one to COMMAND_NAMES_MAX operands. */
 int options_parse_names(const struct command *c, int argc, char **argv, void *dest,
 			const char **names, unsigned int *count, struct err *e);
 void command_print_help(const struct command *c, FILE *out);
+/* Runs the one of @c's commands (sub) that @argv[1] names, or says which there are. */
+int command_run_sub(const struct command *c, int argc, char **argv);
 
 /* The one of @count @names nearest to @word, or NULL if none is near. */
 const char *nearest_word(const char *word, const char *const *names, unsigned int count);

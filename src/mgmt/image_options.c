@@ -139,12 +139,28 @@ static const struct option_def resize_options[] = {
 	{ "shrink", NULL, "allow a smaller size: what is behind it is lost", set_shrink },
 };
 
-static const struct {
+struct subcommand {
 	struct command command;
 	unsigned int min, max;
 	int (*run)(const struct image_args *a);
-} subcommands[] = {
+};
+
+static int run_subcommand(const struct command *c, int argc, char **argv)
+{
+	const struct subcommand *s = container_of(c, const struct subcommand, command);
+	struct image_args a = { 0 };
+	struct err e = { 0 };
+	const int rc = options_parse_between(c, argc, argv, &a, a.operands, s->min, s->max,
+					     &a.count, &e);
+
+	if (rc == OPTIONS_HELP)
+		return STATUS_OK;
+	return rc ? command_fail(&e, STATUS_USAGE) : s->run(&a);
+}
+
+static const struct subcommand subcommands[] = {
 	{ {
+		.run = run_subcommand,
 		.name = "image create", .operand = "[debian12] IMAGE [SIZE]",
 		.about =
 		"Makes an empty image of SIZE bytes; with --backing SIZE may be left out.\n"
@@ -162,6 +178,7 @@ static const struct {
 		.options = create_options, .option_count = ARRAY_SIZE(create_options) },
 	  1, 3, image_create },
 	{ {
+		.run = run_subcommand,
 		.name = "image info", .operand = "IMAGE",
 		.about =
 		"Says what an image is; it may be in use.\n"
@@ -171,6 +188,7 @@ static const struct {
 		.options = info_options, .option_count = ARRAY_SIZE(info_options) },
 	  1, 1, image_info },
 	{ {
+		.run = run_subcommand,
 		.name = "image check", .operand = "IMAGE",
 		.about =
 		"Compares a qcow2 image's refcounts with what its tables refer to.  Status 0 without\n"
@@ -182,6 +200,7 @@ static const struct {
 		.options = check_options, .option_count = ARRAY_SIZE(check_options) },
 	  1, 1, image_check },
 	{ {
+		.run = run_subcommand,
 		.name = "image convert", .operand = "IMAGE NEW",
 		.about =
 		"Copies an image, with all that its backing images show, to a new one; what is zero\n"
@@ -193,6 +212,7 @@ static const struct {
 		.options = convert_options, .option_count = ARRAY_SIZE(convert_options) },
 	  2, 2, image_convert },
 	{ {
+		.run = run_subcommand,
 		.name = "image resize", .operand = "IMAGE [+]SIZE",
 		.about =
 		"Gives an image another size, or one that is larger by +SIZE.\n"
@@ -202,6 +222,7 @@ static const struct {
 		.options = resize_options, .option_count = ARRAY_SIZE(resize_options) },
 	  2, 2, image_resize_to },
 	{ {
+		.run = run_subcommand,
 		.name = "image commit", .operand = "IMAGE",
 		.about =
 		"Writes what is in a qcow2 image into its backing image, which then shows the same.\n"
@@ -211,58 +232,9 @@ static const struct {
 	  1, 1, image_commit },
 };
 
-static int image_usage(const char *word, struct err *e)
-{
-	const char *names[ARRAY_SIZE(subcommands)];
-	const char *near;
-
-	for (size_t i = 0; i < ARRAY_SIZE(subcommands); i++)
-		names[i] = subcommands[i].command.name + strlen("image ");
-	near = nearest_word(word, names, ARRAY_SIZE(names));
-	if (near)
-		return err_set(e, EINVAL, "'vireo image' has no '%s'; did you mean '%s'?", word, near);
-	return err_set(e, EINVAL, "'vireo image' has no '%s'; 'vireo image --help' lists what it has",
-		       word);
-}
-
-static int run_subcommand(size_t i, int argc, char **argv)
-{
-	const struct command *c = &subcommands[i].command;
-	struct image_args a = { 0 };
-	struct err e = { 0 };
-	int rc;
-
-	rc = options_parse_many(c, argc, argv, &a, a.operands, subcommands[i].max, &a.count, &e);
-	if (rc == OPTIONS_HELP)
-		return STATUS_OK;
-	if (!rc && a.count < subcommands[i].min)
-		rc = err_set(&e, EINVAL, "'vireo %s' needs %s; 'vireo %s --help' shows an example",
-			     c->name, c->operand, c->name);
-	return rc ? command_fail(&e, STATUS_USAGE) : subcommands[i].run(&a);
-}
-
 static const struct command *image_sub(unsigned int i)
 {
 	return i < ARRAY_SIZE(subcommands) ? &subcommands[i].command : NULL;
-}
-
-static int image_main(const struct command *c, int argc, char **argv)
-{
-	struct err e = { 0 };
-
-	for (size_t i = 0; i < ARRAY_SIZE(subcommands) && argc > 1; i++)
-		if (!strcmp(argv[1], subcommands[i].command.name + strlen("image ")))
-			return run_subcommand(i, argc - 1, argv + 1);
-	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-		command_print_help(c, stdout);
-		return STATUS_OK;
-	}
-	if (argc > 1)
-		image_usage(argv[1], &e);
-	else
-		err_set(&e, EINVAL, "'vireo image' needs to be told what to do: create, info, check, "
-			"convert, resize or commit");
-	return command_fail(&e, STATUS_USAGE);
 }
 
 const struct command command_image = {
@@ -283,5 +255,5 @@ const struct command command_image = {
 	"  vireo image create debian12 debian.qcow2\n"
 	"  vireo image convert disk.qcow2 disk.raw",
 	.sub = image_sub,
-	.run = image_main,
+	.run = command_run_sub,
 };

@@ -185,12 +185,33 @@ static const struct option_def ls_options[] = {
 	{ "format", "text|json", "text (default), or json: a list of objects", set_format },
 };
 
-static const struct {
+struct subcommand {
 	struct command command;
 	unsigned int min, max;
 	int (*run)(const struct spool_args *a, struct err *e);
-} subcommands[] = {
+};
+
+static int run_subcommand(const struct command *c, int argc, char **argv)
+{
+	const struct subcommand *s = container_of(c, const struct subcommand, command);
+	struct spool_args a = { 0 };
+	struct err e = { 0 };
+	int rc;
+
+	rc = options_parse_between(c, argc, argv, &a, a.operands, s->min, s->max, &a.count, &e);
+	if (rc == OPTIONS_HELP)
+		return STATUS_OK;
+	if (!rc)
+		rc = s->run(&a, &e);
+	json_decref(a.list);
+	if (!rc)
+		return STATUS_OK;
+	return command_fail(&e, rc == -EINVAL || rc == -ENOENT ? STATUS_USAGE : STATUS_HOST);
+}
+
+static const struct subcommand subcommands[] = {
 	{ {
+		.run = run_subcommand,
 		.name = "spool ls", .operand = "[QUEUE]",
 		.about =
 		"Lists the print jobs in a queue, or in all of them, in the order in which they leave it.\n"
@@ -200,6 +221,7 @@ static const struct {
 		.options = ls_options, .option_count = ARRAY_SIZE(ls_options) },
 	  0, 1, spool_ls },
 	{ {
+		.run = run_subcommand,
 		.name = "spool rm", .operand = "QUEUE JOB...",
 		.about =
 		"Removes jobs.\n"
@@ -208,6 +230,7 @@ static const struct {
 		"  vireo spool rm office 17 18" },
 	  2, 1 + JOBS_MAX, spool_rm },
 	{ {
+		.run = run_subcommand,
 		.name = "spool hold", .operand = "QUEUE JOB...",
 		.about =
 		"Keeps jobs from being put out.\n"
@@ -216,6 +239,7 @@ static const struct {
 		"  vireo spool hold office 17" },
 	  2, 1 + JOBS_MAX, spool_hold },
 	{ {
+		.run = run_subcommand,
 		.name = "spool release", .operand = "QUEUE JOB...",
 		.about =
 		"Lets held jobs go, and puts out what waits.\n"
@@ -224,6 +248,7 @@ static const struct {
 		"  vireo spool release office 17" },
 	  2, 1 + JOBS_MAX, spool_release },
 	{ {
+		.run = run_subcommand,
 		.name = "spool put-out", .operand = "QUEUE",
 		.about =
 		"Puts out what waits now, to where the last VM with out= or lp= said.\n"
@@ -233,66 +258,9 @@ static const struct {
 	  1, 1, spool_put_out },
 };
 
-static const char *name_of(size_t i)
-{
-	return subcommands[i].command.name + strlen("spool ");
-}
-
-static int run_subcommand(size_t i, int argc, char **argv)
-{
-	const struct command *c = &subcommands[i].command;
-	struct spool_args a = { 0 };
-	struct err e = { 0 };
-	int rc;
-
-	rc = options_parse_many(c, argc, argv, &a, a.operands, subcommands[i].max, &a.count, &e);
-	if (rc == OPTIONS_HELP)
-		return STATUS_OK;
-	if (!rc && a.count < subcommands[i].min)
-		rc = err_set(&e, EINVAL, "'vireo %s' needs %s; 'vireo %s --help' shows an example",
-			     c->name, c->operand, c->name);
-	if (!rc)
-		rc = subcommands[i].run(&a, &e);
-	json_decref(a.list);
-	if (!rc)
-		return STATUS_OK;
-	return command_fail(&e, rc == -EINVAL || rc == -ENOENT ? STATUS_USAGE : STATUS_HOST);
-}
-
-static int usage(const char *word)
-{
-	const char *names[ARRAY_SIZE(subcommands)], *near;
-	struct err e = { 0 };
-
-	for (size_t i = 0; i < ARRAY_SIZE(subcommands); i++)
-		names[i] = name_of(i);
-	near = word ? nearest_word(word, names, ARRAY_SIZE(names)) : NULL;
-	if (near)
-		err_set(&e, EINVAL, "'vireo spool' has no '%s'; did you mean '%s'?", word, near);
-	else if (word)
-		err_set(&e, EINVAL, "'vireo spool' has no '%s'; 'vireo spool --help' lists what it has",
-			word);
-	else
-		err_set(&e, EINVAL, "'vireo spool' needs to be told what to do: ls, rm, hold, release "
-			"or put-out");
-	return command_fail(&e, STATUS_USAGE);
-}
-
 static const struct command *spool_sub(unsigned int i)
 {
 	return i < ARRAY_SIZE(subcommands) ? &subcommands[i].command : NULL;
-}
-
-static int spool_main(const struct command *c, int argc, char **argv)
-{
-	if (argc > 1 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
-		command_print_help(c, stdout);
-		return STATUS_OK;
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(subcommands) && argc > 1; i++)
-		if (!strcmp(argv[1], name_of(i)))
-			return run_subcommand(i, argc - 1, argv + 1);
-	return usage(argc > 1 ? argv[1] : NULL);
 }
 
 const struct command command_spool = {
@@ -311,5 +279,5 @@ const struct command command_spool = {
 	"  vireo spool ls\n"
 	"  vireo spool hold office 17",
 	.sub = spool_sub,
-	.run = spool_main,
+	.run = command_run_sub,
 };
