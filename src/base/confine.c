@@ -126,6 +126,7 @@ void confine_runtime(struct confine *c)
 		SCMP_SYS(futex), SCMP_SYS(getrandom), SCMP_SYS(getpid), SCMP_SYS(gettid),
 		SCMP_SYS(clock_gettime), SCMP_SYS(gettimeofday), SCMP_SYS(time),
 		SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigaction),
+		SCMP_SYS(rt_sigtimedwait),
 		SCMP_SYS(restart_syscall), SCMP_SYS(exit), SCMP_SYS(exit_group),
 		SCMP_SYS(sigaltstack), SCMP_SYS(sched_yield),
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

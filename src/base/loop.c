@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The event loop; see loop.h.  epoll for descriptors, an eventfd to be woken, a
- * signalfd for signals, ppoll's nanosecond timeout for the clock's next deadline.
+ * The event loop; see loop.h.  epoll for descriptors, an eventfd to be woken, ppoll's
+ * nanosecond timeout for the clock's next deadline.  A thread waits for signals and passes
+ * them on through a pipe: who polls a signalfd is woken by every signal of the process, those
+ * that the engine takes in its own threads among them.
  */
 #include "base/loop.h"
 
+#include "base/thread.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -13,7 +18,6 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,7 +35,11 @@ struct loop {
 	struct clock *clock;
 	int epoll;
 	int wake_fd;
-	int signal_fd;
+	int signal_pipe[2];
+	pthread_t signal_thread;
+	bool signal_thread_runs;
+	sigset_t signals;
+	atomic_bool signals_end;
 	struct watch *watches;		/* (l) */
 	void (*caught)(void *arg, int signo);
 	void *caught_arg;
@@ -74,6 +82,45 @@ static void wake_ready(void *arg, uint32_t events)
 		return;
 }
 
+/* --- signals --- */
+
+static void *signal_thread(void *arg)
+{
+	struct loop *l = arg;
+	int signo;
+
+	while (!sigwait(&l->signals, &signo) && !atomic_load(&l->signals_end))
+		if (write(l->signal_pipe[1], &signo, sizeof(signo)) < 0)
+			continue;	/* full of signals that wait already */
+	return NULL;
+}
+
+static void signal_ready(void *arg, uint32_t events)
+{
+	struct loop *l = arg;
+	int signo;
+
+	(void)events;
+	while (read(l->signal_pipe[0], &signo, sizeof(signo)) == sizeof(signo))
+		l->caught(l->caught_arg, signo);
+}
+
+static void end_signals(struct loop *l)
+{
+	int any = 1;
+
+	if (l->signal_thread_runs) {
+		while (!sigismember(&l->signals, any))
+			any++;
+		atomic_store(&l->signals_end, true);
+		pthread_kill(l->signal_thread, any);
+		pthread_join(l->signal_thread, NULL);
+	}
+	for (unsigned int i = 0; i < 2; i++)
+		if (l->signal_pipe[i] >= 0)
+			close(l->signal_pipe[i]);
+}
+
 static void loop_free(struct loop *l)
 {
 	struct watch *w;
@@ -82,8 +129,7 @@ static void loop_free(struct loop *l)
 		l->watches = w->next;
 		free(w);
 	}
-	if (l->signal_fd >= 0)
-		close(l->signal_fd);
+	end_signals(l);
 	if (l->wake_fd >= 0)
 		close(l->wake_fd);
 	if (l->epoll >= 0)
@@ -102,7 +148,7 @@ int loop_create(struct loop **out, struct clock *clock, struct err *e)
 	pthread_mutex_init(&l->lock, NULL);
 	l->last = &l->first;
 	l->clock = clock;
-	l->signal_fd = -1;
+	l->signal_pipe[0] = l->signal_pipe[1] = -1;
 	l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	l->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (l->wake_fd < 0 || l->epoll < 0) {
@@ -277,38 +323,28 @@ static void free_unwatched(struct loop *l)
 	}
 }
 
-/* --- signals --- */
-
-static void signal_ready(void *arg, uint32_t events)
-{
-	struct loop *l = arg;
-	struct signalfd_siginfo info;
-
-	(void)events;
-	while (read(l->signal_fd, &info, sizeof(info)) == sizeof(info))
-		l->caught(l->caught_arg, info.ssi_signo);
-}
-
 int loop_watch_signals(struct loop *l, const int *signals, unsigned int count,
 		       void (*caught)(void *arg, int signo), void *arg, struct err *e)
 {
-	sigset_t set;
 	int rc;
 
-	if (l->signal_fd >= 0)
+	if (l->signal_thread_runs)
 		return err_set(e, EEXIST, "the event loop watches signals already");
-	sigemptyset(&set);
+	sigemptyset(&l->signals);
 	for (unsigned int i = 0; i < count; i++)
-		sigaddset(&set, signals[i]);
-	rc = pthread_sigmask(SIG_BLOCK, &set, NULL);
+		sigaddset(&l->signals, signals[i]);
+	rc = pthread_sigmask(SIG_BLOCK, &l->signals, NULL);
 	if (rc)
 		return err_errno(e, rc, "could not block signals");
 	l->caught = caught;
 	l->caught_arg = arg;
-	l->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (l->signal_fd < 0)
+	if (pipe2(l->signal_pipe, O_CLOEXEC | O_NONBLOCK))
 		return err_errno(e, errno, "could not watch signals");
-	return loop_watch(l, l->signal_fd, EPOLLIN, signal_ready, l, e);
+	rc = thread_create(&l->signal_thread, "signals", signal_thread, l);
+	if (rc)
+		return err_errno(e, -rc, "could not make the thread that watches signals");
+	l->signal_thread_runs = true;
+	return loop_watch(l, l->signal_pipe[0], EPOLLIN, signal_ready, l, e);
 }
 
 /* --- running --- */

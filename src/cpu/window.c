@@ -290,3 +290,15 @@ bool window_fill(struct vcpu *v, gva_t gva)
 	w->spent += __builtin_ia32_rdtsc() - start;
 	return done;
 }
+
+void window_fill_expected(struct vcpu *v)
+{
+	gva_t gva = v->tlb.window.expected;
+	gpa_t gpa;
+	void *hva;
+
+	v->tlb.window.expected = 0;
+	if (gva_to_gpa(v, gva, ACC_PROBE, &gpa) == MEM_OK &&
+	    mem_fill(v, gva, 1, 0, &hva) == MEM_OK && hva)
+		window_fill(v, gva);
+}

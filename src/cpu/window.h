@@ -47,6 +47,7 @@ struct tlb_window {
 	uint32_t *regions;	/* those that are */
 	unsigned int region_count;
 	unsigned int pages;	/* mapped since they were emptied */
+	gva_t expected;		/* the system was told of a fault there, and will have a page; 0: none */
 	uint64_t spent;		/* TSC cycles on mapping and hiding; for whoever gives them */
 };
 
@@ -87,6 +88,9 @@ bool window_gva(const struct tlb_window *w, uint64_t hva, gva_t *gva);
  * user tables have them; false: they don't, or the host refused.
  */
 bool window_fill(struct vcpu *v, gva_t gva);
+
+/* The owner runs again after a fault: the page that was missing is mapped, if it is there. */
+void window_fill_expected(struct vcpu *v);
 
 /* For tlb_space.c and tlb.c: an entry, a region's entries, all entries are dropped. */
 void window_drop_page(struct tlb_window *w, uint64_t index);

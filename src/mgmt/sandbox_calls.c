@@ -45,7 +45,7 @@ static const int waiting[] = {
 	SCMP_SYS(epoll_ctl), SCMP_SYS(epoll_create1), SCMP_SYS(eventfd2), SCMP_SYS(timerfd_create),
 	SCMP_SYS(timerfd_settime), SCMP_SYS(timerfd_gettime), SCMP_SYS(nanosleep),
 	SCMP_SYS(clock_nanosleep), SCMP_SYS(clock_getres), SCMP_SYS(select), SCMP_SYS(pselect6),
-	SCMP_SYS(wait4), SCMP_SYS(signalfd4),
+	SCMP_SYS(wait4),
 };
 
 static const int on_threads[] = {

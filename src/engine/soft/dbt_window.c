@@ -7,7 +7,6 @@
  * processor busy.  Each page that it touches costs a signal and a mapping, some
  * microseconds, and code for windows is translated anew, so there is a budget of time for
  * those, which grows with the time that user code runs; while it is spent, all use the tables.
- * A program that still comes to new code or new pages all the time is not given them.
  *
  * A site, an instruction with a memory operand, is translated for the window that its
  * operand is in at that time.  A host fault elsewhere makes it take any window, by the
@@ -24,15 +23,14 @@
 #define WRONG_MAX	16	/* faults in vain before a site changes its kind */
 #define SAMPLES_A_SECOND 1000
 #define SAMPLE_MAX_US	5000	/* of time between two samples: more was not all the program's */
-#define HOT_US		8000	/* then a space is given the windows */
-#define NEW_BLOCKS	2	/* translations in a sample that do not count as new code */
-#define FILL_US		200	/* of a program's time for a new page, if it is to be given the windows */
-#define IDLE_US		8000	/* then another one may have them */
+#define FILL_US		50	/* of a program's time for a new page, if it is to be given the windows */
+#define HOT_US		1000	/* then a space is given the windows */
+#define IDLE_US		1000	/* then another one may have them */
 #define SIGNAL_US	2	/* what a host fault costs besides the mapping */
 #define BUDGET_MAX_US	10000
 #define BUDGET_START_US	5000
 #define BUDGET_ENOUGH_US 2000	/* to give the windows to somebody */
-#define BUDGET_SHARE	16	/* of the time in user code, one part */
+#define BUDGET_SHARE	4	/* of the time in user code, one part */
 
 struct dbt_windows {
 	enum window_choice choice;
@@ -41,8 +39,7 @@ struct dbt_windows {
 		uint8_t kind, wrong;
 	} site[SITES];
 	uint64_t sampled;	/* TSC of the last sample, */
-	uint64_t blocks;	/* and the translations made until then, */
-	uint64_t fills;		/* and entries of the TLB */
+	uint64_t fills;		/* and entries of the TLB until then */
 	int64_t budget;		/* TSC cycles that may still be spent on faults */
 	int64_t idle;		/* TSC cycles of samples since the owner was seen */
 	int64_t hot[TLB_SPACES];	/* and of those in which a space was seen */
@@ -91,15 +88,6 @@ static int64_t cycles(const struct vcpu *v, unsigned int us)
 	return v->tsc_hz / 1000000 * us;
 }
 
-/* Was much translated since the last sample? */
-static bool new_code(const struct dbt *d, struct dbt_windows *w)
-{
-	uint64_t made = d->stats.blocks - w->blocks;
-
-	w->blocks = d->stats.blocks;
-	return made > NEW_BLOCKS;
-}
-
 /* Did it come to many pages since the last sample, in @time?  Each would cost a fault. */
 static bool new_pages(struct dbt_windows *w, const struct vcpu *v, int64_t time)
 {
@@ -123,20 +111,18 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 	struct dbt_windows *w = d->windows;
 	uint64_t now = __builtin_ia32_rdtsc();
 	struct tlb_window *window = &v->tlb.window;
-	int64_t time;
+	int64_t time = MIN((int64_t)(now - w->sampled), cycles(v, SAMPLE_MAX_US));
 	bool is_new;
 
-	if (!window->low || v->cpl != 3 || v->code_size != CODE_64 || !window_covers(v->gpr[REG_RSP]))
-		return;
-	if (now - w->sampled < v->tsc_hz / SAMPLES_A_SECOND)
+	if (!window->low || now - w->sampled < v->tsc_hz / SAMPLES_A_SECOND)
 		return;
 	if (!w->sampled)
 		w->budget = cycles(v, BUDGET_START_US);
-	time = MIN((int64_t)(now - w->sampled), cycles(v, SAMPLE_MAX_US));
 	w->sampled = now;
+	if (v->cpl != 3 || v->code_size != CODE_64 || !window_covers(v->gpr[REG_RSP]))
+		return;
 	reckon(w, v, time);
 	is_new = new_pages(w, v, time);
-	is_new |= new_code(d, w);
 	if (window->owner == v->tlb.current) {
 		w->idle = 0;
 		if (w->budget < 0 && w->choice != WINDOWS_ALWAYS)
@@ -144,11 +130,10 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 		return;
 	}
 	w->idle += time;
-	if (is_new) {
+	if (is_new)
 		w->hot[current_space(v)] = 0;
-		return;
-	}
-	w->hot[current_space(v)] += time;
+	else
+		w->hot[current_space(v)] += time;
 	if (w->hot[current_space(v)] >= cycles(v, HOT_US) &&
 	    w->budget >= cycles(v, BUDGET_ENOUGH_US) &&
 	    (!window->owner || w->idle >= cycles(v, IDLE_US)))
@@ -169,7 +154,11 @@ bool windows_demand(struct dbt *d, struct vcpu *v)
 
 bool windows_fit(struct dbt *d, struct vcpu *v)
 {
-	if (likely(!v->tlb.window.active || window_covers(v->gpr[REG_RSP])))
+	if (!v->tlb.window.active)
+		return true;
+	if (v->tlb.window.expected)
+		window_fill_expected(v);
+	if (likely(window_covers(v->gpr[REG_RSP])))
 		return true;
 	give(d, v, NULL);
 	return false;
@@ -227,8 +216,11 @@ bool windows_fault(struct dbt *d, struct vcpu *v, gpa_t site, bool done)
 	d->stats.window_faults++;
 	if (!window_gva(&v->tlb.window, addr, &gva))
 		return done && site_any(d, site);
-	if (!v->tlb.window.active)
+	if (!v->tlb.window.active) {
+		if (!done && !((v->cr2 ^ gva) >> GUEST_PAGE_SHIFT))
+			v->tlb.window.expected = gva;
 		return false;
+	}
 	if (window_fill(v, gva)) {
 		d->stats.window_fills++;
 		return false;

@@ -2,7 +2,7 @@
 /*
  * Code for windows: loops without an end, some of which look as if their turns could be
  * counted, leave for attention; a displacement is right however far the stack pointer is
- * behind its host register.
+ * behind its host register.  What was missing is mapped when the program goes on.
  */
 #include "soft_rig.h"
 #include "unit.h"
@@ -137,6 +137,38 @@ static void test_far_up(void **state)
 	assert_int_equal(r->v->cr2, PLACE + 0xf00 + 8 + INT32_MAX);
 }
 
+/* Can the host read in the window what the guest has at @gva? */
+static bool is_mapped(const struct rig *r, gva_t gva)
+{
+	int fd[2];
+	bool mapped;
+
+	assert_int_equal(pipe(fd), 0);
+	mapped = write(fd[1], (void *)(gva + r->v->tlb.window.high), 1) == 1;
+	close(fd[0]);
+	close(fd[1]);
+	return mapped;
+}
+
+static void test_expected(void **state)
+{
+	struct rig *r = *state;
+	uint64_t *pte = (uint64_t *)(r->ram + TABLES) + 1024 + (PLACE >> 12 & 511) + 1;
+
+	PUT(r, PAGE, 0xeb, 0xfe);
+	stops(r);
+	r->v->tlb.window.expected = PLACE + 0x1234;
+	stops(r);	/* nothing is there, and nobody is told */
+	assert_false(is_mapped(r, PLACE + 0x1000));
+	assert_int_equal(r->v->rip, PLACE);
+	*pte = (PAGE + 0x1000) | PTE_P | PTE_W | PTE_U;
+	r->v->tlb.window.expected = PLACE + 0x1234;
+	stops(r);
+	assert_true(is_mapped(r, PLACE + 0x1000));
+	assert_int_equal(r->v->tlb.window.expected, 0);
+	assert_true(*pte & PTE_A);
+}
+
 #define W(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -144,7 +176,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		W(test_stop_jmp), W(test_stop_jno), W(test_stop_jnb), W(test_stop_jnz_missed),
 		W(test_stop_no_counter), W(test_stop_counted_again), W(test_far_displacement),
-		W(test_far_up),
+		W(test_far_up), W(test_expected),
 	};
 
 	return cmocka_run_group_tests_name("soft_window", tests, NULL, NULL);
