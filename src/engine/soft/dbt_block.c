@@ -118,7 +118,7 @@ static bool emit_in_line(struct tr *t, const struct insn *i, bool *ends)
 		return false;
 	if (i->info->insn_class != CLASS_INNOCUOUS)
 		return (!(t->b->mode & MODE_32) || code32_system(i)) && emit_system(t, i, ends);
-	if (emit_flow(t, i, ends) || emit_string(t, i))
+	if (emit_flow(t, i, ends) || emit_string(t, i) || emit_bit(t, i))
 		return true;
 	return simd_usable(t, i) && !copy_exempt(i) && copyable_size(i) && code32_copies(t, i) &&
 	       emit_copy(t, i);

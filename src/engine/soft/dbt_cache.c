@@ -400,6 +400,12 @@ int dbt_vcpu_init(struct dbt *d, struct vcpu *v, struct err *e)
 	hot->df_mask = RFLAGS_DF;
 	hot->page_mask = ~(uint64_t)GUEST_PAGE_MASK;
 	hot->sign_mask = 0x1ffffULL << 47;
+	hot->bit_far[0] = BIT(31);
+	hot->bit_far[1] = -BIT(31);
+	hot->bit_unit[0] = BIT(31) - BIT(5);
+	hot->bit_unit[1] = BIT(31) - BIT(6);
+	hot->bit_in[0] = BIT(5) - 1;
+	hot->bit_in[1] = BIT(6) - 1;
 	hot->tib_mask = (uint64_t)(WINDOW_TIBS - 1) << WINDOW_TIB_BIT;
 	dbt_emit_fixed(d, v);
 	parts_init(d);

@@ -331,8 +331,7 @@ static void lookup(struct tr *t, unsigned int size, bool write, bool group)
 					  .group = group && t->b->cold_groups });
 }
 
-/* Where r14 leads for an access of @size bytes, or to the interpreter. */
-static struct host_mem looked_up(struct tr *t, unsigned int size, bool write)
+struct host_mem emit_looked_up(struct tr *t, unsigned int size, bool write)
 {
 	lookup(t, size, write, false);
 	return AT_INDEX(H_ADDR, H_TMP);
@@ -347,7 +346,7 @@ struct host_mem emit_operand(struct tr *t, const struct insn *i, unsigned int si
 	if (t->b->mode & MODE_WINDOW)
 		return emit_window_operand(t, &i->mem);
 	emit_address(t, i);
-	return looked_up(t, size, i->flags & INSN_MEM_WRITE);
+	return emit_looked_up(t, size, i->flags & INSN_MEM_WRITE);
 }
 
 /* The same for a word at guest register @reg, which has a host register, + @disp. */
@@ -359,7 +358,7 @@ struct host_mem emit_pointed(struct tr *t, unsigned int reg, int disp, bool writ
 	if (t->b->mode & MODE_WINDOW)
 		return emit_window_operand(t, &m);
 	emit_effective(t, &m, H_ADDR, t->b->mode & MODE_32);
-	return looked_up(t, word_of(t), write);
+	return emit_looked_up(t, word_of(t), write);
 }
 
 /* The same for @size bytes at guest register @reg, not in code for windows. */
@@ -368,7 +367,7 @@ struct host_mem emit_bytes_at(struct tr *t, unsigned int reg, unsigned int size,
 	const struct mem_operand m = { .base = reg, .index = REG_NONE };
 
 	emit_effective(t, &m, H_ADDR, t->b->mode & MODE_32);
-	return looked_up(t, size, write);
+	return emit_looked_up(t, size, write);
 }
 
 /* r14 = host address of the group's @size bytes at r14, or to its cold code if there is any. */

@@ -115,6 +115,11 @@ struct dbt_hot {
 	uint64_t jump_mask;
 	uint64_t sign_mask;	/* bits 47-63 */
 	uint64_t tib_mask;	/* of an address: see cpu/window.h */
+	/*
+	 * Of a bit's number in units of 32 [0] or 64 bits: what must be 0, the unit's number, the
+	 * number in it.
+	 */
+	uint64_t bit_far[2], bit_unit[2], bit_in[2];
 	struct side side[2];	/* kernel, user: side_of() */
 	uint64_t present_id;	/* of the side that runs, or last ran */
 	uint64_t found_mask;
@@ -612,6 +617,8 @@ static inline int64_t base_disp(const struct tr *t, unsigned int reg, int64_t di
 struct host_mem emit_operand(struct tr *t, const struct insn *i, unsigned int size);
 struct host_mem emit_bytes_at(struct tr *t, unsigned int reg, unsigned int size, bool write);
 struct host_mem emit_pointed(struct tr *t, unsigned int reg, int disp, bool write);
+/* Where r14 leads for an access of @size bytes, or to the interpreter; not in code for windows. */
+struct host_mem emit_looked_up(struct tr *t, unsigned int size, bool write);
 void emit_near_step(struct tr *t, uint8_t *rel8);
 void emit_islands(struct tr *t, bool fallthrough);
 void emit_cross_checks(struct dbt *d, struct emit *e);
@@ -718,6 +725,9 @@ static inline bool is_plain_ret(const struct insn *i)
 bool emit_string(struct tr *t, const struct insn *i);
 /* One whose code, if it is, has islands of its own. */
 bool string_is_long(const struct insn *i);
+
+/* dbt_bit.c: false if @i is no BT, BTS, BTR, BTC in memory, or not done in line. */
+bool emit_bit(struct tr *t, const struct insn *i);
 
 /* dbt_system.c: false if @i is not a sensitive instruction that is done in line. */
 bool emit_system(struct tr *t, const struct insn *i, bool *ends);

@@ -2,7 +2,7 @@
 /*
  * Sensitive instructions that are frequent in kernels and simple enough to be done in
  * line: CLI, STI, PUSHF, SWAPGS, RDTSC(P), STAC, CLAC, reading segment and control
- * registers.  What they mean stands in cpu/; here only the cases that need no check are
+ * registers, reading and writing the bases of FS and GS.  What they mean stands in cpu/; here only the cases that need no check are
  * done, for the mode that the block was translated in.  Flags are kept: bits are cleared
  * by PEXT and PDEP, set by LEA after that.
  *
@@ -10,6 +10,12 @@
  */
 #include "engine/soft/dbt_priv.h"
 #include "x86/regs.h"
+
+static struct host_mem segment_selector(unsigned int seg)
+{
+	return AT_VCPU(offsetof(struct vcpu, seg) + seg * sizeof(struct segment) +
+		       offsetof(struct segment, sel));
+}
 
 static bool kernel_mode(const struct tr *t)
 {
@@ -124,13 +130,45 @@ static void emit_rdtscp(struct tr *t)
 	emit_to(t, REG_RCX);
 }
 
+/* MOV of a selector to memory; in code for windows its address is the interpreter's. */
+static bool emit_store_segment(struct tr *t, const struct insn *i)
+{
+	struct emit *e = &t->e;
+
+	if (t->b->mode & (MODE_WINDOW | MODE_32) || i->op[1].kind != OPND_SEG)
+		return false;
+	e_lea(e, H_TMP, emit_operand(t, i, 2));
+	e_movzx16(e, H_ADDR, segment_selector(i->op[1].reg));
+	e8(e, 0x66);
+	e_op_mem(e, 0, 0x89, H_ADDR, AT(H_TMP));	/* mov [rcx], r14w */
+	return true;
+}
+
+/* Into a register of 16 bits: the rest of it stays. */
+static void emit_read_segment16(struct tr *t, const struct insn *i)
+{
+	unsigned int reg = host_reg(t, i->op[0].reg), to = reg == IN_MEMORY ? H_TMP : reg;
+	struct emit *e = &t->e;
+
+	e8(e, 0x66);
+	e_op_mem(e, 0, 0x8b, to, segment_selector(i->op[1].reg));
+	if (reg != IN_MEMORY)
+		return;
+	e8(e, 0x66);
+	e_op_mem(e, 0, 0x89, H_TMP, IN_GPR(i->op[0].reg));
+}
+
 static bool emit_read_segment(struct tr *t, const struct insn *i)
 {
-	if (i->op[0].kind != OPND_GPR || i->op[1].kind != OPND_SEG || i->opsize == 2)
+	if (i->op[0].kind == OPND_MEM)
+		return emit_store_segment(t, i);
+	if (i->op[0].kind != OPND_GPR || i->op[1].kind != OPND_SEG)
 		return false;
-	e_movzx16(&t->e, H_TMP, AT_VCPU(offsetof(struct vcpu, seg) +
-				       i->op[1].reg * sizeof(struct segment) +
-				       offsetof(struct segment, sel)));
+	if (i->opsize == 2) {
+		emit_read_segment16(t, i);
+		return true;
+	}
+	e_movzx16(&t->e, H_TMP, segment_selector(i->op[1].reg));
 	emit_result(t, i);
 	return true;
 }
@@ -192,6 +230,32 @@ static bool emit_read_base(struct tr *t, const struct insn *i)
 	return true;
 }
 
+/* Of the lower half; in code for windows something may be known of addresses by them. */
+static bool emit_write_base(struct tr *t, const struct insn *i)
+{
+	unsigned int seg = i->info->id == INSN_ID_WRFSBASE ? SEG_FS : SEG_GS;
+	unsigned int reg = host_reg(t, i->op[0].reg);
+	struct emit *e = &t->e;
+	uint8_t *lower;
+
+	if (!(t->b->mode & MODE_FSGSBASE) || t->b->mode & (MODE_WINDOW | MODE_32))
+		return false;
+	if (reg == IN_MEMORY)
+		e_load(e, H_ADDR, IN_GPR(i->op[0].reg));
+	else
+		e_mov_rr(e, H_ADDR, reg);
+	if (i->opsize == 8) {
+		e_pext(e, H_TMP, H_ADDR, IN_HOT(sign_mask));
+		lower = e_jrcxz(e);
+		t->step[t->step_count++] = (struct far_exit){ .rel32 = e_jmp(e, emit_here(e)), .n = t->n };
+		e_bind8(e, lower);
+	} else {
+		e_mov32_rr(e, H_ADDR, H_ADDR);
+	}
+	e_store(e, segment_base(seg), H_ADDR);
+	return true;
+}
+
 bool emit_system(struct tr *t, const struct insn *i, bool *ends)
 {
 	if (i->flags & INSN_LOCK || !with(t->d, TRANSLATOR_OPT_SYSTEM))
@@ -214,6 +278,9 @@ bool emit_system(struct tr *t, const struct insn *i, bool *ends)
 	case INSN_ID_RDFSBASE:
 	case INSN_ID_RDGSBASE:
 		return emit_read_base(t, i);
+	case INSN_ID_WRFSBASE:
+	case INSN_ID_WRGSBASE:
+		return emit_write_base(t, i);
 	case INSN_ID_MOV_SEG:
 		return emit_read_segment(t, i);
 	case INSN_ID_SYSCALL:
