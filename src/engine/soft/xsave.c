@@ -32,14 +32,19 @@
 
 /* --- small copies: no libc here --- */
 
+/* Most are of whole words, and kernels do them at each switch of tasks. */
 static void copy(uint8_t *to, const uint8_t *from, unsigned int n)
 {
+	for (; n >= 8; n -= 8, to += 8, from += 8)
+		__builtin_memcpy(to, from, 8);
 	while (n--)
 		*to++ = *from++;
 }
 
 static void clear(uint8_t *p, unsigned int n)
 {
+	for (; n >= 8; n -= 8, p += 8)
+		__builtin_memset(p, 0, 8);
 	while (n--)
 		*p++ = 0;
 }
@@ -241,19 +246,21 @@ static void legacy_load(struct vcpu *v, const uint8_t *image, uint64_t mask, uin
 
 	if (mask & XCR0_X87) {
 		clear(area, MXCSR_AT);
-		clear(area + ST_AT, XMM_AT - ST_AT);
-		copy(area, fcw_init, 2);
 		if (present & XCR0_X87) {
 			copy(area, image, FIP_AT);
 			copy(area + ST_AT, image + ST_AT, XMM_AT - ST_AT);
+		} else {
+			copy(area, fcw_init, 2);
+			clear(area + ST_AT, XMM_AT - ST_AT);
 		}
 	}
 	if (mask & (XCR0_SSE | XCR0_AVX))
 		copy(area + MXCSR_AT, image + MXCSR_AT, 4);
 	if (mask & XCR0_SSE) {
-		clear(area + XMM_AT, xmm_size(v));
 		if (present & XCR0_SSE)
 			copy(area + XMM_AT, image + XMM_AT, xmm_size(v));
+		else
+			clear(area + XMM_AT, xmm_size(v));
 	}
 }
 
@@ -267,9 +274,10 @@ static void image_load(struct vcpu *v, const uint8_t *image, uint64_t mask)
 
 		if (!(mask & BIT(n)))
 			continue;
-		clear(v->xsave + p.at, p.size);
 		if (present & BIT(n))
 			copy(v->xsave + p.at, image + p.at, p.size);
+		else
+			clear(v->xsave + p.at, p.size);
 	}
 	put64(v->xsave + HEADER_AT, get64(v->xsave + HEADER_AT) | mask);
 }
