@@ -282,7 +282,10 @@ out:
 	return done;
 }
 
-/* Room by forgetting what was decoded, not what was translated, while that is enough. */
+/*
+ * Room by forgetting what was decoded, not what was translated, while that is enough.  Which
+ * bytes were code is found out anew where one of them is written.
+ */
 static void make_room_locked(struct soft_vcpu *sv)
 {
 	if (sv->code_page_count + 2 > sv->code_page_max) {
@@ -294,7 +297,7 @@ static void make_room_locked(struct soft_vcpu *sv)
 	for (unsigned int i = 0; i < ARRAY_SIZE(sv->pages); i++)
 		for (struct code_page *p = sv->pages[i]; p; p = p->hash_next) {
 			p->blocks = NULL;
-			page_sweep(sv, p);
+			p->retired = 0;
 		}
 }
 

@@ -361,7 +361,7 @@ static inline enum code_size mode_code_size(uint32_t mode)
 	return mode & MODE_32 ? CODE_32 : CODE_64;
 }
 
-#define BLOCK_HASH	(1 << 17)
+#define BLOCK_HASH	(1 << 18)
 #define PAGE_HASH	(1 << 14)
 #define SECOND_HASH	(1 << 10)
 #define PARTS_MAX	16
