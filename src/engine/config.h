@@ -33,7 +33,7 @@ enum translator_opt {
 struct engine_trace;
 
 struct engine_config {
-	uint64_t cache_bytes;		/* code cache of all vCPUs, 0: by RAM, at least 64 MiB */
+	uint64_t cache_bytes;		/* code cache of all vCPUs, 0: 64 MiB, 128 MiB for several */
 	enum translator_choice translate; /* soft: translate hot code? */
 	uint32_t translator_no;		/* soft: bit n: without enum translator_opt n */
 	unsigned int translate_at;	/* ... for blocks that ran so often, 0: the default (8) */

@@ -584,8 +584,7 @@ static const struct option_def option_defs[] = {
 	{ "windows", "CHOICE", "auto (default), off or always: let the host's page tables do what lookups\n"
 	  "do else, for user programs that run long enough, none, or all", set_windows },
 	{ "code-cache", "SIZE", "memory for translated code and what is known of it, an eighth as much\n"
-	  "besides for decoded code (default: an eighth of the guest's memory, a\n"
-	  "quarter with several processors, at least 64M);\n"
+	  "besides for decoded code (default: 64M, 128M with several processors);\n"
 	  "all of it for decoded code with --translator off",
 	  set_cache },
 	{ "perf-map", NULL, "name translated code for perf(1) in /tmp/perf-PID.map", set_perf_map },

@@ -59,11 +59,20 @@ void dbt_destroy(struct dbt *d)
 }
 
 /* Not by guest address: translations for all places of a page are in one list. */
-static unsigned int block_hash(gpa_t gpa, uint32_t mode)
+static uint64_t block_hash(gpa_t gpa, uint32_t mode)
 {
-	uint64_t x = ((gpa << 7) ^ mode) * 0x9e3779b97f4a7c15ULL;
+	return ((gpa << 7) ^ mode) * 0x9e3779b97f4a7c15ULL;
+}
 
-	return x >> 40 & (BLOCK_HASH - 1);
+static struct bucket *bucket_of(struct dbt *d, uint64_t hash)
+{
+	return &d->hash[hash >> 40 & (BLOCK_HASH - 1)];
+}
+
+/* A bit that most other blocks of a bucket do not have: what is not there is rarely looked for. */
+static uint32_t kind_of(uint64_t hash)
+{
+	return BIT(hash >> 35 & 31);
 }
 
 static unsigned int page_hash(gpa_t gpa)
@@ -87,7 +96,10 @@ struct tblock *dbt_next(struct dbt *d, const struct tblock *b)
 
 struct tblock *dbt_first(struct dbt *d, gpa_t gpa, uint32_t mode)
 {
-	return find_from(d, d->hash[block_hash(gpa, mode)], gpa, mode);
+	uint64_t hash = block_hash(gpa, mode);
+	const struct bucket *bucket = bucket_of(d, hash);
+
+	return bucket->kinds & kind_of(hash) ? find_from(d, bucket->first, gpa, mode) : NULL;
 }
 
 struct tblock *dbt_find(struct dbt *d, gva_t gva, gpa_t gpa, uint32_t mode)
@@ -137,10 +149,12 @@ static void list_remove(struct page_link *l)
 
 void dbt_insert(struct dbt *d, struct tblock *b)
 {
-	uint32_t *h = &d->hash[block_hash(b->gpa, b->mode)];
+	uint64_t hash = block_hash(b->gpa, b->mode);
+	struct bucket *bucket = bucket_of(d, hash);
 
-	b->next_hash = *h;
-	*h = place_of_block(d, b);
+	b->next_hash = bucket->first;
+	bucket->first = place_of_block(d, b);
+	bucket->kinds |= kind_of(hash);
 	list_add(&d->page[page_hash(b->gpa)], &b->page);
 	if (b->crossing_at)
 		list_add(second_list(d, crossing_of(b)->second), &crossing_of(b)->page);
@@ -191,11 +205,14 @@ void dbt_unlink_far(struct dbt *d)
 
 static void unlink_hash(struct dbt *d, struct tblock *b)
 {
-	uint32_t *p = &d->hash[block_hash(b->gpa, b->mode)], place = place_of_block(d, b);
+	struct bucket *bucket = bucket_of(d, block_hash(b->gpa, b->mode));
+	uint32_t *p = &bucket->first, place = place_of_block(d, b);
 
 	while (*p != place)
 		p = &block_at_place(d, *p)->next_hash;
 	*p = b->next_hash;
+	if (!bucket->first)
+		bucket->kinds = 0;
 }
 
 void dbt_forget(struct dbt *d, struct tblock *b)

@@ -119,7 +119,7 @@ static void blocks_gone(struct dbt *d)
 void dbt_flush(struct dbt *d)
 {
 	for (unsigned int i = 0; i < BLOCK_HASH; i++)
-		d->hash[i] = 0;
+		d->hash[i] = (struct bucket){ 0 };
 	for (unsigned int i = 0; i < PAGE_HASH; i++)
 		d->page[i] = NULL;
 	for (unsigned int i = 0; i < SECOND_HASH; i++)

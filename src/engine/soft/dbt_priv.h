@@ -361,7 +361,7 @@ static inline enum code_size mode_code_size(uint32_t mode)
 	return mode & MODE_32 ? CODE_32 : CODE_64;
 }
 
-#define BLOCK_HASH	(1 << 18)
+#define BLOCK_HASH	(1 << 17)
 #define PAGE_HASH	(1 << 14)
 #define SECOND_HASH	(1 << 10)
 #define PARTS_MAX	16
@@ -402,7 +402,10 @@ struct dbt {
 	uint64_t part_bytes;		/* memory a part may take in all */
 	uint64_t area;			/* bytes in each part for code, for what hardly runs, for records */
 	unsigned int part_blocks, part_slots;	/* and as many of these */
-	uint32_t hash[BLOCK_HASH];	/* places of blocks, or 0 */
+	struct bucket {
+		uint32_t first;		/* place of a block, or 0 */
+		uint32_t kinds;		/* bit n: there may be one of this kind, see kind_of() */
+	} hash[BLOCK_HASH];
 	struct page_link *page[PAGE_HASH], *second[SECOND_HASH];
 	uint64_t cold_wanted[BIT(WANTED_BITS) / 64];	/* bits by hashed address: see dbt_group.c */
 	uint32_t generation;		/* counts flushes of parts: older blocks may be gone */

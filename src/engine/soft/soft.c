@@ -22,8 +22,7 @@
 
 #define DR7_ENABLES	0xffULL
 #define TRANSLATE_AT	8	/* runs of a block before it is translated */
-#define CACHE_DEFAULT	(64ULL << 20)	/* for all vCPUs together, at least, ... */
-#define CACHE_OF_RAM	8		/* ... and this part of RAM, twice for several vCPUs */
+#define CACHE_DEFAULT	(64ULL << 20)	/* for one vCPU; twice as much for several together */
 #define CACHE_LEAST	(4ULL << 20)	/* for each */
 
 static int soft_probe(struct err *e)
@@ -192,6 +191,21 @@ static bool needs_care(const struct vcpu *v)
 
 /* --- the translator --- */
 
+/*
+ * The translation of code at v->rip that would be next to be translated if there were a block
+ * of it, so that none is made: what had to go for want of room.
+ */
+static struct tblock *make_hot(struct soft_vcpu *sv, gpa_t gpa)
+{
+	uint8_t *heat = code_heat(sv, gpa);
+
+	if (!*heat || *heat + 1U < sv->engine->config.translate_at || !block_worthwhile(sv, gpa))
+		return NULL;
+	*heat = 0;
+	block_paid(sv, gpa);
+	return dbt_get(sv->dbt, sv->v, gpa);
+}
+
 /* The translation of @b, at v->rip, once it has run often enough; NULL: interpret it. */
 static struct tblock *warm_up(struct soft_vcpu *sv, struct block *b)
 {
@@ -224,6 +238,8 @@ static enum exec_status find_either(struct soft_vcpu *sv, struct tblock **t, str
 		if (r != MEM_OK)
 			return mem_status(r);
 		*t = dbt_known(sv->dbt, v, gpa);
+		if (!*t)
+			*t = make_hot(sv, gpa);
 		if (*t)		/* code that has been translated needs no block */
 			return EXEC_OK;
 		st = block_at(sv, v->rip, gpa, b);
@@ -485,16 +501,10 @@ static void release_vcpu(struct soft_vcpu *sv)
 	pages_free(sv, sizeof(*sv));
 }
 
-/* For all vCPUs: large guests run large programs. */
+/* For all vCPUs: each has translations of its own. */
 static uint64_t cache_total(const struct soft *s, unsigned int cpus)
 {
-	uint64_t ram = 0;
-
-	if (s->config.cache_bytes)
-		return s->config.cache_bytes;
-	for (unsigned int i = 0; i < s->space->ram_count; i++)
-		ram += s->space->ram[i].size;
-	return MAX(CACHE_DEFAULT, ram / CACHE_OF_RAM * MIN(cpus, 2U));
+	return s->config.cache_bytes ? s->config.cache_bytes : CACHE_DEFAULT * MIN(cpus, 2U);
 }
 
 /* Its share of the memory for translated code; for decoded code there is some besides. */

@@ -81,7 +81,7 @@ struct lookup {
 	uint64_t serial;	/* the block's: its room may be another's now */
 };
 
-#define MEMO_BITS	14
+#define MEMO_BITS	13
 
 /* An instruction decoded before: memo.c. */
 struct decode_memo {
