@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define GREET_MS	5000	/* for an answer */
+#define GREET_MS	20000	/* for an answer: a guest that was just started may be slow */
 #define TURN_MS		5
 
 static int connect_to(const struct sockaddr_un *a)
