@@ -5,29 +5,11 @@
 # Serial numbers, read-only and throwaway disks, discard, several queues; on PCI with MSI-X and
 # with INTx, and on virtio-mmio; the raw disk by io_uring.
 set -u
-cd "$(dirname "$0")/../.." || exit 2
-build=${BUILD:-build}
-work=$build/tests/boot/disk
-PATH=$PATH:/usr/sbin:/sbin
-for tool in mke2fs e2fsck debugfs qemu-img; do
-	command -v $tool >/dev/null || { echo "needs $tool (e2fsprogs, qemu-utils)"; exit 77; }
-done
+. "$(dirname "$0")/../lib/boot.sh" disk
+need e2fsprogs mke2fs e2fsck debugfs
+need qemu-utils qemu-img
 mkdir -p "$work/files"
-kernel=$(tools/kernel.sh cloud 2>"$work/kernel.err") || { tail -n 1 "$work/kernel.err"; exit 77; }
-[ -f "$(dirname "$kernel")/virtio_blk.ko" ] || { echo "no virtio_blk.ko beside $kernel"; exit 77; }
-bad=0
-check() {
-	local name=$1
-	shift
-	if "$@" >"$work/check.log" 2>&1; then
-		echo "ok disk/$name"
-	else
-		tail -n 5 "$work/check.log"
-		echo "not ok disk/$name: $*"
-		bad=1
-	fi
-}
-
+debian_kernel cloud virtio_blk
 cat >"$work/session" <<'END'
 cd /
 mkdir -p /raw /qcow /ro
@@ -51,9 +33,7 @@ grep virtio /proc/interrupts
 # The last megabytes lie outside of the file system.
 blkdiscard -o $((64 << 20)) -l $((2 << 20)) /dev/vda && echo discarded
 END
-tools/modules.sh "$kernel" >"$work/list"
-echo "file /session $work/session 755" >>"$work/list"
-tools/initramfs.sh "$work/cpio" "$work/list" || exit 1
+initramfs "file /session $work/session 755"
 
 images() {
 	echo "of the host" >"$work/files/hello"

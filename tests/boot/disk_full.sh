@@ -4,27 +4,21 @@
 # room it goes on, with nothing lost.  With werror=report the guest gets an I/O error.
 # Needs a small file system of its own: a tmpfs in a mount namespace.
 set -u
-cd "$(dirname "$0")/../.." || exit 2
-build=${BUILD:-build}
-work=$build/tests/boot/full
+. "$(dirname "$0")/../lib/boot.sh" full
 if [ "${1:-}" != inside ]; then
-	unshare -Urm true 2>/dev/null || { echo "no user and mount namespaces here"; exit 77; }
+	unshare -Urm true 2>/dev/null || skip "no user and mount namespaces here"
 	exec unshare -Urm "$0" inside
 fi
 mkdir -p "$work/small"
-kernel=$(tools/kernel.sh cloud 2>"$work/kernel.err") || { tail -n 1 "$work/kernel.err"; exit 77; }
-[ -f "$(dirname "$kernel")/virtio_blk.ko" ] || { echo "no virtio_blk.ko beside $kernel"; exit 77; }
-mount -t tmpfs -o size=24M small "$work/small" || { echo "cannot mount a tmpfs"; exit 77; }
+debian_kernel cloud virtio_blk
+mount -t tmpfs -o size=24M small "$work/small" || skip "cannot mount a tmpfs"
 cat >"$work/session" <<'END'
 cd /
 while :; do echo tick; sleep 0.1; done &
 yes 0123456789abcde | dd of=/dev/vda bs=64k count=256 iflag=fullblock conv=fsync 2>/dev/null
 echo dd $?
 END
-tools/modules.sh "$kernel" >"$work/list"
-echo "file /session $work/session 755" >>"$work/list"
-tools/initramfs.sh "$work/cpio" "$work/list" || exit 1
-bad=0
+initramfs "file /session $work/session 755"
 
 start() {
 	rm -f "$work"/small/*

@@ -4,13 +4,9 @@
 # records with fsync and reports each; vireo gets SIGKILL at some moment; every record that was
 # reported has to be in the image, and the image has to be whole.  KILLS=N for more than 4.
 set -u
-cd "$(dirname "$0")/../.." || exit 2
-build=${BUILD:-build}
-work=$build/tests/boot/kill
-command -v qemu-img >/dev/null || { echo "needs qemu-img (qemu-utils)"; exit 77; }
-mkdir -p "$work"
-kernel=$(tools/kernel.sh cloud 2>"$work/kernel.err") || { tail -n 1 "$work/kernel.err"; exit 77; }
-[ -f "$(dirname "$kernel")/virtio_blk.ko" ] || { echo "no virtio_blk.ko beside $kernel"; exit 77; }
+. "$(dirname "$0")/../lib/boot.sh" kill
+need qemu-utils qemu-img
+debian_kernel cloud virtio_blk
 
 # Record i: 4 KiB that begin with "record i", at 80 KiB times i: a new cluster each time.
 cat >"$work/session" <<'END'
@@ -23,11 +19,8 @@ for i in $(seq 1 700); do
 	echo $i >&3
 done
 END
-tools/modules.sh "$kernel" >"$work/list"
-echo "file /session $work/session 755" >>"$work/list"
-tools/initramfs.sh "$work/cpio" "$work/list" || exit 1
+initramfs "file /session $work/session 755"
 
-bad=0
 one() {
 	local format=$1 turn=$2 last pid image=$work/image.$1 rc
 	qemu-img create -q -f "$format" "$image" 64M || exit 1

@@ -3,15 +3,11 @@
 # vireo run --limit where control groups of version 2 have their controllers: in a guest, which has
 # this host's files by 9p, and starts vireo in them.  What the kernel there says of the group.
 set -u
-cd "$(dirname "$0")/../.." || exit 2
-build=$(realpath "${BUILD:-build}")
-work=$build/tests/boot/limit
+. "$(dirname "$0")/../lib/boot.sh" limit
+build=$(realpath "$build") work=$(realpath "$work")
 rm -rf "$work"
 mkdir -p "$work"
-bad=0
-
-kernel=$(tools/kernel.sh standard 2>/dev/null) || { echo "no kernel"; exit 77; }
-[ -f "$(dirname "$kernel")/9p.ko" ] || { echo "no 9p.ko beside the kernel"; exit 77; }
+debian_kernel standard 9p
 # mov dx, 0x3f8; mov al, '!'; out dx, al; hlt
 python3 - "$work/tiny" <<'END'
 import struct, sys

@@ -5,19 +5,12 @@
 # instructions of its boot are compared in lockstep.  The kernel is fetched with LONG=1 only; where
 # it has been, the translated boot is run each time.
 set -u
-cd "$(dirname "$0")/../.." || exit 2
-build=${BUILD:-build}
-work=$(realpath -m "$build/tests/linux32")
-bad=0
-mkdir -p "$work"
-
-skip() { echo "$*"; exit 77; }
-
+. "$(dirname "$0")/../lib/boot.sh" linux32
 if [ -z "${LONG:-}" ]; then
 	cache=${VIREO_CACHE:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/vireo}
 	[ -f "$cache/kernel-686/vmlinuz" ] || skip "LONG=1 fetches Debian's 32-bit kernel"
 fi
-kernel=$(tools/kernel.sh 686 2>"$work/kernel.err") || skip "no kernel: $(tail -n 1 "$work/kernel.err")"
+debian_kernel 686
 busybox=$(tools/busybox386.sh 2>"$work/apt.log") || skip "no i386 busybox: $(tail -n 1 "$work/apt.log")"
 
 cat >"$work/programs" <<'END'
@@ -33,16 +26,14 @@ END
 head -c 4M </dev/zero | openssl enc -aes-128-ctr -K 0 -iv 0 2>/dev/null >"$work/disk" ||
 	seq 1 500000 >"$work/disk"
 truncate -s 4M "$work/disk"
-{ tools/modules.sh "$kernel"; echo "file /programs $work/programs 755"; } >"$work/list"
-BUSYBOX=$busybox tools/initramfs.sh "$work/initramfs" "$work/list" 2>"$work/initramfs.err" ||
-	skip "no initramfs: $(tail -n 1 "$work/initramfs.err")"
+BUSYBOX=$busybox initramfs "file /programs $work/programs 755"
 
 # boot NAME SECONDS OPTIONS...
 boot() {
 	local name=$1 seconds=$2
 	shift 2
 	timeout "$seconds" "$build/vireo" run --engine soft "$@" --stats --kernel "$kernel" \
-		--initrd "$work/initramfs" --disk "$work/disk,format=raw,readonly=on" --memory 256M --no-reboot \
+		--initrd "$work/cpio" --disk "$work/disk,format=raw,readonly=on" --memory 256M --no-reboot \
 		--cmdline 'console=ttyS0 panic=-1 run="echo BEGIN; sh /programs; echo END"' \
 		</dev/null >"$work/$name.log" 2>"$work/$name.err"
 }
@@ -55,16 +46,14 @@ whole() {
 	status=$?
 	tr -d '\r' <"$work/$name.log" | sed -n '/^BEGIN$/,/^END$/{/^BEGIN$/d;/^END$/d;p}' >"$work/$name.out"
 	if ((status)); then
-		echo "not ok linux32/$name: status $status: $(tail -n 1 "$work/$name.err")"
+		fail "$name" "status $status: $(tail -n 1 "$work/$name.err")"
 	elif complains "$name" >"$work/complaint"; then
-		echo "not ok linux32/$name: $(cat "$work/complaint")"
+		fail "$name" "$(cat "$work/complaint")"
 	elif ! diff "$work/expected" "$work/$name.out" >"$work/diff"; then
-		echo "not ok linux32/$name: $(tr '\n' ' ' <"$work/diff")"
+		fail "$name" "$(tr '\n' ' ' <"$work/diff")"
 	else
-		echo "ok linux32/$name ($((SECONDS - start)) s)"
-		return
+		ok "$name ($((SECONDS - start)) s)"
 	fi
-	bad=1
 }
 
 # Ended from outside.
@@ -74,13 +63,12 @@ compared() {
 	status=$?
 	count=$(sed -n 's/^ *\([0-9]*\)  lockstep: instructions compared$/\1/p' "$work/lockstep.err")
 	if ((status != 124 && status != 0)) || grep -q differ "$work/lockstep.err"; then
-		echo "not ok linux32/lockstep: status $status: $(grep -m 1 differ "$work/lockstep.err" ||
+		fail lockstep "status $status: $(grep -m 1 differ "$work/lockstep.err" ||
 			tail -n 1 "$work/lockstep.err")"
-		bad=1
 	elif ((${count:-0} < 10000000)); then
-		echo "ok linux32/lockstep # skip too little processor time: ${count:-no} instructions compared"
+		ok "lockstep # skip too little processor time: ${count:-no} instructions compared"
 	else
-		echo "ok linux32/lockstep ($count instructions)"
+		ok "lockstep ($count instructions)"
 	fi
 }
 
@@ -91,7 +79,7 @@ compared() {
 	sed '1,2d' "$work/programs" >"$work/natively"
 	mkdir -p "$work/bin"
 	for a in $("$busybox" --list 2>/dev/null); do ln -sf "$busybox" "$work/bin/$a"; done
-	PATH=$work/bin "$work/bin/sh" "$work/natively" 2>/dev/null
+	PATH=$(realpath "$work/bin") "$work/bin/sh" "$work/natively" 2>/dev/null
 } >"$work/expected"
 (($(wc -l <"$work/expected") > 5)) || skip "this host runs no 32-bit programs"
 whole translated on

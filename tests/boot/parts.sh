@@ -4,18 +4,12 @@
 # extents for the other.  Each reads and writes all of its own, gets I/O errors behind the end,
 # and what belongs to nobody stays as it was.
 set -u
-cd "$(dirname "$0")/../.." || exit 2
-build=${BUILD:-build}
-work=$build/tests/boot/parts
-mkdir -p "$work"
-kernel=$(tools/kernel.sh cloud 2>"$work/kernel.err") || { tail -n 1 "$work/kernel.err"; exit 77; }
-[ -f "$(dirname "$kernel")/virtio_blk.ko" ] || { echo "no virtio_blk.ko beside $kernel"; exit 77; }
-bad=0
+. "$(dirname "$0")/../lib/boot.sh" parts
+debian_kernel cloud virtio_blk
 verdict() {
-	if [ "$2" = 0 ]; then echo "ok parts/$1"; else
+	if [ "$2" = 0 ]; then ok "$1"; else
 		tail -n 5 "$work"/*.log
-		echo "not ok parts/$1"
-		bad=1
+		fail "$1"
 	fi
 }
 
@@ -33,9 +27,7 @@ dd if=/dev/vda of=/dev/null bs=512 skip=$size count=1 2>&1 | grep -c '^0+0 recor
 echo -n $letter | dd of=/dev/vda bs=512 seek=$size count=1 conv=fsync 2>/dev/null
 echo behind $?
 END
-tools/modules.sh "$kernel" >"$work/list"
-echo "file /session $work/session 755" >>"$work/list"
-tools/initramfs.sh "$work/cpio" "$work/list" || exit 1
+initramfs "file /session $work/session 755"
 
 tr '\0' . </dev/zero | head -c 12M >"$work/disk"
 python3 - "$work/disk" <<'END' || exit 1

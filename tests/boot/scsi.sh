@@ -3,29 +3,10 @@
 # SCSI disks under a Linux guest, two processors: ext4 is mounted and written, what is discarded
 # is given back, a read-only disk refuses; the host finds what the guest wrote.
 set -u
-cd "$(dirname "$0")/../.." || exit 2
-build=${BUILD:-build}
-work=$build/tests/boot/scsi
-PATH=$PATH:/usr/sbin:/sbin
-for tool in mke2fs e2fsck debugfs; do
-	command -v $tool >/dev/null || { echo "needs $tool (e2fsprogs)"; exit 77; }
-done
+. "$(dirname "$0")/../lib/boot.sh" scsi
+need e2fsprogs mke2fs e2fsck debugfs
 mkdir -p "$work/files"
-kernel=$(tools/kernel.sh cloud 2>"$work/kernel.err") || { tail -n 1 "$work/kernel.err"; exit 77; }
-[ -f "$(dirname "$kernel")/sd_mod.ko" ] || { echo "no sd_mod.ko beside $kernel"; exit 77; }
-bad=0
-check() {
-	local name=$1
-	shift
-	if "$@" >"$work/check.log" 2>&1; then
-		echo "ok scsi/$name"
-	else
-		tail -n 5 "$work/check.log"
-		echo "not ok scsi/$name: $*"
-		bad=1
-	fi
-}
-
+debian_kernel cloud sd_mod
 cat >"$work/session" <<'END'
 cd /
 mkdir -p /a /b
@@ -50,9 +31,7 @@ dd if=/dev/zero of=/dev/$b bs=512 count=1 2>/dev/null || echo refused
 blkdiscard -o $((64 << 20)) -l $((2 << 20)) /dev/$a && echo discarded
 [ $(dd if=/dev/$a bs=1M skip=64 count=2 2>/dev/null | tr -d '\0' | wc -c) = 0 ] && echo zeros
 END
-tools/modules.sh "$kernel" >"$work/list"
-echo "file /session $work/session 755" >>"$work/list"
-tools/initramfs.sh "$work/cpio" "$work/list" || exit 1
+initramfs "file /session $work/session 755"
 echo "of the host" >"$work/files/hello"
 rm -f "$work"/*.img
 for f in a.img b.img; do

@@ -4,27 +4,12 @@
 # every way that busybox has; what the host sees then, must be what the guest did, and the other
 # way round.  With the host's owners, with mapped ones, and read-only.
 set -u
-cd "$(dirname "$0")/../.." || exit 2
-build=$(realpath "${BUILD:-build}")
-work=$build/tests/boot/share
+. "$(dirname "$0")/../lib/boot.sh" share
+build=$(realpath "$build") work=$(realpath "$work")
 chmod -R u+rwx "$work" 2>/dev/null
 rm -rf "$work"
 mkdir -p "$work"/{none,mapped,ro}
-bad=0
-
-ok() { echo "ok share/$1"; }
-fail() {
-	echo "not ok share/$1: $2"
-	bad=1
-}
-check() {	# NAME COMMAND...
-	local name=$1
-	shift
-	if "$@"; then ok "$name"; else fail "$name" "$*"; fi
-}
-
-kernel=$(tools/kernel.sh standard 2>/dev/null) || { echo "no kernel"; exit 77; }
-[ -f "$(dirname "$kernel")/9p.ko" ] || { echo "no 9p.ko beside the kernel"; exit 77; }
+debian_kernel standard 9p
 
 cat >"$work/session" <<'END'
 torture() {

@@ -5,14 +5,9 @@
 # nothing to complain about.  With LONG=1 (make check-long) all counts are interpreted, too,
 # and 1 and 64 are started.  VIREO_OPTIONS has more options for vireo run.
 set -u
-cd "$(dirname "$0")/../.." || exit 2
-build=${BUILD:-build}
-work=$build/tests/smp
-mkdir -p "$work"
-bad=0
-kernel=$(tools/kernel.sh cloud 2>"$work/kernel.err") ||
-	{ echo "no kernel: $(tail -n 1 "$work/kernel.err")"; exit 77; }
-tools/initramfs.sh "$work/initramfs" || { echo "no initramfs"; exit 77; }
+. "$(dirname "$0")/../lib/boot.sh" smp
+debian_kernel cloud
+initramfs
 
 # Each processor is given a job that can only run there.
 jobs='n=$(nproc); echo processors $n; cat /sys/devices/system/clocksource/clocksource0/current_clocksource'
@@ -24,7 +19,7 @@ boot_one() {
 	local log=$work/$name.log
 
 	timeout 300 "$build/vireo" run --engine "${ENGINE:-soft}" --translator "$translator" \
-		--cpus "$cpus" ${VIREO_OPTIONS:-} --kernel "$kernel" --initrd "$work/initramfs" \
+		--cpus "$cpus" ${VIREO_OPTIONS:-} --kernel "$kernel" --initrd "$work/cpio" \
 		--memory 512M --cmdline "console=ttyS0 panic=-1 run=\"$jobs\"" \
 		</dev/null >"$log" 2>"$log.err"
 	status=$?

@@ -22,7 +22,7 @@ sys.path.append(sys.path[0] + "/../lib")
 from testlib import Results, VIREO, debian_kernel, folder, log_text, net_initramfs, skip, wait_for_text
 
 check = Results("boot/tap")
-LIMIT = 120
+LIMIT = 240
 SIZE = 4 << 20
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454ca, 2, 0x1000
 

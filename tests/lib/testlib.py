@@ -98,7 +98,7 @@ def initramfs(cpio, kernel=None, files=None):
         if kernel:
             subprocess.run([tools + "/modules.sh", kernel], stdout=f, check=True)
             f.flush()
-        f.writelines(f"file {name} {os.path.abspath(path)} 755\n" for name, path in (files or {}).items())
+        f.writelines(f"file {name} {os.path.relpath(path, TOP)} 755\n" for name, path in (files or {}).items())
     r = subprocess.run([tools + "/initramfs.sh", cpio, cpio + ".list"], stderr=subprocess.PIPE,
                        stdout=subprocess.DEVNULL, text=True, check=False)
     if r.returncode:
