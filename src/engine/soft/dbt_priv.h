@@ -487,7 +487,7 @@ struct known {
 		uint8_t base, index, scale;	/* guest registers, as in an operand */
 		uint8_t by;			/* the instruction that made it so */
 		int64_t off;
-	} fact[8];
+	} fact[16];
 	bool stack_moved;	/* RSP is not where it was last accessed or checked */
 	int32_t rsp_off;	/* RSP is so many bytes behind its host register: dbt_flow.c */
 	uint16_t written;	/* registers whose value cannot be foreseen, and of the others ... */

@@ -8,7 +8,7 @@
 #include "engine/soft/dbt_window.h"
 #include "x86/regs.h"
 
-#define HOISTED_MAX 5		/* there has to be room for other facts */
+#define HOISTED_MAX 12		/* there has to be room for other facts */
 #define LOOP_ALIGN 32		/* as the host fetches */
 #define TURNS_MAX 64		/* of a loop that is not asked whether something wants attention */
 
