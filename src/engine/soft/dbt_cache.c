@@ -416,6 +416,8 @@ int dbt_vcpu_init(struct dbt *d, struct vcpu *v, struct err *e)
 	hot->not_df = ~RFLAGS_DF;
 	hot->df_mask = RFLAGS_DF;
 	hot->page_mask = ~(uint64_t)GUEST_PAGE_MASK;
+	for (unsigned int i = 0; i < ARRAY_SIZE(hot->run_mask); i++)
+		hot->run_mask[i] = -(uint64_t)(STRING_RUN_MAX >> i);
 	hot->sign_mask = 0x1ffffULL << 47;
 	hot->bit_far[0] = BIT(31);
 	hot->bit_far[1] = -BIT(31);

@@ -55,7 +55,7 @@ static bool names_rsp(const struct insn *i)
 /*
  * Does the present instruction do with a stack pointer that is known.rsp_off behind its host
  * register?  The register may then be moved later, for several instructions at once; after an
- * exit at the instruction C code does (settle_stack).
+ * exit at the instruction C code does (settle).
  */
 bool stack_may_wait(struct tr *t)
 {

@@ -68,6 +68,7 @@ static const uint8_t host_regs[2][16] = {
 #define TAG_SETS	32	/* of ids that are remembered, by tag, */
 #define TAG_WAYS	4	/* and so many in each: spaces that take turns must not exclude each other */
 #define PRIVATE_STACK	(64 * 1024)	/* bytes */
+#define STRING_RUN_MAX	BIT(21)		/* bytes that one host instruction moves in a window */
 #define NO_TAG		UINT64_MAX
 
 /*
@@ -134,7 +135,9 @@ struct dbt_hot {
 	uint64_t target;	/* guest address */
 	uint64_t scratch;
 	uint64_t string_rsi;
+	uint64_t run_mask[4];	/* counts that are too many for one run, by the size of elements */
 	uint64_t fault_pc, fault_addr;	/* of the last host fault; address 0: unknown */
+	uint64_t fault_rcx;
 	uint32_t reason, arg;
 	uint32_t branch;	/* where translated code went astray from, see BRANCH_RET */
 	uint64_t seen_upper;	/* tlb.upper_tag and ... */
@@ -647,6 +650,8 @@ static inline void regs_lost(struct tr *t)
 
 /* dbt_window_emit.c */
 struct host_mem emit_window_operand(struct tr *t, const struct mem_operand *m);
+/* rcx = the constant of the window that host register @reg is in; faults if it is in none. */
+void emit_window_constant(struct tr *t, unsigned int reg);
 void window_begin(struct tr *t);
 void window_entered(struct tr *t);
 /* Before control may leave the block. */
@@ -726,6 +731,8 @@ static inline bool is_plain_ret(const struct insn *i)
 
 /* dbt_string.c: false if @i is not a string instruction that is done in line. */
 bool emit_string(struct tr *t, const struct insn *i);
+/* After a host fault at @pc: if that repeats, RSI, RDI and RCX are what they have come to. */
+void string_settle(struct vcpu *v, const uint8_t *pc);
 /* One whose code, if it is, has islands of its own. */
 bool string_is_long(const struct insn *i);
 

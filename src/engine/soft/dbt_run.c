@@ -379,9 +379,9 @@ static void name_step(struct dbt *d, struct dbt_hot *hot)
 
 /*
  * Where code left at an instruction, the stack pointer may still be behind: see
- * stack_may_wait().
+ * stack_may_wait(); and a string instruction may have done a part.
  */
-static void settle_stack(struct dbt *d, struct vcpu *v)
+static void settle(struct dbt *d, struct vcpu *v)
 {
 	const struct dbt_hot *hot = dbt_hot(v);
 	struct tblock *b;
@@ -390,6 +390,7 @@ static void settle_stack(struct dbt *d, struct vcpu *v)
 	if (hot->reason == REASON_SIGNAL) {
 		b = dbt_block_at(d, (const uint8_t *)hot->fault_pc);
 		n = dbt_insn_at(b, (const uint8_t *)hot->fault_pc);
+		string_settle(v, (const uint8_t *)hot->fault_pc);
 	} else if (hot->reason == REASON_STEP) {
 		b = d->blocks[hot->arg >> 8];
 		n = hot->arg & 0xff;
@@ -409,7 +410,7 @@ void dbt_enter_once(struct dbt *d, struct vcpu *v, void *code)
 	dbt_enter(d, v, code);
 	flags_out(v, hot);
 	name_step(d, hot);
-	settle_stack(d, v);
+	settle(d, v);
 	undo_branch(v);
 }
 

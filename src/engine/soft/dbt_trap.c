@@ -29,6 +29,7 @@ static bool redirect(const struct trap_region *r, int sig, long long *regs)
 	if (!dbt_block_at(d, (void *)regs[TRAP_RIP]))
 		return false;
 	hot->fault_pc = regs[TRAP_RIP];
+	hot->fault_rcx = regs[TRAP_RCX];
 	hot->fault_addr = regs[TRAP_VECTOR] == EXC_PF ? regs[TRAP_CR2] : 0;
 	regs[TRAP_RIP] = (uint64_t)d->exit_signal;
 	return true;

@@ -51,8 +51,7 @@ void emit_window_check(struct tr *t, unsigned int reg)
 	e_movzx8(&t->e, H_TMP, check);
 }
 
-/* rcx = the constant of the window that host register @reg is in; faults if it is in none. */
-static void emit_constant(struct tr *t, unsigned int reg)
+void emit_window_constant(struct tr *t, unsigned int reg)
 {
 	struct host_mem constant = IN_VCPU(tlb.window.constant);
 
@@ -174,7 +173,7 @@ static void ensure(struct tr *t, const struct mem_operand *m, unsigned int at, i
 		rely_on(t, f);
 		return;
 	}
-	(w == WHERE_ANY ? emit_constant : emit_window_check)(t, at);
+	(w == WHERE_ANY ? emit_window_constant : emit_window_check)(t, at);
 	window_set_fact(t, m, off);
 }
 
@@ -262,7 +261,7 @@ static struct host_mem constant_operand(struct tr *t, const struct mem_operand *
 	else
 		e_mov_imm(&t->e, H_ADDR, gva);
 	if (w == WHERE_ANY)
-		emit_constant(t, H_ADDR);
+		emit_window_constant(t, H_ADDR);
 	return in_window(AT(H_ADDR), w);
 }
 
@@ -365,7 +364,7 @@ static struct host_mem other_operand(struct tr *t, const struct mem_operand *m)
 		emit_effective(t, m, H_ADDR, m->addr_size == 4);
 		emit_segment_base(t, m);
 	}
-	(w == WHERE_ANY ? emit_constant : emit_window_check)(t, H_ADDR);
+	(w == WHERE_ANY ? emit_window_constant : emit_window_check)(t, H_ADDR);
 	return in_window(AT_DISP(H_ADDR, disp), w);
 }
 

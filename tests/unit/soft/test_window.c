@@ -2,8 +2,10 @@
 /*
  * Code for windows: loops without an end, some of which look as if their turns could be
  * counted, leave for attention; a displacement is right however far the stack pointer is
- * behind its host register.  What was missing is mapped when the program goes on.
+ * behind its host register.  What was missing is mapped when the program goes on.  A repeated
+ * string instruction that comes to a missing page has done the elements before it.
  */
+#include "engine/soft/dbt_priv.h"
 #include "soft_rig.h"
 #include "unit.h"
 
@@ -169,6 +171,75 @@ static void test_expected(void **state)
 	assert_true(*pte & PTE_A);
 }
 
+#define DATA	(PLACE + 0x1000)	/* a page, behind which there is none */
+#define FILL	0x1122334455667788
+
+static void string_run(struct rig *r, uint64_t count, gva_t to)
+{
+	r->v->gpr[REG_RCX] = count;
+	r->v->gpr[REG_RSI] = DATA + 0x10;
+	r->v->gpr[REG_RDI] = to;
+	r->v->gpr[REG_RAX] = FILL;
+	r->v->gpr[REG_RSP] = PLACE + 0xff0;
+}
+
+/* The instruction fills the 0x80 bytes at the end of the page, then faults. */
+static void stops_at_end(struct rig *r, const uint8_t insn[3], unsigned int size, bool moves)
+{
+	const gva_t to = DATA + 0xf80;
+	uint8_t *data = r->ram + PAGE + 0x1000;
+	const unsigned int done = 0x80 / size;
+
+	((uint64_t *)(r->ram + TABLES))[1024 + (PLACE >> 12 & 511) + 1] =
+		(PAGE + 0x1000) | PTE_P | PTE_W | PTE_U;
+	for (unsigned int i = 0; i < 0x1000; i++)
+		data[i] = i / 7;
+	PUT(r, PAGE, insn[0], insn[1], insn[2], 0x0f, 0x0b);
+	for (int i = 0; i < 3; i++) {	/* it is translated, and has the page */
+		string_run(r, 4, to);
+		assert_int_equal(rig_run(r, PLACE), EXC_UD);
+	}
+	assert_true(is_mapped(r, DATA));
+	string_run(r, 0x200, to);
+	assert_int_equal(rig_run(r, PLACE), EXC_PF);
+	assert_int_equal(r->v->cr2, DATA + 0x1000);
+	assert_int_equal(r->v->gpr[REG_RCX], 0x200 - done);
+	assert_int_equal(r->v->gpr[REG_RDI], to + 0x80);
+	assert_int_equal(r->v->gpr[REG_RSI], DATA + 0x10 + (moves ? 0x80 : 0));
+	for (unsigned int i = 0; i < 0x80; i++)
+		assert_int_equal(data[0xf80 + i],
+				 moves ? data[0x10 + i] : (uint8_t)(FILL >> 8 * (i % size)));
+}
+
+static void test_string_part(void **state)
+{
+	stops_at_end(*state, (uint8_t[]){ 0xf3, 0xaa, 0x90 }, 1, false);
+	stops_at_end(*state, (uint8_t[]){ 0x66, 0xf3, 0xab }, 2, false);
+	stops_at_end(*state, (uint8_t[]){ 0xf3, 0xab, 0x90 }, 4, false);
+	stops_at_end(*state, (uint8_t[]){ 0xf3, 0x48, 0xab }, 8, false);
+	stops_at_end(*state, (uint8_t[]){ 0xf3, 0xa4, 0x90 }, 1, true);
+	stops_at_end(*state, (uint8_t[]){ 0x66, 0xf3, 0xa5 }, 2, true);
+	stops_at_end(*state, (uint8_t[]){ 0xf3, 0xa5, 0x90 }, 4, true);
+	stops_at_end(*state, (uint8_t[]){ 0xf3, 0x48, 0xa5 }, 8, true);
+}
+
+/* Addresses in no window, in none at all, and a run that is too long to be done at once. */
+static void test_string_elsewhere(void **state)
+{
+	struct rig *r = *state;
+
+	stops_at_end(r, (uint8_t[]){ 0xf3, 0xa4, 0x90 }, 1, true);
+	string_run(r, 1, 0x8000000000000);
+	assert_int_equal(rig_run(r, PLACE), EXC_GP);
+	assert_int_equal(r->v->gpr[REG_RCX], 1);
+	string_run(r, 1, 0x500000000000);
+	assert_int_equal(rig_run(r, PLACE), EXC_PF);
+	assert_int_equal(r->v->cr2, 0x500000000000);
+	string_run(r, STRING_RUN_MAX, DATA + 0xf80);
+	assert_int_equal(rig_run(r, PLACE), EXC_PF);
+	assert_int_equal(r->v->gpr[REG_RCX], STRING_RUN_MAX - 0x80);
+}
+
 #define W(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -177,6 +248,7 @@ int main(void)
 		W(test_stop_jmp), W(test_stop_jno), W(test_stop_jnb), W(test_stop_jnz_missed),
 		W(test_stop_no_counter), W(test_stop_counted_again), W(test_far_displacement),
 		W(test_far_up), W(test_expected),
+		W(test_string_part), W(test_string_elsewhere),
 	};
 
 	return cmocka_run_group_tests_name("soft_window", tests, NULL, NULL);
