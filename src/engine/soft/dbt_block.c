@@ -215,6 +215,8 @@ static bool two_lookups(const struct tr *t, const struct insn *i)
 		return !with(t->d, TRANSLATOR_OPT_RETURN);
 	case INSN_ID_PUSH: case INSN_ID_CALL: case INSN_ID_JMP:
 		return i->op[0].kind == OPND_MEM;
+	case INSN_ID_IRETQ:
+		return true;
 	default:
 		return string_is_long(i);
 	}

@@ -239,8 +239,7 @@ void emit_cross_exits(struct tr *t)
 	}
 }
 
-/* rcx = where the page that r14 is in is, from there, in table @table; or 0 */
-static void emit_table_load(struct emit *e, unsigned int table)
+void emit_table_load(struct emit *e, unsigned int table)
 {
 	struct host_mem entry = AT_SCALE(table, H_TMP, 3);
 

@@ -94,11 +94,17 @@ struct side {
 struct gate {
 	uint64_t shut;		/* not 0: the interpreter does it */
 	uint64_t kernel_cs, kernel_ss, user_cs, user_ss; /* struct segment without the base */
-	uint64_t to_user;	/* the fixed code */
+	uint64_t to_user, iret_to_user;	/* the fixed code */
 	uint64_t rsp_mask;	/* of RSP: what the check of windows looks at, or nothing */
-	uint64_t refused;	/* flags that SYSRET is not to load */
+	uint64_t refused;	/* flags that SYSRET and IRETQ are not to load */
+	/* For IRETQ: its own shut; where SS's descriptor and behind it CS's are, and, negative, ... */
+	uint64_t iret_shut, descriptors;
+	uint64_t minus_cs_sel, minus_ss_sel, minus_cs, minus_ss;	/* ... what they must be */
+	uint64_t frame[5];	/* the words that it pops, read once */
+	uint64_t nt_mask, unusable_mask;
 	struct gate_key {	/* what it was opened or shut for */
-		uint64_t star, lstar, sfmask, efer, cr0, cr4;
+		uint64_t star, lstar, sfmask, efer, cr0, cr4, gdt;
+		uint16_t gdt_limit;
 		struct tlb_space *owner;
 	} key;
 };
@@ -391,7 +397,7 @@ struct dbt {
 	uint8_t *first;			/* behind the fixed code */
 	void *exit_chain, *exit_indirect, *exit_step, *exit_here, *exit_poll, *exit_signal;
 	void *enter[2], *leave[LEAVES];	/* [1]: code for windows */
-	void *to_kernel[2], *to_user[2];	/* likewise, of the user's */
+	void *to_kernel[2], *to_user[2], *iret_to_user[2];	/* likewise, of the user's */
 	void *indirect[2], *ret_miss[2];	/* for the kernel's code, for the user's */
 	void *crosses[7], *crosses_here[7];	/* by log2 of a size: see emit_cross_checks() */
 	void *looks_up[2][7];		/* the same, [1] for writes: see emit_lookups() */
@@ -625,6 +631,8 @@ struct host_mem emit_bytes_at(struct tr *t, unsigned int reg, unsigned int size,
 struct host_mem emit_pointed(struct tr *t, unsigned int reg, int disp, bool write);
 /* Where r14 leads for an access of @size bytes, or to the interpreter; not in code for windows. */
 struct host_mem emit_looked_up(struct tr *t, unsigned int size, bool write);
+/* rcx = where the page that r14 is in is, from there, in table @table; or 0 */
+void emit_table_load(struct emit *e, unsigned int table);
 void emit_near_step(struct tr *t, uint8_t *rel8);
 void emit_islands(struct tr *t, bool fallthrough);
 void emit_cross_checks(struct dbt *d, struct emit *e);
@@ -746,6 +754,7 @@ void emit_load_tables(struct emit *e);
 /* dbt_switch.c: false if SYSCALL, SYSRET is the interpreter's. */
 bool emit_syscall(struct tr *t);
 bool emit_sysret(struct tr *t, const struct insn *i);
+bool emit_iretq(struct tr *t, const struct insn *i);
 void emit_switches(struct dbt *d, struct emit *e, const struct vcpu *v);
 /* Opens or shuts the gate; the side of the present @mode was seen to. */
 void gate_set(struct dbt *d, struct vcpu *v, uint32_t mode);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Between the user's translated code and the kernel's without leaving it: SYSCALL and SYSRET of
- * 64-bit code, with what all systems make of them: LSTAR in the upper half, a mask that clears
- * the arithmetic flags and AC, a return to the lower half without TF and AC.  What cpu/syscall.c
+ * Between the user's translated code and the kernel's without leaving it: SYSCALL, SYSRET and
+ * IRETQ to the user of 64-bit code, with what all systems make of them: LSTAR in the upper half, a
+ * mask that clears the arithmetic flags and AC, a return to the lower half without TF and AC, by IRETQ
+ * with the segments that SYSRET would load, and none in DS, ES, FS and GS.  What cpu/syscall.c
  * does is done by fixed code, and what C code does when it finds the mode changed is there
  * before: either side's ids, jump cache and private stack (struct side) stay as they are.
  *
@@ -10,14 +11,20 @@
  * looked at again whenever C code comes back here and something it depends on has changed.
  * Behind the gate nothing fails, and the flags need no care.
  *
+ * IRETQ loads RF without keeping it: it holds off breakpoints, of which there are none while
+ * translated code runs.
+ *
  * After code for windows FS and GS keep the windows' bases while the kernel's code runs, which
  * has no use for them.
  *
- * Source: Intel SDM volume 2, "SYSCALL", "SYSRET".
+ * Source: Intel SDM volume 2, "SYSCALL", "SYSRET", "IRET/IRETD/IRETQ".
  */
 #include "cpu/system.h"
 #include "engine/soft/dbt_priv.h"
 
+/* What IRETQ takes of a return's flags to CPL 3, but for RF, and TF and AC, which are refused. */
+#define FLAGS_IRETQ (RFLAGS_ARITH | RFLAGS_DF | RFLAGS_NT | RFLAGS_ID | RFLAGS_IF | RFLAGS_IOPL | \
+		     RFLAGS_VIF | RFLAGS_VIP)
 #define CLEARED	(RFLAGS_ARITH | RFLAGS_AC)	/* flags that SFMASK has to clear */
 
 _Static_assert(offsetof(struct segment, base) == 8 && sizeof(struct segment) == 16,
@@ -29,7 +36,8 @@ static struct gate_key present_key(const struct vcpu *v)
 {
 	return (struct gate_key){
 		.star = v->star, .lstar = v->lstar, .sfmask = v->sfmask, .efer = v->efer,
-		.cr0 = v->cr0, .cr4 = v->cr4, .owner = v->tlb.window.owner,
+		.cr0 = v->cr0, .cr4 = v->cr4, .gdt = v->gdtr.base, .gdt_limit = v->gdtr.limit,
+		.owner = v->tlb.window.owner,
 	};
 }
 
@@ -39,6 +47,7 @@ bool gate_fits(struct vcpu *v)
 
 	return k->star == v->star && k->lstar == v->lstar && k->sfmask == v->sfmask &&
 	       k->efer == v->efer && k->cr0 == v->cr0 && k->cr4 == v->cr4 &&
+	       k->gdt == v->gdtr.base && k->gdt_limit == v->gdtr.limit &&
 	       k->owner == v->tlb.window.owner;
 }
 
@@ -69,13 +78,43 @@ static void gate_segments(struct gate *g, const struct vcpu *v)
 	g->user_ss = without_base(&ss);
 }
 
+/* The descriptor that flat segment @s is loaded from, with its accessed bit set. */
+static uint64_t flat_descriptor(const struct segment *s)
+{
+	return 0x000f00000000ffffULL | (uint64_t)s->attr << 40;
+}
+
+/* Their descriptors are looked at each time; here, where they would have to be. */
+static void gate_set_iret(struct gate *g, const struct vcpu *v)
+{
+	struct segment cs, ss;
+	unsigned int at;
+
+	sysret_segments(v, true, &cs, &ss);
+	at = ss.sel & ~7U;
+	g->iret_shut = 1;
+	if ((ss.sel & 7) != 3 || cs.sel != ss.sel + 8 || at < 8 || at + 15U > v->gdtr.limit)
+		return;
+	g->descriptors = v->gdtr.base + at;
+	if ((g->descriptors & GUEST_PAGE_MASK) > GUEST_PAGE_SIZE - 16)
+		return;
+	g->minus_cs_sel = -(uint64_t)cs.sel;
+	g->minus_ss_sel = -(uint64_t)ss.sel;
+	g->minus_cs = -flat_descriptor(&cs);
+	g->minus_ss = -flat_descriptor(&ss);
+	/* AC as well: it is not for reading descriptors. */
+	g->nt_mask = RFLAGS_NT | RFLAGS_AC;
+	g->unusable_mask = SEG_UNUSABLE;
+	g->iret_shut = 0;
+}
+
 void gate_set(struct dbt *d, struct vcpu *v, uint32_t mode)
 {
 	struct gate *g = &dbt_hot(v)->gate;
 	bool windows = v->tlb.window.owner && v->tlb.window.owner == v->tlb.current;
 	uint32_t user = dbt_mode64(v, true) | (windows ? MODE_WINDOW : 0);
 
-	g->shut = 1;
+	g->shut = g->iret_shut = 1;
 	g->key = present_key(v);
 	/* Not what SYSRET would come to: CPL 1, or AC set. */
 	if (!gate_possible(d, v) || (mode & MODE_USER && (mode != user || v->cpl != 3)))
@@ -83,7 +122,9 @@ void gate_set(struct dbt *d, struct vcpu *v, uint32_t mode)
 	side_use(d, v, dbt_mode64(v, false));
 	side_use(d, v, user);
 	gate_segments(g, v);
+	gate_set_iret(g, v);
 	g->to_user = (uint64_t)d->to_user[windows];
+	g->iret_to_user = (uint64_t)d->iret_to_user[windows];
 	g->rsp_mask = windows ? (BIT(16) - 1) << WINDOW_CHECK_BIT : 0;
 	g->refused = RFLAGS_TF | RFLAGS_AC;
 	g->shut = 0;
@@ -227,17 +268,30 @@ static void emit_arith_flags(struct emit *e)
 	e8(e, 0x9e);				/* sahf */
 }
 
-/* SYSRET; what it needs was looked at by emit_sysret(). */
-static void emit_to_user(struct dbt *d, struct emit *e, const struct vcpu *v, bool windows)
+/* rcx = the flags to load, of which RFLAGS takes @mask; clobbers rax. */
+static void emit_load_rflags(struct emit *e, struct host_mem from, uint32_t mask)
 {
-	d->to_user[windows] = emit_here(e);
-	e_mov_rr(e, H_ADDR, H_GRCX);
-	e_load(e, H_TMP, IN_GPR(REG_R11));
-	e_store(e, IN_HOT(scratch), H_RAX);
+	e_load(e, H_TMP, from);
 	e_mov_rr(e, H_RAX, H_TMP);
-	f_and(e, H_RAX, FLAGS_SYSRET & ~RFLAGS_ARITH);
+	f_and(e, H_RAX, mask & ~RFLAGS_ARITH);
 	f_or(e, H_RAX, RFLAGS_FIXED);
 	e_store(e, IN_VCPU(rflags), H_RAX);
+}
+
+/* The user's side; what it needs was looked at by emit_sysret() or emit_iretq(). */
+static void *emit_to_user(struct dbt *d, struct emit *e, const struct vcpu *v, bool windows, bool iret)
+{
+	void *here = emit_here(e);
+
+	e_store(e, IN_HOT(scratch), H_RAX);
+	if (iret) {
+		emit_load_rflags(e, IN_HOT(gate.frame[2]), FLAGS_IRETQ);
+		e_load(e, H_GRSP, IN_HOT(gate.frame[3]));
+		e_load(e, H_ADDR, IN_HOT(gate.frame[0]));
+	} else {
+		emit_load_rflags(e, IN_GPR(REG_R11), FLAGS_SYSRET);
+		e_mov_rr(e, H_ADDR, H_GRCX);
+	}
 	emit_segment(e, SEG_CS, IN_HOT(gate.user_cs), H_RAX);
 	emit_segment(e, SEG_SS, IN_HOT(gate.user_ss), H_RAX);
 	emit_side(e, true, H_RAX);
@@ -255,13 +309,15 @@ static void emit_to_user(struct dbt *d, struct emit *e, const struct vcpu *v, bo
 	emit_arith_flags(e);
 	e_load(e, H_RAX, IN_HOT(scratch));
 	emit_jump_cached(e, true);
+	return here;
 }
 
 void emit_switches(struct dbt *d, struct emit *e, const struct vcpu *v)
 {
 	for (unsigned int windows = 0; windows < (v->tlb.window.low ? 2 : 1); windows++) {
 		emit_to_kernel(d, e, windows);
-		emit_to_user(d, e, v, windows);
+		d->to_user[windows] = emit_to_user(d, e, v, windows, false);
+		d->iret_to_user[windows] = emit_to_user(d, e, v, windows, true);
 	}
 }
 
@@ -295,8 +351,8 @@ bool emit_syscall(struct tr *t)
 	return true;
 }
 
-/* A stack pointer for code with windows has passed their check; faults if it does not. */
-static void emit_check_stack(struct tr *t)
+/* A stack pointer, in @reg, for code with windows has passed their check; faults if it does not. */
+static void emit_check_stack(struct tr *t, unsigned int reg)
 {
 	struct host_mem check = AT_VCPU(VCPU_CHECKS);
 
@@ -304,7 +360,7 @@ static void emit_check_stack(struct tr *t)
 		return;
 	check.index = H_TMP;
 	check.scale = WINDOW_CHECK_SHIFT;
-	e_pext(&t->e, H_TMP, H_GRSP, IN_HOT(gate.rsp_mask));
+	e_pext(&t->e, H_TMP, reg, IN_HOT(gate.rsp_mask));
 	e_movzx8(&t->e, H_TMP, check);
 }
 
@@ -323,7 +379,123 @@ bool emit_sysret(struct tr *t, const struct insn *i)
 	e_load(e, H_TMP, IN_HOT(gate.shut));
 	e_lea(e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
 	emit_step_unless_zero(t);
-	emit_check_stack(t);
+	emit_check_stack(t, H_GRSP);
 	e_op_mem(e, 0, 0xff, 4, IN_HOT(gate.to_user));	/* jmp */
+	return true;
+}
+
+/* r14 += rcx */
+static void emit_sum(struct emit *e)
+{
+	e_lea(e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
+}
+
+/* To the interpreter unless rcx + @minus is 0.  Clobbers r14. */
+static void emit_step_unless(struct tr *t, struct host_mem minus)
+{
+	e_load(&t->e, H_ADDR, minus);
+	e_lea(&t->e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
+	emit_step_unless_zero(t);
+}
+
+/* Unless something keeps IRETQ from being done here, or is to happen with it. */
+static void emit_iret_shut(struct tr *t)
+{
+	static const uint8_t segs[] = { SEG_ES, SEG_DS, SEG_FS, SEG_GS };
+	struct emit *e = &t->e;
+
+	e_load(e, H_ADDR, IN_VCPU(rflags));
+	e_pext(e, H_ADDR, H_ADDR, IN_HOT(gate.nt_mask));
+	e_movzx8(e, H_TMP, IN_VCPU(nmi_blocked));
+	emit_sum(e);
+	e_movzx8(e, H_TMP, IN_VCPU(intr_parked));
+	emit_sum(e);
+	for (unsigned int k = 0; k < ARRAY_SIZE(segs); k++) {
+		e_movzx16(e, H_TMP, segment_word(segs[k]));
+		emit_sum(e);
+	}
+	e_load(e, H_TMP, IN_HOT(gate.iret_shut));
+	e_lea(e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
+	emit_step_unless_zero(t);
+	e_mov_imm(e, H_ADDR, -(uint64_t)ARRAY_SIZE(segs));	/* null, and not just by their number */
+	for (unsigned int k = 0; k < ARRAY_SIZE(segs); k++) {
+		e_movzx16(e, H_TMP, AT_VCPU(offsetof(struct vcpu, seg) + segs[k] * sizeof(struct segment) +
+					   offsetof(struct segment, attr)));
+		e_pext(e, H_TMP, H_TMP, IN_HOT(gate.unusable_mask));
+		emit_sum(e);
+	}
+	e_mov_rr(e, H_TMP, H_ADDR);
+	emit_step_unless_zero(t);
+}
+
+/* The frame, each word read once: others may write to it. */
+static void emit_read_frame(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	e_mov_rr(e, H_ADDR, H_GRSP);
+	e_lea(e, H_ADDR, emit_looked_up(t, 40, false));
+	for (unsigned int k = 0; k < 5; k++) {
+		struct host_mem word = IN_HOT(gate.frame[0]);
+
+		word.disp += 8 * k;
+		e_load(e, H_TMP, AT_DISP(H_ADDR, 8 * k));
+		e_store(e, word, H_TMP);
+	}
+	emit_islands(t, true);
+}
+
+/* It goes where SYSRET would, with such flags. */
+static void emit_check_frame(struct tr *t)
+{
+	struct emit *e = &t->e;
+
+	e_load(e, H_ADDR, IN_HOT(gate.frame[0]));
+	e_pext(e, H_ADDR, H_ADDR, IN_HOT(sign_mask));
+	e_load(e, H_TMP, IN_HOT(gate.frame[2]));
+	e_pext(e, H_TMP, H_TMP, IN_HOT(gate.refused));
+	e_lea(e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
+	emit_step_unless_zero(t);
+	e_movzx16(e, H_TMP, IN_HOT(gate.frame[1]));
+	emit_step_unless(t, IN_HOT(gate.minus_cs_sel));
+	e_movzx16(e, H_TMP, IN_HOT(gate.frame[4]));
+	emit_step_unless(t, IN_HOT(gate.minus_ss_sel));
+	e_load(e, H_ADDR, IN_HOT(gate.frame[3]));
+	emit_check_stack(t, H_ADDR);
+}
+
+/* And the descriptors are those of what SYSRET loads. */
+static void emit_check_descriptors(struct tr *t)
+{
+	struct emit *e = &t->e;
+	uint8_t *miss, *hit;
+
+	e_load(e, H_ADDR, IN_HOT(gate.descriptors));
+	emit_table_load(e, H_READ);
+	miss = e_jrcxz(e);
+	hit = e_jmp8(e);
+	e_bind8(e, miss);
+	t->step[t->step_count++] = (struct far_exit){ .rel32 = e_jmp(e, emit_here(e)), .n = t->n };
+	e_bind8(e, hit);
+	emit_sum(e);
+	e_load(e, H_TMP, AT_DISP(H_ADDR, 8));
+	e_store(e, IN_HOT(scratch), H_TMP);
+	e_load(e, H_TMP, AT(H_ADDR));
+	emit_step_unless(t, IN_HOT(gate.minus_ss));
+	e_load(e, H_TMP, IN_HOT(scratch));
+	emit_step_unless(t, IN_HOT(gate.minus_cs));
+}
+
+/* The block goes on behind it: one that is stepped may lead there, in the kernel. */
+bool emit_iretq(struct tr *t, const struct insn *i)
+{
+	if (!switches(t) || i->opsize != 8 || user_side(t))
+		return false;
+	emit_iret_shut(t);
+	emit_read_frame(t);
+	emit_check_frame(t);
+	emit_check_descriptors(t);
+	regs_lost(t);
+	e_op_mem(&t->e, 0, 0xff, 4, IN_HOT(gate.iret_to_user));	/* jmp */
 	return true;
 }

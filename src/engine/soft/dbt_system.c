@@ -211,6 +211,8 @@ static bool emit_privileged(struct tr *t, const struct insn *i, bool *ends)
 		return emit_read_cr(t, i);
 	case INSN_ID_SYSRET:
 		return *ends = emit_sysret(t, i);
+	case INSN_ID_IRETQ:
+		return emit_iretq(t, i);
 	default:
 		return false;
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * SYSCALL and SYSRET in translated code: whatever flags, masks, selectors and stack pointers
+ * SYSCALL, SYSRET and IRETQ in translated code: whatever flags, masks, selectors and stack pointers
  * they meet, state and stack are what the interpreter makes of them, and the usual cases are
  * not its business.  User code gets at no translation of the kernel's, neither by a jump nor
  * by a return.
@@ -17,6 +17,10 @@
 #define TSS_AT		0x1f0000
 #define STAR		(0x10ULL << 48 | 0x8ULL << 32)
 #define TURNS		60
+#define WITH_IRET	0x800	/* from KERNEL */
+#define FRAMES		(RIG_DATA + 0x2000)
+#define USER_SS		0x00cff3000000ffffULL	/* descriptors 3 and 4 */
+#define USER_CS		0x00affb000000ffffULL
 
 static struct rig *make(enum translator_choice translate, enum window_choice windows)
 {
@@ -67,6 +71,10 @@ static void put_programs(struct rig *r)
 	    0x4d, 0x01, 0xd9, 0x4d, 0x31, 0xe3,	/* add r9, r11; xor r11, r12 */
 	    0x4d, 0x01, 0xef, 0x4c, 0x89, 0xf4,	/* add r15, r13; mov rsp, r14 */
 	    0x48, 0x0f, 0x07);			/* sysretq */
+	PUT(r, KERNEL + WITH_IRET, 0x9c, 0x41, 0x58, 0x4d, 0x01, 0xc1, 0x49, 0xc1, 0xc1, 0x07,
+	    0x4d, 0x01, 0xd9, 0x4d, 0x31, 0xe3, 0x4d, 0x01, 0xef,
+	    0x4c, 0x89, 0xd4, 0x56, 0x41, 0x56,		/* mov rsp, r10; push rsi; push r14 */
+	    0x41, 0x53, 0x57, 0x51, 0x48, 0xcf);	/* push r11; push rdi; push rcx; iretq */
 	PUT(r, USER, 0x4c, 0x01, 0xeb,		/* add rbx, r13 */
 	    0x0f, 0x05,				/* syscall */
 	    0x9c, 0x5a,				/* pushfq; pop rdx */
@@ -77,7 +85,8 @@ static void put_programs(struct rig *r)
 struct outcome {
 	int vector;
 	uint64_t gpr[16], rip, rflags, frame[6];
-	struct segment cs, ss;
+	struct segment seg[6];
+	uint64_t gdt[5];
 	unsigned int cpl;
 };
 
@@ -91,8 +100,8 @@ static struct outcome outcome_of(struct rig *r, int vector)
 	memcpy(o.gpr, v->gpr, sizeof(o.gpr));
 	o.rip = v->rip;
 	o.rflags = v->rflags;
-	o.cs = v->seg[SEG_CS];
-	o.ss = v->seg[SEG_SS];
+	memcpy(o.seg, v->seg, sizeof(o.seg));
+	gpa_read(&r->space, RIG_GDT, o.gdt, sizeof(o.gdt));
 	o.cpl = v->cpl;
 	gpa_read(&r->space, RIG_STACK - sizeof(o.frame), o.frame, sizeof(o.frame));
 	return o;
@@ -100,6 +109,8 @@ static struct outcome outcome_of(struct rig *r, int vector)
 
 struct start {
 	uint64_t flags, change, star, sfmask, gpr[16], stack;
+	uint64_t frame, cs_sel, ss_sel, cs, ss;		/* for IRETQ */
+	bool iret, null_segments;
 };
 
 static struct outcome run_start(struct rig *r, const struct start *s)
@@ -115,6 +126,15 @@ static struct outcome run_start(struct rig *r, const struct start *s)
 	v->gpr[REG_R12] = s->change;
 	v->gpr[REG_R14] = s->stack;
 	v->gpr[REG_RBP] = TURNS;
+	v->gpr[REG_R10] = s->frame;
+	v->gpr[REG_RDI] = s->cs_sel;
+	v->gpr[REG_RSI] = s->ss_sel;
+	v->lstar = UPPER + KERNEL + (s->iret ? WITH_IRET : 0);
+	for (unsigned int seg = 0; seg < 6 && s->null_segments; seg++)
+		if (seg != SEG_CS && seg != SEG_SS)
+			v->seg[seg] = (struct segment){ .attr = SEG_UNUSABLE };
+	rig_code(r, RIG_GDT + 24, &(uint64_t[]){ s->ss, s->cs }, 16);
+	v->gdtr.limit = 39;
 	vcpu_update_mode(v);
 	return outcome_of(r, run_user(r, s->flags));
 }
@@ -141,6 +161,15 @@ static struct start random_start(uint64_t *seed)
 	s.flags = (next(seed) & liked) | RFLAGS_FIXED;
 	s.change = next(seed) & liked;
 	if (next(seed) % 4 == 0)
+		liked |= RFLAGS_RF;	/* that IRETQ loads */
+	s.iret = next(seed) & 1;
+	s.null_segments = next(seed) % 4;
+	s.frame = FRAMES + (next(seed) % 4 ? 0x100 : 0x10);
+	s.cs_sel = next(seed) % 8 ? 0x23 : next(seed) % 48;
+	s.ss_sel = next(seed) % 8 ? 0x1b : next(seed) % 48;
+	s.cs = USER_CS ^ (next(seed) % 8 ? 0 : 1ULL << next(seed) % 64);
+	s.ss = USER_SS ^ (next(seed) % 8 ? 0 : 1ULL << next(seed) % 64);
+	if (next(seed) % 4 == 0)
 		s.sfmask ^= next(seed) & liked;
 	if (next(seed) % 4 == 0)
 		s.star = next(seed) << 32;
@@ -158,7 +187,7 @@ static void compare(enum window_choice windows)
 
 	put_programs(plain);
 	put_programs(r);
-	for (unsigned int k = 0; k < 300; k++) {
+	for (unsigned int k = 0; k < 600; k++) {
 		struct start s = random_start(&seed);
 		struct outcome a = run_start(plain, &s), b = run_start(r, &s);
 
@@ -184,25 +213,30 @@ static void test_like_interpreter_windows(void **state)
 }
 
 /* Once all is translated, the interpreter is asked no more. */
-static void in_line(enum window_choice windows)
+static void in_line(enum window_choice windows, bool iret)
 {
 	struct rig *r = make(TRANSLATOR_ON, windows);
 	const struct start s = { .flags = RFLAGS_FIXED | RFLAGS_IF, .star = STAR, .sfmask = 0x257fd5,
-				 .stack = USER_STACK };
+				 .stack = USER_STACK, .iret = iret, .null_segments = true,
+				 .frame = FRAMES, .cs_sel = 0x23, .ss_sel = 0x1b, .cs = USER_CS,
+				 .ss = USER_SS };
 
 	put_programs(r);
 	for (unsigned int k = 0; k < 20; k++)
 		assert_int_equal(run_start(r, &s).vector, EXC_GP);
 	assert_true(steps_of(r, INSN_ID_SYSCALL) < 2 * TURNS);
 	assert_true(steps_of(r, INSN_ID_SYSRET) < 2 * TURNS);
+	assert_true(steps_of(r, INSN_ID_IRETQ) < 2 * TURNS);
 	rig_destroy(r);
 }
 
 static void test_in_line(void **state)
 {
 	(void)state;
-	in_line(WINDOWS_OFF);
-	in_line(WINDOWS_ALWAYS);
+	for (unsigned int iret = 0; iret < 2; iret++) {
+		in_line(WINDOWS_OFF, iret);
+		in_line(WINDOWS_ALWAYS, iret);
+	}
 }
 
 /*
