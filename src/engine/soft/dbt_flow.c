@@ -47,7 +47,7 @@ static void emit_adjust_stack(struct tr *t, int by)
 static bool names_rsp(const struct insn *i)
 {
 	for (unsigned int k = 0; k < i->op_count; k++)
-		if (i->op[k].kind == OPND_GPR && i->op[k].reg == REG_RSP)
+		if (i->op[k].kind == OPND_GPR && i->op[k].reg == REG_RSP && !i->op[k].implicit)
 			return true;
 	return false;
 }
