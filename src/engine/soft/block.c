@@ -436,6 +436,22 @@ void page_drop_locked(struct soft_vcpu *sv, struct code_page *p, unsigned int fi
 	}
 	if (hit)
 		p->drops++;
+	p->changes = true;
 	page_sweep(sv, p);
 	stat_add(&sv->v->stats.blocks_invalidated, hit);
+}
+
+void page_suspend_locked(struct soft_vcpu *sv, struct code_page *p)
+{
+	for (struct block *b = p->blocks; b; ) {
+		unsigned int which = ALIGN_DOWN(b->gpa, GUEST_PAGE_SIZE) != p->base;
+
+		if (b->serial)
+			block_kill(sv, b);
+		b = b->page_next[which];
+	}
+	if (sv->dbt)
+		dbt_suspend(sv->dbt, p->base);
+	p->changes = true;
+	page_sweep(sv, p);
 }

@@ -30,6 +30,8 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#define NEAR_STORE	16	/* bytes between stores that go on where others ended; */
+#define STORES_IN_ROW	16	/* so many of them: somebody fills the page */
 #define UNSETTLED_BYTES	(UNSETTLED_MAX * sizeof(struct unsettled))
 
 int code_init(struct soft_vcpu *sv, struct err *e)
@@ -108,6 +110,27 @@ static bool ask_locked(struct soft_vcpu *sv, struct code_page *p, uint64_t chunk
 	return more;
 }
 
+/*
+ * Somebody fills the page: its stores go on about where the last ones ended.  Then it is
+ * data until code of it is to run again.
+ */
+static bool fills(struct code_page *p, unsigned int first, unsigned int last)
+{
+	unsigned int end = p->stored_to;
+
+	if (first + NEAR_STORE < end || first > end + NEAR_STORE) {
+		p->in_row = 0;
+		p->stored_to = last + 1;
+	} else if (last >= end) {
+		p->in_row++;
+		p->stored_to = last + 1;
+	}
+	if (p->in_row < STORES_IN_ROW)
+		return false;
+	p->in_row = 0;
+	return true;
+}
+
 /* Bytes @first to @last of the page were written; false: @sv has no interest in the page. */
 static bool tell(struct soft_vcpu *sv, bool own, gpa_t page, unsigned int first,
 		 unsigned int last)
@@ -125,6 +148,10 @@ static bool tell(struct soft_vcpu *sv, bool own, gpa_t page, unsigned int first,
 			page_drop_locked(sv, p, first, last);
 		else
 			news = ask_locked(sv, p, chunk_mask(first, last));
+	}
+	if (p && own && p->chunks && fills(p, first, last)) {
+		page_suspend_locked(sv, p);
+		held = holds_locked(sv, page);
 	}
 	soft_unlock(&sv->lock);
 	if (news)

@@ -51,6 +51,7 @@ static void tell_translator(const struct dbt_stats *s, counter_fn *tell, void *a
 	tell(arg, "translator: bytes of code made", s->bytes);
 	tell(arg, "translator: blocks invalidated", s->invalidated);
 	tell(arg, "translator: blocks moved", s->moved);
+	tell(arg, "translator: blocks right again after a change", s->woken);
 	tell(arg, "translator: parts of the code cache emptied", s->flushes);
 	tell(arg, "translator: jumps chained", s->chains);
 	tell(arg, "translator: lookups", s->lookups);

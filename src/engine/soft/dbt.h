@@ -37,6 +37,8 @@ struct dbt_config {
 	unsigned int (*heat)(void *arg, struct vcpu *v, gpa_t gpa);
 	/* The translation of the code at @gpa was given up for others. */
 	void (*evicted)(void *arg, gpa_t gpa);
+	/* Does code of the page of @gpa change now and then? */
+	bool (*changes)(void *arg, gpa_t gpa);
 	/* Decodes as the guest's CPU model has it; @avail bytes, 15 are enough. */
 	enum decode_result (*decode)(void *arg, struct vcpu *v, struct insn *out, const uint8_t *bytes,
 				     unsigned int avail, enum code_size code_size);
@@ -69,7 +71,7 @@ enum dbt_reason {
 };
 
 struct dbt_stats {
-	uint64_t blocks, bytes, flushes, invalidated, moved;
+	uint64_t blocks, bytes, flushes, invalidated, moved, woken;
 	uint64_t chains, lookups, steps, entries;
 	uint64_t windows, window_faults, window_fills;
 	uint64_t exits[DBT_REASONS];
@@ -110,6 +112,9 @@ enum exec_status dbt_run(struct dbt *d, struct vcpu *v, struct tblock *b);
 
 /* Guest code in [gpa, gpa+len) has changed. */
 void dbt_invalidate(struct dbt *d, gpa_t gpa, uint64_t len);
+
+/* The code of @page, unchanged, is not to run for a while. */
+void dbt_suspend(struct dbt *d, gpa_t page);
 
 /* Sets the bits of the bytes (64 a word) of the page that translations were made from. */
 void dbt_cover(struct dbt *d, gpa_t page, uint64_t bytes[GUEST_PAGE_SIZE / 64]);

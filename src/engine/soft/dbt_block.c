@@ -602,6 +602,20 @@ static void begin_block(struct tr *t, struct dbt *d, struct vcpu *v, gva_t gva, 
 	t->second = GPA_NONE;
 }
 
+/* Of code that changes: what there is in @page now may be there again. */
+static void keep_bytes(struct tr *t, const uint8_t *page)
+{
+	struct dbt *d = t->d;
+	uint8_t *room;
+
+	if (t->second != GPA_NONE || !with(d, TRANSLATOR_OPT_AGAIN) ||
+	    !d->cfg.changes(d->cfg.arg, t->b->gpa))
+		return;
+	room = record_room(t, t->b->size);
+	t->b->bytes_at = record_place(t, room);
+	sleep_keep_bytes(t->b, room, page);
+}
+
 static struct tblock *finish_block(struct tr *t)
 {
 	struct dbt *d = t->d;
@@ -624,6 +638,7 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 	const uint8_t *page;
 	struct tr *t = d->work;
 	uint32_t generation;
+	struct tblock *b;
 
 	fpu_put(v);
 	if (!gpa_to_hva(d->space, base, GUEST_PAGE_SIZE))
@@ -632,6 +647,13 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 	generation = d->generation;
 	dbt_refresh(d, v);
 	page = d->cfg.open(d->cfg.arg, v, base);
+	b = page ? sleep_find(d, gva, gpa, dbt_mode(v), page) : NULL;
+	if (b && d->cfg.keep(d->cfg.arg, v, true, gpa, GPA_NONE, b->size)) {
+		sleep_end(d, b);
+		return b;
+	}
+	if (b)
+		return NULL;
 	begin_block(t, d, v, gva, gpa);
 	emit_entry(t);
 	t->count = page ? decode_block(t, page) : 0;
@@ -642,6 +664,7 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 		record_fit(t);
 		keep_steps(t);
 		keep_moves(t);
+		keep_bytes(t, page);
 		/* Choosing handlers may have emptied the caches. */
 		if (d->generation == generation &&
 		    d->cfg.keep(d->cfg.arg, v, true, gpa, t->second, t->b->size))

@@ -249,8 +249,10 @@ static void kill_if_hit(struct dbt *d, struct tblock *b, bool second, gpa_t page
 	unsigned int first, end;
 
 	extent(b, second, &first, &end);
-	if (gpa < page + end && page + first < gpa + len)
-		dbt_kill(d, b);
+	if (gpa >= page + end || page + first >= gpa + len)
+		return;
+	dbt_kill(d, b);
+	sleep_begin(d, b);
 }
 
 static void invalidate_page(struct dbt *d, gpa_t page, gpa_t gpa, uint64_t len)
@@ -273,6 +275,23 @@ void dbt_invalidate(struct dbt *d, gpa_t gpa, uint64_t len)
 {
 	for (gpa_t page = ALIGN_DOWN(gpa, GUEST_PAGE_SIZE); page < gpa + len; page += GUEST_PAGE_SIZE)
 		invalidate_page(d, page, gpa, len);
+}
+
+void dbt_suspend(struct dbt *d, gpa_t page)
+{
+	struct page_link *l, *next;
+
+	for (l = d->page[page_hash(page)]; l; l = next) {
+		struct tblock *b = block_of(l);
+
+		next = l->next;
+		if (page_of(b) != page)
+			continue;
+		d->cfg.evicted(d->cfg.arg, b->gpa);
+		dbt_kill(d, b);
+		sleep_begin(d, b);
+	}
+	invalidate_page(d, page, page, GUEST_PAGE_SIZE);	/* what only ends there */
 }
 
 static void cover(const struct tblock *b, bool second, uint64_t bytes[GUEST_PAGE_SIZE / 64])

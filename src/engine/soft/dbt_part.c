@@ -124,6 +124,7 @@ void dbt_flush(struct dbt *d)
 		d->page[i] = NULL;
 	for (unsigned int i = 0; i < SECOND_HASH; i++)
 		d->second[i] = NULL;
+	sleep_clear(d);
 	parts_init(d);
 	blocks_gone(d);
 }
@@ -148,6 +149,7 @@ static void part_empty(struct dbt *d, unsigned int n)
 	for (unsigned int i = p->first_block; i < p->block_count; i++) {
 		struct tblock *b = d->blocks[i];
 
+		sleep_forget(d, b);
 		if (b->dead)
 			continue;
 		d->cfg.evicted(d->cfg.arg, b->gpa);

@@ -254,12 +254,14 @@ struct tblock {
 	uint16_t moves_at;	/* as in struct moves, from dbt.rw; else it cannot be moved */
 	uint16_t crossing_at;	/* see crossing_of() */
 	uint16_t move_count;
+	uint16_t bytes_at;	/* what it was made from, if that is kept: dbt_sleep.c */
 	uint8_t slots;		/* so many, from first_slot */
 	uint8_t count;		/* instructions */
 	uint8_t room;		/* entries of the arrays: one more than were decoded */
 	uint8_t entry_len;	/* before code: is r14 our address? */
 	uint8_t group_misses;	/* of groups without cold_groups */
 	bool dead : 1;
+	bool asleep : 1;	/* dead, and in a list of dbt.asleep */
 	bool cold_groups : 1;	/* members of groups have code of their own, too */
 	bool stack_waits : 1;	/* RSP is behind somewhere */
 	/*
@@ -373,6 +375,7 @@ static inline enum code_size mode_code_size(uint32_t mode)
 #define BLOCK_HASH	(1 << 17)
 #define PAGE_HASH	(1 << 14)
 #define SECOND_HASH	(1 << 10)
+#define ASLEEP_HASH	(1 << 14)
 #define PARTS_MAX	16
 #define WANTED_BITS	16
 
@@ -416,6 +419,7 @@ struct dbt {
 		uint32_t kinds;		/* bit n: there may be one of this kind, see kind_of() */
 	} hash[BLOCK_HASH];
 	struct page_link *page[PAGE_HASH], *second[SECOND_HASH];
+	uint32_t asleep[ASLEEP_HASH];	/* places of blocks, by gpa: dbt_sleep.c */
 	uint64_t cold_wanted[BIT(WANTED_BITS) / 64];	/* bits by hashed address: see dbt_group.c */
 	uint32_t generation;		/* counts flushes of parts: older blocks may be gone */
 	struct trap_region trap;
@@ -812,6 +816,17 @@ void parts_add(struct dbt *d, struct tblock *b);
 struct tblock *dbt_block_at(struct dbt *d, const void *host_pc);
 #define NO_BLOCK	UINT32_MAX
 unsigned int dbt_id_at(struct dbt *d, const void *host_pc);
+
+/* dbt_sleep.c: translations that are dead but may be right again */
+/* The dead @b falls asleep, if its bytes are kept; in @room, from those of its page. */
+void sleep_begin(struct dbt *d, struct tblock *b);
+void sleep_keep_bytes(struct tblock *b, uint8_t *room, const uint8_t *page);
+/* One that was made from what is in @page now, or NULL; woken by sleep_end(). */
+struct tblock *sleep_find(struct dbt *d, gva_t gva, gpa_t gpa, uint32_t mode, const uint8_t *page);
+void sleep_end(struct dbt *d, struct tblock *b);
+/* It never wakes; none does. */
+void sleep_forget(struct dbt *d, struct tblock *b);
+void sleep_clear(struct dbt *d);
 
 /* dbt_run.c: enters at @code once; the reason for which it left is in dbt_hot(v). */
 void dbt_enter_once(struct dbt *d, struct vcpu *v, void *code);

@@ -295,6 +295,13 @@ static void dbt_evicted_cb(void *arg, gpa_t gpa)
 	*code_heat(sv, gpa) = sv->engine->config.translate_at - 1;
 }
 
+static bool dbt_changes_cb(void *arg, gpa_t gpa)
+{
+	const struct code_page *p = page_find_locked(arg, ALIGN_DOWN(gpa, GUEST_PAGE_SIZE));
+
+	return p && p->changes;
+}
+
 static enum decode_result dbt_decode_cb(void *arg, struct vcpu *v, struct insn *out,
 					const uint8_t *bytes, unsigned int avail,
 					enum code_size code_size)
@@ -346,6 +353,7 @@ static int translator_create(struct soft_vcpu *sv, uint64_t cache_bytes, struct 
 		.bind = dbt_bind_cb,
 		.heat = dbt_heat_cb,
 		.evicted = dbt_evicted_cb,
+		.changes = dbt_changes_cb,
 		.decode = dbt_decode_cb,
 		.find = dbt_find_cb,
 		.allowed = dbt_allowed_cb,

@@ -70,6 +70,9 @@ struct code_page {
 	unsigned int retired;	/* dead ones among them, whose room is to be had */
 	unsigned int drops;	/* writes that hit a block, lately */
 	unsigned int uncached;	/* instructions run from it without a block since */
+	uint16_t stored_to;	/* offset behind the last store, ... */
+	uint8_t in_row;		/* ... one of so many in a row: see fills() */
+	bool changes;		/* its code has been written */
 	struct code_page *hash_next;
 };
 
@@ -241,6 +244,8 @@ bool page_covers(const struct code_page *p, unsigned int first, unsigned int las
 /* Under the lock, by its owner: drops the code there. */
 void page_drop_locked(struct soft_vcpu *sv, struct code_page *p, unsigned int first,
 		      unsigned int last);
+/* The same: none of its code is to run for a while, but what runs again is as it was. */
+void page_suspend_locked(struct soft_vcpu *sv, struct code_page *p);
 /* The chunks of bytes @first to @last. */
 uint64_t chunk_mask(unsigned int first, unsigned int last);
 
