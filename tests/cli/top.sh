@@ -38,7 +38,9 @@ for line in lines:
     cpu = vm["idle"]["vcpus"][0]
     assert cpu["idle"] > 0.95, cpu
     cpu = vm["busy"]["vcpus"][0]
-    assert cpu["user"] == 0 and cpu["kernel"] + cpu["vmm"] + cpu["translation"] > 0.02, cpu
+    # Of a processor that has other work it may get too little to say more.
+    some = cpu["kernel"] + cpu["vmm"] + cpu["translation"] > 0.02 or vm["busy"]["cpu"] < 0.05
+    assert cpu["user"] == 0 and some, cpu
     assert vm["busy"]["rates"]["port accesses"] > 0
     assert not vm["busy"]["disks"] and not vm["busy"]["nets"]
     assert vm["idle"]["disks"] == {"root": dict.fromkeys(
