@@ -117,7 +117,7 @@ static void emit_movs(struct tr *t, unsigned int size)
 	emit_advance(t, H_RDI, size);
 }
 
-/* r14 = host address of RCX elements at guest register @reg, all in one page, RCX below 4096 */
+/* r14 = host address of RCX elements at guest register @reg, all in one page, RCX up to 4096 */
 static void emit_run_at(struct tr *t, unsigned int reg, unsigned int size, bool write)
 {
 	struct host_mem last = AT_SCALE(H_TMP, H_GRCX, __builtin_ctz(size));
@@ -222,10 +222,12 @@ static void emit_repeated(struct tr *t, unsigned int size, bool moves)
 	e_bind8(e, none);
 	end = e_jmp(e, emit_here(e));
 	e_bind8(e, some);
-	if (in_windows(t))
+	if (in_windows(t)) {
 		e_pext(e, H_TMP, H_GRCX, IN_HOT(run_mask[__builtin_ctz(size)]));
-	else
-		e_pext(e, H_TMP, H_GRCX, IN_HOT(page_mask));
+	} else {	/* 4096 as well: kernels clear pages by bytes */
+		e_lea(e, H_TMP, AT_DISP(H_GRCX, -1));
+		e_pext(e, H_TMP, H_TMP, IN_HOT(page_mask));
+	}
 	emit_step_unless_zero(t);
 	emit_check_direction(t);
 	if (moves) {

@@ -98,7 +98,7 @@ static void test_repeated(void **state)
 {
 	static const struct { unsigned int from, to, count; } cases[] = {
 		{ 0x100, 0x200, 5 }, { 0xff0, 0x200, 16 }, { 0xff0, 0x200, 17 }, { 0x20, 0xff1, 15 },
-		{ 0x20, 0xff1, 16 }, { 0, 0x1000, 4095 }, { 0, 0x1000, 4096 }, { 0, 0x800, 8000 },
+		{ 0x20, 0xff1, 16 }, { 0, 0x1000, 4095 }, { 0, 0x1000, 4096 }, { 0, 0x1000, 4097 }, { 0, 0x800, 8000 },
 		{ 0x100, 0x200, 0 }, { 0x100, 0x200, 1 },
 	};
 	struct rig *r = *state;
