@@ -410,6 +410,8 @@ static void emit_iret_shut(struct tr *t)
 	emit_sum(e);
 	e_movzx8(e, H_TMP, IN_VCPU(intr_parked));
 	emit_sum(e);
+	e_load(e, H_TMP, IN_VCPU(tlb.window.expected));	/* C code maps it */
+	emit_sum(e);
 	for (unsigned int k = 0; k < ARRAY_SIZE(segs); k++) {
 		e_movzx16(e, H_TMP, segment_word(segs[k]));
 		emit_sum(e);
