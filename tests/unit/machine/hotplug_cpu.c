@@ -23,7 +23,7 @@ struct bench {
 	struct vm *vm;
 	struct gpa_space *s;
 	struct timer wait;
-	unsigned int at;
+	unsigned int at, waits;
 	_Atomic uint64_t ran;	/* which processors have run */
 	unsigned int resets;
 };
@@ -99,10 +99,26 @@ static uint64_t madt(struct bench *b)
 	return enabled;
 }
 
+#define TURN_NS		100000000
+
+/* A busy host has not let all of those run yet that are there by then. */
+static bool too_early(struct bench *b, uint64_t more)
+{
+	const uint64_t ran = b->ran;
+
+	if ((b->at == 1 && ran != 3) || (b->at == 2 && ran != more) || (b->at > 4 && ran != BIT(33) - 1))
+		return b->waits++ < 100;
+	return false;
+}
+
 static void come_and_go(struct bench *b)
 {
 	const uint64_t more = BIT(35) - 1;
 
+	if (too_early(b, more)) {
+		timer_set(&b->wait, clock_now(vm_clock(b->vm)) + TURN_NS);
+		return;
+	}
 	switch (b->at++) {
 	case 0:
 		assert_true(reg(b, CPU_HOTPLUG_PRESENT) == 3 && madt(b) == 3);
@@ -145,7 +161,7 @@ static void come_and_go(struct bench *b)
 		vm_stop(b->vm);
 		return;
 	}
-	timer_set(&b->wait, clock_now(vm_clock(b->vm)) + 100000000);
+	timer_set(&b->wait, clock_now(vm_clock(b->vm)) + TURN_NS);
 }
 
 static void step(void *arg)
@@ -161,7 +177,7 @@ static void test_come_and_go(void **state)
 	(void)state;
 	init(&b, 2);
 	timer_init(&b.wait, vm_clock(b.vm), step, &b);
-	timer_set(&b.wait, 100000000);
+	timer_set(&b.wait, TURN_NS);
 	assert_int_equal(vm_run(b.vm, &r, NULL), 0);
 	assert_int_equal(r.exit, VM_EXIT_STOPPED);
 	assert_int_equal(b.at, 6);
