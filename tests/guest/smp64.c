@@ -64,7 +64,7 @@ static void on_flush(struct regs *r)
 
 static bool until(volatile unsigned int *p, unsigned int value)
 {
-	uint64_t end = rdtsc() + 30000000000ULL;
+	uint64_t end = rdtsc() + 120000000000ULL;	/* a busy host may take long */
 
 	while (*p < value) {
 		pause();
