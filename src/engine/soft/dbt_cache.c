@@ -356,15 +356,11 @@ uint32_t dbt_mode(const struct vcpu *v)
 struct tblock *dbt_get(struct dbt *d, struct vcpu *v, gpa_t gpa)
 {
 	struct tblock *b = dbt_find(d, v->rip, gpa, dbt_mode(v));
-	uint64_t begin;
 
 	if (b)
 		return b;
 	vcpu_does(v, VCPU_TRANSLATION);
-	begin = __builtin_ia32_rdtsc();
 	b = dbt_translate(d, v, v->rip, gpa);
-	if (v->tlb.window.active)
-		v->tlb.window.spent += __builtin_ia32_rdtsc() - begin;
 	vcpu_does(v, VCPU_GUEST);
 	return b;
 }

@@ -5,8 +5,9 @@
  *
  * The windows belong to one address space at a time: one whose user mode keeps the
  * processor busy.  Each page that it touches costs a signal and a mapping, some
- * microseconds, and code for windows is translated anew, so there is a budget of time for
- * those, which grows with the time that user code runs; while it is spent, all use the tables.
+ * microseconds, so there is a budget of time for those, which grows with the time that user
+ * code runs; while it is spent, all use the tables.  That code for windows is translated
+ * anew is not counted: to take the windows away for it would make that two translations.
  *
  * A site, an instruction with a memory operand, is translated for the window that its
  * operand is in at that time.  A host fault elsewhere makes it take any window, by the
