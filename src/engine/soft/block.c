@@ -27,7 +27,7 @@ int blocks_init(struct soft_vcpu *sv, uint64_t cache, struct err *e)
 
 	sv->cache_bytes = cache;
 	sv->arena_least = MAX(ALIGN_UP(alone ? cache : cache / LEAST_SHARE, GUEST_PAGE_SIZE), ARENA_MIN);
-	sv->arena_size = MAX(ALIGN_UP(alone ? cache : cache / 2, GUEST_PAGE_SIZE), ARENA_MIN);
+	sv->arena_size = MAX(ALIGN_UP(alone ? cache : cache / 8 * 3, GUEST_PAGE_SIZE), ARENA_MIN);
 	sv->arena = pages_alloc(sv->arena_size);
 	sv->code_page_max = MAX(cache / PAGES_SHARE, ARENA_MIN) / sizeof(struct code_page);
 	sv->code_page = pages_alloc_small(sv->code_page_max * sizeof(struct code_page));
