@@ -471,6 +471,8 @@ static void emit_cold(struct tr *t)
 	emit_taken(t);
 	emit_cross_exits(t);
 	emit_step_exits(t);
+	if (t->far_miss)
+		emit_far_miss(t);
 	set_length(&b->cold_len, (uint8_t *)emit_here(&t->e) - block_cold(b));
 }
 
@@ -569,14 +571,20 @@ static void keep_moves(struct tr *t)
 		moves[k] = t->moves.at[k];
 }
 
-/* Where the jump cache leads: to the code, if r14 is the block's address. */
-static void emit_entry(struct tr *t)
+/* Where jumps from other pages lead; where the jump cache does: is r14 the block's address? */
+static void emit_entries(struct tr *t)
 {
 	struct emit *e = &t->e;
-	uint8_t *entry = emit_here(e), *here = emit_if_address(e, t->b->gva);
+	uint8_t *holds = NULL, *entry, *here;
 
+	if (far_entered(t->d, t->b->mode, t->b->gva))
+		holds = emit_far_entry(t);
+	entry = emit_here(e);
+	here = emit_if_address(e, t->b->gva);
 	e_jmp(e, t->d->exit_indirect);
 	e_bind8(e, here);
+	if (holds)
+		e_bind8(e, holds);
 	t->b->code = emit_here(e);
 	t->b->entry_len = t->b->code - entry;
 }
@@ -655,7 +663,7 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 	if (b)
 		return NULL;
 	begin_block(t, d, v, gva, gpa);
-	emit_entry(t);
+	emit_entries(t);
 	t->count = page ? decode_block(t, page) : 0;
 	if (t->count) {
 		record_insns(t);

@@ -158,6 +158,7 @@ void dbt_insert(struct dbt *d, struct tblock *b)
 	list_add(&d->page[page_hash(b->gpa)], &b->page);
 	if (b->crossing_at)
 		list_add(second_list(d, crossing_of(b)->second), &crossing_of(b)->page);
+	cell_take(d, b);
 	d->stats.blocks++;
 }
 
@@ -166,8 +167,14 @@ struct slot *dbt_slot(struct dbt *d)
 	return &d->slots[d->slot_count++];
 }
 
+bool slot_is_far(const struct dbt *d, const struct slot *s)
+{
+	return (slot_from(d, s)->gva ^ slot_target(d, s)) >> GUEST_PAGE_SHIFT;
+}
+
 void dbt_link(struct dbt *d, struct slot *s, struct tblock *to)
 {
+	bool far = to->mode & MODE_USER && slot_is_far(d, s);
 	uint32_t id = s - d->slots + 1;
 
 	s->to = place_of_block(d, to);
@@ -176,7 +183,7 @@ void dbt_link(struct dbt *d, struct slot *s, struct tblock *to)
 	if (to->in)
 		d->slots[to->in - 1].before_in = id;
 	to->in = id;
-	emit_patch32(d->rw + s->patch, d->rx - d->rw, to->code);
+	emit_patch32(d->rw + s->patch, d->rx - d->rw, far ? far_entry(to) : to->code);
 }
 
 /* The jump leaves the cache again. */
@@ -221,6 +228,7 @@ void dbt_forget(struct dbt *d, struct tblock *b)
 	if (b->crossing_at)
 		list_remove(&crossing_of(b)->page);
 	unlink_hash(d, b);
+	cell_drop(d, b);
 	while (b->in)
 		dbt_unlink(d, &d->slots[b->in - 1]);
 	b->dead = true;
@@ -445,6 +453,7 @@ int dbt_vcpu_init(struct dbt *d, struct vcpu *v, struct err *e)
 	parts_init(d);
 	dbt_perf_fixed(d);
 	jumps_init(d, hot);
+	cells_expire(hot);
 	for (unsigned int i = 0; i < 256; i++)
 		hot->in_chunk[i] = 1;
 	for (unsigned int i = 0; i < GUEST_PAGE_SIZE; i++)

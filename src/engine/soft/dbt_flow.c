@@ -220,6 +220,12 @@ static bool kernel_target(const struct tr *t, gva_t target)
 	return !(t->b->mode & MODE_USER) && target >> 63 && t->b->gva >> 63;
 }
 
+/* From page to page of a program, to a function: chained as well, to where the page is checked. */
+static bool far_target(const struct tr *t, gva_t target)
+{
+	return far_entered(t->d, t->b->mode, target) && !same_page(t, target);
+}
+
 /* To @target by the jump cache, which is right however its page is mapped the next time. */
 static void *emit_probe(struct tr *t, gva_t target)
 {
@@ -233,7 +239,7 @@ static void *emit_probe(struct tr *t, gva_t target)
 /* Where the jump at @rel32 to @target goes: out, for it to be found and chained. */
 static void emit_slot_exit(struct tr *t, uint8_t *rel32, gva_t target)
 {
-	void *probe = same_page(t, target) ? NULL : emit_probe(t, target);
+	void *probe = same_page(t, target) || far_target(t, target) ? NULL : emit_probe(t, target);
 	struct slot *s = dbt_slot(t->d);
 	struct emit *e = &t->e;
 
@@ -287,7 +293,8 @@ void emit_probes(struct tr *t)
 	for (unsigned int k = 0; k < t->jump_count; k++) {
 		gva_t target = t->jump[k].target;
 
-		if (t->jump[k].own || same_page(t, target) || kernel_target(t, target))
+		if (t->jump[k].own || same_page(t, target) || kernel_target(t, target) ||
+		    far_target(t, target))
 			continue;
 		t->jump[k].probed = true;
 		emit_patch32(t->jump[k].rel32, t->e.to_exec, emit_probe(t, target));

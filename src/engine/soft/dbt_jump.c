@@ -13,7 +13,8 @@
  * mode of code in the lower half, or to global kernel pages of one tlb.upper_tag and mode.
  * 'calm' has its number in bits 48 and up, such that it is in bits 48-50 of the sum: lower
  * addresses are 0 there, upper ones are all ones.  When somebody clears 'calm', the sum falls
- * into set 0 or 7, where all entries leave for attention.
+ * into set 0 or 7, where all entries leave for attention.  Above that it has a number
+ * of the address space and mode, for dbt_far.c.
  *
  * User code that jumps to an upper address looks into the set before its own, kernel code
  * that jumps to a lower one into the set behind.  None of these must be the other's, whose
@@ -104,7 +105,7 @@ void jumps_use(struct dbt *d, struct dbt_hot *hot, struct side *s, uint64_t tag,
 
 	hot->set[other->set].used_at = ++hot->set_clock;	/* stays its */
 	s->set = choose_set(d, hot, tag, lower);
-	s->calm = (uint64_t)(s->set + !lower) << 48;
+	s->calm = (uint64_t)(s->set + !lower) << 48 | s->space << CALM_SPACE;
 }
 
 void jumps_remember(struct dbt_hot *hot, const struct tblock *b)

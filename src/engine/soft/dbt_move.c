@@ -77,9 +77,11 @@ static void move_block(struct dbt *d, struct tblock *b, int64_t distance)
 
 	jumps_forget(d, b);
 	unlink_all(d, b);
+	cell_drop(d, b);
 	for (unsigned int k = 0; k < b->move_count; k++)
 		add(d->rw + (moves[k] & ~MOVE_MINUS), moves[k] & MOVE_MINUS ? -distance : distance);
 	b->gva += distance;
+	cell_take(d, b);
 	b->made_at = __builtin_ia32_rdtsc() >> MADE_AT_SHIFT;
 	d->stats.moved++;
 }
@@ -102,6 +104,13 @@ struct tblock *dbt_move(struct dbt *d, struct vcpu *v, gpa_t gpa, uint32_t mode)
 	return NULL;
 }
 
+static void set_id(struct dbt *d, struct crossing *c, uint64_t id)
+{
+	c->id = id;
+	if (c->id_at)
+		__builtin_memcpy(d->rw + c->id_at, &(uint64_t){ -id }, 8);
+}
+
 bool dbt_adopt(struct dbt *d, struct vcpu *v, struct tblock *b)
 {
 	gva_t next = page_gva(b->gva) + GUEST_PAGE_SIZE;
@@ -121,8 +130,14 @@ bool dbt_adopt(struct dbt *d, struct vcpu *v, struct tblock *b)
 		return false;
 	if (next >> 63)
 		tlb_note_code(&v->tlb, next);
-	c->id = id;
-	__builtin_memcpy(d->rw + c->id_at, &(uint64_t){ -id }, 8);
+	set_id(d, c, id);
 	c->foreign = 0;
 	return true;
+}
+
+void dbt_adopt_none(struct dbt *d)
+{
+	for (unsigned int i = 0; i < SECOND_HASH; i++)
+		for (struct page_link *l = d->second[i]; l; l = l->next)
+			set_id(d, container_of(l, struct crossing, page), 0);
 }

@@ -125,6 +125,7 @@ void dbt_flush(struct dbt *d)
 	for (unsigned int i = 0; i < SECOND_HASH; i++)
 		d->second[i] = NULL;
 	sleep_clear(d);
+	cells_clear(d);
 	parts_init(d);
 	blocks_gone(d);
 }

@@ -64,7 +64,9 @@ static const uint8_t host_regs[2][16] = {
 #define FOUND_SHIFT	2		/* by the bits of the address from this one on */
 #define RSP_OFF_MAX	(100 * 8)	/* see stack_may_wait() */
 #define ISLAND_MAX	8		/* bytes: a call, a short jump and an index */
+#define CELLS		32768		/* pages of user code with a word of their own: dbt_far.c */
 #define GROUP_RANGE	512		/* bytes that a group's operands may span */
+#define CALM_SPACE	51	/* from this bit on vcpu.calm has side.space */
 #define TAG_SETS	32	/* of ids that are remembered, by tag, */
 #define TAG_WAYS	4	/* and so many in each: spaces that take turns must not exclude each other */
 #define PRIVATE_STACK	(64 * 1024)	/* bytes */
@@ -84,6 +86,7 @@ struct side {
 	 * half that the side's own code is in.
 	 */
 	uint64_t id[2], own_id;
+	uint64_t space;		/* the user's: a number for the tag, see dbt_far.c */
 	uint64_t calm;		/* what vcpu.calm is while nothing wants attention */
 	unsigned int set;	/* of the jump cache */
 	uint64_t stack_base;	/* bottom of the private stack: holds ret_miss */
@@ -148,8 +151,11 @@ struct dbt_hot {
 	uint32_t branch;	/* where translated code went astray from, see BRANCH_RET */
 	uint64_t seen_upper;	/* tlb.upper_tag and ... */
 	uint32_t seen_changed;	/* ... dbt.changed when the sides were last right */
-	struct tag_id { uint64_t tag, id; } ids[TAG_SETS][TAG_WAYS];	/* of late, the last first */
-	uint64_t next_id;
+	struct tag_id {
+		uint64_t tag;
+		uint32_t id, space;	/* side.space; 0: none yet */
+	} ids[TAG_SETS][TAG_WAYS];	/* of late, the last first */
+	uint32_t last_id, last_space;
 	bool watch;		/* see dbt_watch */
 	uint64_t flags;		/* as LAHF and SETO AL leave them in AX */
 	uint8_t in_chunk[256 + 64];		/* 1 for offsets 0-255, 0 beyond */
@@ -159,6 +165,7 @@ struct dbt_hot {
 		uint8_t *code;
 		struct tblock *block;
 	} found[BIT(FOUND_BITS)];
+	uint64_t cell[CELLS];	/* see dbt_far.c */
 	uint64_t set_clock;
 	struct jump_set {
 		uint64_t tag;		/* whose */
@@ -255,6 +262,7 @@ struct tblock {
 	uint16_t crossing_at;	/* see crossing_of() */
 	uint16_t move_count;
 	uint16_t bytes_at;	/* what it was made from, if that is kept: dbt_sleep.c */
+	uint16_t cell;		/* of its page: dbt_far.c; 0: none */
 	uint8_t slots;		/* so many, from first_slot */
 	uint8_t count;		/* instructions */
 	uint8_t room;		/* entries of the arrays: one more than were decoded */
@@ -388,6 +396,14 @@ struct part {
 
 /* Ways out: by how memory was reached, the last one after code for windows called the kernel. */
 enum { LEAVE_TABLES, LEAVE_WINDOWS, LEAVE_TABLES_FS, LEAVES };
+/* What a cell stands for: a page of user code at an address. */
+struct cell_page {
+	uint64_t key;			/* guest-virtual page and mode */
+	uint64_t frame : 40;		/* guest-physical page's number */
+	uint64_t blocks : 24;		/* translations; 0: the cell is free */
+};
+
+_Static_assert(MODE_BITS <= GUEST_PAGE_SHIFT, "struct cell_page has no room for a mode");
 
 struct dbt {
 	struct dbt_config cfg;
@@ -420,6 +436,7 @@ struct dbt {
 	} hash[BLOCK_HASH];
 	struct page_link *page[PAGE_HASH], *second[SECOND_HASH];
 	uint32_t asleep[ASLEEP_HASH];	/* places of blocks, by gpa: dbt_sleep.c */
+	struct cell_page cell_page[CELLS];
 	uint64_t cold_wanted[BIT(WANTED_BITS) / 64];	/* bits by hashed address: see dbt_group.c */
 	uint32_t generation;		/* counts flushes of parts: older blocks may be gone */
 	struct trap_region trap;
@@ -539,6 +556,7 @@ struct tr {
 	gpa_t second;			/* page of the last one's last bytes, or GPA_NONE */
 	uint64_t id;			/* as in struct crossing */
 	uint32_t id_at;			/* 0: the last one is not checked */
+	uint8_t *far_miss;		/* where the far entry goes else; NULL: there is none */
 	uint64_t record_end;		/* offset in d->records */
 	gva_t rip, next;		/* its address, the following one's */
 	const struct group *in_group;	/* the one being emitted, or NULL */
@@ -777,6 +795,8 @@ struct tblock *dbt_translate(struct dbt *d, struct vcpu *v, gva_t gva, gpa_t gpa
 struct tblock *dbt_move(struct dbt *d, struct vcpu *v, gpa_t gpa, uint32_t mode);
 /* Is the page of @b's last bytes the same in the present space?  Then @b is right for that. */
 bool dbt_adopt(struct dbt *d, struct vcpu *v, struct tblock *b);
+/* Ids begin anew: no block is right for any. */
+void dbt_adopt_none(struct dbt *d);
 
 /* dbt_trace.c: the present instruction was emitted; the block was made */
 void trace_insn(struct tr *t);
@@ -798,6 +818,8 @@ struct tblock *dbt_next(struct dbt *d, const struct tblock *b);
 struct slot *dbt_slot(struct dbt *d);
 void dbt_unlink(struct dbt *d, struct slot *s);
 void dbt_unlink_far(struct dbt *d);
+/* From page to page? */
+bool slot_is_far(const struct dbt *d, const struct slot *s);
 void dbt_link(struct dbt *d, struct slot *s, struct tblock *to);
 uint32_t dbt_mode(const struct vcpu *v);
 /* That of 64-bit code of the user's or the kernel's in the present state, windows aside. */
@@ -864,6 +886,23 @@ void jumps_forget(struct dbt *d, const struct tblock *b);
 void emit_jump_cached(struct emit *e, bool user);
 void emit_jump_found(struct emit *e, void *miss);
 uint8_t *emit_if_address(struct emit *e, gva_t gva);
+
+/* dbt_far.c: jumps from page to page in user code */
+/* Has code at @gva a far entry, for jumps from other pages? */
+bool far_entered(const struct dbt *d, uint32_t mode, gva_t gva);
+/* Of @b, which has one. */
+void *far_entry(const struct tblock *b);
+/* jrcxz to be bound: the cell holds. */
+uint8_t *emit_far_entry(struct tr *t);
+void emit_far_miss(struct tr *t);
+/* @b, which is at a new address, has its page's cell; it goes, or leaves that address. */
+void cell_take(struct dbt *d, struct tblock *b);
+void cell_drop(struct dbt *d, struct tblock *b);
+/* @b was found in the present address space and mode: so its page is as its cell says. */
+void cell_hold(struct dbt_hot *hot, const struct tblock *b);
+/* No cell holds; none is anybody's. */
+void cells_expire(struct dbt_hot *hot);
+void cells_clear(struct dbt *d);
 
 /* dbt_enter.c */
 void dbt_trap_init(struct dbt *d);

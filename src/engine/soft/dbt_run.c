@@ -11,6 +11,7 @@
 
 #define FOREIGN_MAX	32
 #define IDS_MAX		0xfff0	/* of 16 bits, with room for those of both sides */
+#define SPACES_MAX	(BIT(64 - CALM_SPACE) - 1)
 #define LAHF_FLAGS	(RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF)
 
 static void flags_in(const struct vcpu *v, struct dbt_hot *hot)
@@ -25,20 +26,21 @@ static void flags_out(struct vcpu *v, const struct dbt_hot *hot)
 }
 
 /* Numbers that have all been used begin again: what was found under them is forgotten. */
-static void ids_renew(struct dbt_hot *hot)
+static void ids_renew(struct dbt *d, struct dbt_hot *hot)
 {
-	if (hot->next_id < IDS_MAX)
+	if (hot->last_id < IDS_MAX)
 		return;
-	hot->next_id = 0;
+	hot->last_id = 0;
 	for (unsigned int i = 0; i < TAG_SETS; i++)
 		for (unsigned int k = 0; k < TAG_WAYS; k++)
 			hot->ids[i][k].tag = 0;
 	jumps_clear_found(hot);
 	hot->side[0].tag = hot->side[1].tag = NO_TAG;
+	dbt_adopt_none(d);
 }
 
 /* A small number for an address space and mode, the same as long as it is remembered. */
-static uint64_t tag_id(struct dbt_hot *hot, uint64_t tag)
+static struct tag_id *tag_id(struct dbt_hot *hot, uint64_t tag)
 {
 	struct tag_id *set = hot->ids[(tag ^ tag >> MODE_BITS) % TAG_SETS];
 	struct tag_id found = { .tag = tag + 1 };
@@ -46,11 +48,29 @@ static uint64_t tag_id(struct dbt_hot *hot, uint64_t tag)
 
 	while (k < TAG_WAYS - 1 && set[k].tag != tag + 1)
 		k++;
-	found.id = set[k].tag == tag + 1 ? set[k].id : ++hot->next_id;
+	if (set[k].tag == tag + 1)
+		found = set[k];
+	else
+		found.id = ++hot->last_id;
 	for (; k; k--)
 		set[k] = set[k - 1];
 	set[0] = found;
-	return found.id;
+	return &set[0];
+}
+
+/* Likewise for cells, smaller and for user code alone: kernels' code need not be found again. */
+static uint64_t space_of(struct dbt_hot *hot, struct tag_id *t)
+{
+	if (t->space)
+		return t->space;
+	if (hot->last_space == SPACES_MAX) {
+		hot->last_space = 0;
+		for (unsigned int i = 0; i < TAG_SETS; i++)
+			for (unsigned int k = 0; k < TAG_WAYS; k++)
+				hot->ids[i][k].space = 0;
+		cells_expire(hot);
+	}
+	return t->space = ++hot->last_space;
 }
 
 /* The side of @mode is for that mode in the present address space. */
@@ -60,14 +80,17 @@ void side_use(struct dbt *d, struct vcpu *v, uint32_t mode)
 	struct dbt_hot *hot = dbt_hot(v);
 	struct side *s = side_of(hot, mode);
 	bool lower = lower_half(mode);
+	struct tag_id *t;
 
 	if (s->tag == tag)
 		return;
 	dbt_empty_private_stack(d, s);
 	s->tag = tag;
-	s->id[0] = tag_id(hot, tag) << 48;
+	t = tag_id(hot, tag);
+	s->id[0] = (uint64_t)t->id << 48;
+	s->space = mode & MODE_USER ? space_of(hot, t) : 0;
 	upper = BIT(63) | v->tlb.upper_tag << MODE_BITS | mode;
-	s->id[1] = tag_id(hot, upper) << 48;
+	s->id[1] = (uint64_t)tag_id(hot, upper)->id << 48;
 	s->own_id = s->id[!lower];
 	jumps_use(d, hot, s, lower ? tag : upper, lower);
 }
@@ -96,7 +119,7 @@ void dbt_refresh(struct dbt *d, struct vcpu *v)
 	hot->view_user = tlb_view_of(v, VIEW_USER);
 	if (likely(side_of(hot, mode)->tag == (v->tlb.fetch_tag << MODE_BITS | mode) && gate_fits(v)))
 		return;
-	ids_renew(hot);
+	ids_renew(d, hot);
 	side_use(d, v, mode);
 	gate_set(d, v, mode);
 }
@@ -106,7 +129,10 @@ static void remember(const struct dbt *d, struct vcpu *v, struct tblock *b)
 	struct dbt_hot *hot = dbt_hot(v);
 	struct found *f = found_slot(hot, b->gva);
 
-	if (in_lockstep(d, b->mode) || !with(d, TRANSLATOR_OPT_CACHE))
+	if (in_lockstep(d, b->mode))
+		return;
+	cell_hold(hot, b);
+	if (!with(d, TRANSLATOR_OPT_CACHE))
 		return;
 	if (b->gva >> 63) {
 		if (!gva_is_global(v, b->gva))
@@ -125,6 +151,7 @@ struct tblock *dbt_recall(struct dbt *d, struct vcpu *v)
 	dbt_refresh(d, v);
 	if (f->minus_gva != -v->rip || f->minus_id != -present_side(v)->id[v->rip >> 63])
 		return NULL;
+	cell_hold(hot, f->block);
 	jumps_remember(hot, f->block);
 	return f->block;
 }
@@ -220,8 +247,9 @@ static enum exec_status step(struct dbt *d, struct vcpu *v, struct tblock *b, un
 }
 
 /*
- * On the jump's own page, whose mapping holds while its code runs, or to another global
- * page of the kernel's; else the jump goes through the jump cache for good.
+ * On the jump's own page, whose mapping holds while its code runs, to the far entry of a
+ * program's other page, or to another global page of the kernel's; else the jump goes through
+ * the jump cache for good.
  */
 static void link(struct dbt *d, struct vcpu *v, struct slot *s, struct tblock *to)
 {
@@ -252,9 +280,10 @@ static enum exec_status chain(struct dbt *d, struct vcpu *v, struct slot *s, voi
 	if (!to)
 		return EXEC_OK;
 	if (d->generation == generation && !from->dead && !in_lockstep(d, from->mode) &&
-	    (s->probe || with(d, TRANSLATOR_OPT_CHAIN)))
+	    from->mode == to->mode && (slot_is_far(d, s) || with(d, TRANSLATOR_OPT_CHAIN)))
 		link(d, v, s, to);
 	dbt_refresh(d, v);
+	cell_hold(dbt_hot(v), to);
 	*code = to->code;
 	return EXEC_OK;
 }
@@ -449,6 +478,7 @@ enum exec_status dbt_run(struct dbt *d, struct vcpu *v, struct tblock *b)
 	if (!runnable(d, v) || (d->windows && windows_demand(d, v)))
 		return EXEC_OK;
 	dbt_refresh(d, v);
+	cell_hold(dbt_hot(v), b);
 	while (code && st == EXEC_OK && windows_fit(d, v) && calm_down(v)) {
 		d->stats.entries++;
 		st = enter(d, v, code, &ran);
