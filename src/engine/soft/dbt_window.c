@@ -41,8 +41,6 @@ struct dbt_windows {
 	} site[SITES];
 	uint64_t sampled;	/* TSC of the last sample, */
 	uint64_t fills;		/* and entries of the TLB until then */
-	uint32_t generation;	/* the translations' of the last sample */
-	uint64_t crowded;	/* until then there is no room for more of them */
 	int64_t budget;		/* TSC cycles that may still be spent on faults */
 	int64_t idle;		/* TSC cycles of samples since the owner was seen */
 	int64_t hot[TLB_SPACES];	/* and of those in which a space was seen */
@@ -109,27 +107,13 @@ static void reckon(struct dbt_windows *w, struct vcpu *v, int64_t time)
 	v->tlb.window.spent = 0;
 }
 
-/*
- * Code for windows is translated besides that for tables: where translations push each other out
- * there are none for a second.
- */
-static bool is_crowded(struct dbt *d, const struct vcpu *v, uint64_t now)
-{
-	struct dbt_windows *w = d->windows;
-
-	if (w->generation != d->generation)
-		w->crowded = now + v->tsc_hz;
-	w->generation = d->generation;
-	return now < w->crowded && w->choice != WINDOWS_ALWAYS;
-}
-
 void windows_sample(struct dbt *d, struct vcpu *v)
 {
 	struct dbt_windows *w = d->windows;
 	uint64_t now = __builtin_ia32_rdtsc();
 	struct tlb_window *window = &v->tlb.window;
 	int64_t time = MIN((int64_t)(now - w->sampled), cycles(v, SAMPLE_MAX_US));
-	bool is_new, crowded;
+	bool is_new;
 
 	if (!window->low || now - w->sampled < v->tsc_hz / SAMPLES_A_SECOND)
 		return;
@@ -140,15 +124,14 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 		return;
 	reckon(w, v, time);
 	is_new = new_pages(w, v, time);
-	crowded = is_crowded(d, v, now);
 	if (window->owner == v->tlb.current) {
 		w->idle = 0;
-		if (crowded || (w->budget < 0 && w->choice != WINDOWS_ALWAYS))
+		if (w->budget < 0 && w->choice != WINDOWS_ALWAYS)
 			give(d, v, NULL);
 		return;
 	}
 	w->idle += time;
-	if (is_new || crowded)
+	if (is_new)
 		w->hot[current_space(v)] = 0;
 	else
 		w->hot[current_space(v)] += time;
