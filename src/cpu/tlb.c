@@ -86,10 +86,13 @@ void tlb_enter(struct vcpu *v, enum tlb_view_kind kind, const struct tlb_fill *f
 	if (upper && !f->global && (TLB_TAG || !s->view[kind].table[TLB_READ][index] ||
 				    (write && !s->view[kind].table[TLB_WRITE][index])))
 		note_nonglobal(k, index);
+	/* Accesses that cross a page come here each time. */
+	if (s->view[kind].table[TLB_READ][index] != entry ||
+	    (write && s->view[kind].table[TLB_WRITE][index] != entry))
+		stat_add(&v->stats.tlb_fills, 1);
 	s->view[kind].table[TLB_READ][index] = entry;
 	if (write)
 		s->view[kind].table[TLB_WRITE][index] = entry;
-	stat_add(&v->stats.tlb_fills, 1);
 }
 
 /* --- dropping write entries --- */

@@ -28,8 +28,8 @@
 #define HOT_US		1000	/* then a space is given the windows */
 #define IDLE_US		1000	/* then another one may have them */
 #define SIGNAL_US	2	/* what a host fault costs besides the mapping */
-#define BUDGET_MAX_US	10000
-#define BUDGET_START_US	5000
+#define BUDGET_MAX_US	50000
+#define BUDGET_START_US	20000
 #define BUDGET_ENOUGH_US 2000	/* to give the windows to somebody */
 #define BUDGET_SHARE	4	/* of the time in user code, one part */
 
