@@ -16,7 +16,7 @@
  * Source: Intel SDM volume 1, "Operation with Code Segment Descriptors and Descriptors in
  * IA-32e Mode"; volume 2, "Instruction Format".
  */
-#include "engine/soft/dbt_priv.h"
+#include "engine/soft/dbt_tr.h"
 #include "x86/regs.h"
 
 #define ATTR_DATA	(SEG_P | SEG_S | SEG_CODE | SEG_E | SEG_W | SEG_UNUSABLE)

@@ -8,7 +8,7 @@
  *
  * Source: Intel SDM volume 2, "BT", "Bit(BitBase, BitOffset)".
  */
-#include "engine/soft/dbt_priv.h"
+#include "engine/soft/dbt_tr.h"
 #include "x86/regs.h"
 
 /* Opcode with a register, 0: none of these. */

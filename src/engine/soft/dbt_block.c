@@ -6,7 +6,7 @@
  * instruction may reach into the next page.
  */
 #include "cpu/fpu.h"
-#include "engine/soft/dbt_priv.h"
+#include "engine/soft/dbt_tr.h"
 #include "x86/regs.h"
 
 #include <assert.h>

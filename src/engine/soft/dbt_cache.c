@@ -6,7 +6,7 @@
  */
 #include "base/pages.h"
 #include "cpu/fpu.h"
-#include "engine/soft/dbt_priv.h"
+#include "engine/soft/dbt_tr.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -8,7 +8,7 @@
  * stored after.  Two temporaries are free without a memory operand, one with it (the
  * address is then folded into the other).
  */
-#include "engine/soft/dbt_priv.h"
+#include "engine/soft/dbt_tr.h"
 
 /* What goes into the fields of the copy. */
 struct fields {

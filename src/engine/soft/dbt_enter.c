@@ -3,7 +3,7 @@
  * The translator's fixed code: into translated code, out of it, and the lookup of
  * indirect targets; emitted once at the start of the code cache.
  */
-#include "engine/soft/dbt_priv.h"
+#include "engine/soft/dbt_tr.h"
 
 void emit_set_base(struct emit *e, unsigned int prefix, unsigned int reg)
 {

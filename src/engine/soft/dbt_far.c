@@ -25,7 +25,7 @@
  * Cell 0 is for pages that found no room: it never holds, and their far entry does what any
  * jump to an address does.
  */
-#include "engine/soft/dbt_priv.h"
+#include "engine/soft/dbt_tr.h"
 
 #include <assert.h>
 

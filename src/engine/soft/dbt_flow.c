@@ -16,7 +16,7 @@
  * translation is found: nothing but RIP and, by 8, RSP has changed then, and dbt_run.c takes
  * that back (hot.branch says from where).  In 32-bit code all of them are.
  */
-#include "engine/soft/dbt_priv.h"
+#include "engine/soft/dbt_tr.h"
 #include "x86/regs.h"
 
 /* Loads guest register @reg into @tmp unless it has a host register. */

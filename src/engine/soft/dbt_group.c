@@ -15,7 +15,7 @@
  * lookup of its own: the cold code.  Entries into the middle of a group (after a step, or by a
  * branch) go there too.
  */
-#include "engine/soft/dbt_priv.h"
+#include "engine/soft/dbt_tr.h"
 #include "x86/regs.h"
 
 #define GROUP_INSNS	32

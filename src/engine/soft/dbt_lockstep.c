@@ -17,7 +17,7 @@
  * Not compared: x87 instruction and data pointers, AVX-512 state.
  */
 #include "cpu/fpu.h"
-#include "engine/soft/dbt_priv.h"
+#include "engine/soft/dbt_tr.h"
 #include "engine/soft/exec.h"
 #include "x86/regs.h"
 

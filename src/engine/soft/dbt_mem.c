@@ -20,7 +20,7 @@
  * island 2: jmp step: the interpreter executes the instruction, which also fills
  * the table.  JRCXZ reaches 127 bytes, so islands are put between instructions.
  */
-#include "engine/soft/dbt_priv.h"
+#include "engine/soft/dbt_tr.h"
 
 #include <assert.h>
 

@@ -12,7 +12,7 @@
  * In code for windows runs may be longer.  There the host's instruction may fault on the way;
  * string_settle() then makes the guest's registers what they have come to.
  */
-#include "engine/soft/dbt_priv.h"
+#include "engine/soft/dbt_tr.h"
 #include "x86/regs.h"
 
 /* Bytes of an element, 0: none of these instructions. */

@@ -20,7 +20,7 @@
  * Source: Intel SDM volume 2, "SYSCALL", "SYSRET", "IRET/IRETD/IRETQ".
  */
 #include "cpu/system.h"
-#include "engine/soft/dbt_priv.h"
+#include "engine/soft/dbt_tr.h"
 
 /* What IRETQ takes of a return's flags to CPL 3, but for RF, and TF and AC, which are refused. */
 #define FLAGS_IRETQ (RFLAGS_ARITH | RFLAGS_DF | RFLAGS_NT | RFLAGS_ID | RFLAGS_IF | RFLAGS_IOPL | \

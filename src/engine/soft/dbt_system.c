@@ -8,7 +8,7 @@
  *
  * v->rflags holds all flags but the arithmetic ones, which are the host's.
  */
-#include "engine/soft/dbt_priv.h"
+#include "engine/soft/dbt_tr.h"
 #include "x86/regs.h"
 
 static struct host_mem segment_selector(unsigned int seg)

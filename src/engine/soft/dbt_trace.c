@@ -3,7 +3,7 @@
  * Saying what became of each instruction, and why (engine/trace.h).  While a block is
  * translated only a sentence for each instruction is kept; nothing here chooses anything.
  */
-#include "engine/soft/dbt_priv.h"
+#include "engine/soft/dbt_tr.h"
 
 #include <stdlib.h>
 

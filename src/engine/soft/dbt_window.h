@@ -3,7 +3,7 @@
 #ifndef ENGINE_SOFT_DBT_WINDOW_H
 #define ENGINE_SOFT_DBT_WINDOW_H
 
-#include "engine/soft/dbt_priv.h"
+#include "engine/soft/dbt_tr.h"
 
 enum where { WHERE_LOW, WHERE_HIGH, WHERE_ANY };
 
