@@ -13,8 +13,10 @@
 #include "engine/soft/trap.h"
 #include "processor.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define RIG_RAM		(4ULL << 20)
 #define RIG_TABLES	0x1000	/* page tables: PML4, PDPT, PD, PT for the first 2 MiB */
@@ -141,6 +143,29 @@ static inline int rig_run(struct rig *r, gva_t rip)
 	if (v->rip - RIG_HANDLERS < 32 * 16)
 		return (v->rip - RIG_HANDLERS) / 16;
 	return -1;
+}
+
+static inline void *rig_stop_soon(void *arg)
+{
+	usleep(20000);
+	vcpu_attention(arg, ATTN_STOP);
+	return NULL;
+}
+
+/* Runs from @rip what does not end, until another thread wants attention; why it ended then. */
+static inline int rig_run_endless(struct rig *r, gva_t rip)
+{
+	pthread_t thread;
+	int why;
+
+	if (trap_init(NULL) || pthread_create(&thread, NULL, rig_stop_soon, r->v))
+		return -3;
+	r->v->rip = rip;
+	alarm(20);
+	why = engine_soft.vcpu_run(r->engine, r->v);
+	alarm(0);
+	pthread_join(thread, NULL);
+	return why;
 }
 
 #endif

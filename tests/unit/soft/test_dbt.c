@@ -245,27 +245,11 @@ static void test_invlpg(void **state)
 	assert_int_equal(r->v->gpr[REG_RBX], 100 * 1001);
 }
 
-static void *stop_soon(void *arg)
-{
-	usleep(20000);
-	vcpu_attention(arg, ATTN_STOP);
-	return NULL;
-}
-
 /* Attention from another thread ends a loop that never leaves translated code. */
 static void stops(struct rig *r)
 {
-	pthread_t thread;
-
-	assert_int_equal(trap_init(NULL), 0);
-	for (int i = 0; i < 10; i++) {
-		r->v->rip = RIG_CODE;
-		alarm(20);
-		assert_int_equal(pthread_create(&thread, NULL, stop_soon, r->v), 0);
-		assert_int_equal(engine_soft.vcpu_run(r->engine, r->v), VCPU_EXIT_STOP);
-		pthread_join(thread, NULL);
-		alarm(0);
-	}
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(rig_run_endless(r, RIG_CODE), VCPU_EXIT_STOP);
 }
 
 static void test_stop_jump_to_self(void **state)

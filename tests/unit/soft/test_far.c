@@ -327,27 +327,16 @@ static void test_evicted(void **state)
 	assert_true(count_of(r, "translator: parts of the code cache emptied") > 3);
 }
 
-static void *stop_soon(void *arg)
-{
-	usleep(20000);
-	vcpu_attention(arg, ATTN_STOP);
-	return NULL;
-}
-
 /* Two pages that jump to each other hear of it. */
 static void test_attention(void **state)
 {
 	struct rig *r = *state;
-	pthread_t thread;
 
 	for (unsigned int k = 0; k < 10; k++) {
-		assert_int_equal(pthread_create(&thread, NULL, stop_soon, r->v), 0);
 		r->v->seg[SEG_CS] = (struct segment){ .sel = 0x23, .attr = 0x20fb, .limit = ~0U };
 		r->v->seg[SEG_SS] = (struct segment){ .sel = 0x1b, .attr = 0xc0f3, .limit = ~0U };
 		vcpu_update_mode(r->v);
-		assert_int_equal(rig_run(r, PLACE + CIRCLE), -2);
-		pthread_join(thread, NULL);
-		atomic_store(&r->v->attention, 0);
+		assert_int_equal(rig_run_endless(r, PLACE + CIRCLE), VCPU_EXIT_STOP);
 	}
 }
 

@@ -9,7 +9,6 @@
 #include "soft_rig.h"
 #include "unit.h"
 
-#include <pthread.h>
 #include <unistd.h>
 
 #define PAGE		0x300000	/* code and stack */
@@ -45,25 +44,10 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void *stop_soon(void *arg)
-{
-	usleep(20000);
-	vcpu_attention(arg, ATTN_STOP);
-	return NULL;
-}
-
 static void stops(struct rig *r)
 {
-	pthread_t thread;
-
-	for (int i = 0; i < 3; i++) {
-		r->v->rip = PLACE;
-		alarm(20);
-		assert_int_equal(pthread_create(&thread, NULL, stop_soon, r->v), 0);
-		assert_int_equal(engine_soft.vcpu_run(r->engine, r->v), VCPU_EXIT_STOP);
-		pthread_join(thread, NULL);
-		alarm(0);
-	}
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(rig_run_endless(r, PLACE), VCPU_EXIT_STOP);
 	assert_true(r->v->tlb.window.active);
 }
 
