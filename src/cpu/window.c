@@ -227,6 +227,7 @@ void window_give(struct vcpu *v, struct tlb_space *s)
 	if (w->owner)
 		w->owner->rec.window = NULL;
 	w->owner = s;
+	w->expected = 0;
 	if (s)
 		s->rec.window = w;
 	tlb_select_view(v);
@@ -299,6 +300,7 @@ void window_fill_expected(struct vcpu *v)
 
 	v->tlb.window.expected = 0;
 	if (gva_to_gpa(v, gva, ACC_PROBE, &gpa) == MEM_OK &&
-	    mem_fill(v, gva, 1, 0, &hva) == MEM_OK && hva)
+	    mem_fill(v, gva, 1, ACC_READ, &hva) == MEM_OK && hva)
 		window_fill(v, gva);
+	v->fault = (struct fault){ 0 };		/* nobody is told */
 }
