@@ -83,12 +83,12 @@ static void unreserve(uint64_t at, uint64_t bytes)
 }
 
 /*
- * A low window from 44 TiB on, so that low + a high address is beyond user space; a high
- * one whose constant takes low addresses below zero.
+ * A low window from 45 TiB on, so that low + a high address, less the guard, is beyond user
+ * space; a high one whose constant takes low addresses below zero.
  */
 static bool reserve_low(struct tlb_window *w)
 {
-	for (uint64_t at = 0x2c * TIB; at < 0x54 * TIB; at += TIB)
+	for (uint64_t at = 0x2d * TIB; at < 0x54 * TIB; at += TIB)
 		if (reserve(at, WINDOW_LOW_END)) {
 			w->low = at;
 			return !mprotect(window_fs_save(at), GUEST_PAGE_SIZE, PROT_READ | PROT_WRITE);

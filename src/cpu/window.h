@@ -33,7 +33,7 @@ struct tlb_space;
 #define WINDOW_CHECK_SHIFT	3	/* they are multiplied to be an offset in its table */
 #define WINDOW_TIB_BIT		40
 #define WINDOW_TIBS		128U	/* of a user's address space */
-#define WINDOW_GUARD		BIT(33)	/* around each window, never mapped but for window_fs_save() */
+#define WINDOW_GUARD		BIT(36)	/* around each window, never mapped but for window_fs_save() */
 #define WINDOW_LOW_END		BIT(41)
 #define WINDOW_TIB		8	/* of our address space, about ... */
 #define WINDOW_CPUS		6	/* ... and so with more vCPUs there are none */

@@ -199,7 +199,7 @@ static bool emit_insn(struct tr *t)
 		emit_step(t);
 		t->known.rsp_off = 0;
 		t->known.written = UINT16_MAX;
-		t->known.sure = t->known.small = 0;
+		t->known.sure = t->known.narrow = t->known.small = 0;
 		window_entered(t);
 	} else if (t->b->mode & MODE_WINDOW) {
 		window_after(t, t->i);

@@ -55,8 +55,9 @@ struct known {
 	uint64_t value[16];	/* ... were the block run with the registers as they are now */
 	uint16_t sure;		/* of these, registers that have the value in any case, ... */
 	uint8_t sure_by[16];	/* ... because of this instruction */
-	uint16_t small;		/* registers from 0 to COUNTER_MAX, likewise */
-	uint8_t small_by[16];
+	uint16_t narrow;	/* registers from -2^31 to 2^32 - 1, likewise, */
+	uint16_t small;		/* and those of them from 0 to COUNTER_MAX */
+	uint8_t narrow_by[16];
 };
 
 /* A loop within a block, in code for windows. */

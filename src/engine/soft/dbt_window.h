@@ -12,7 +12,8 @@ enum where { WHERE_LOW, WHERE_HIGH, WHERE_ANY };
 #define OFF_MAX	BIT(31)		/* of a fact, and between two that a loop takes for one */
 #define COUNTER_MAX BIT(16)	/* of the counter of a loop with few turns, and of other small values */
 #define STACK_SLACK BIT(20)	/* from an access or check in a block to RSP at its end */
-_Static_assert(REACH + OFF_MAX + BIT(30) + STACK_SLACK + 8 * COUNTER_MAX < WINDOW_GUARD,
+#define NARROW_MAX BIT(32)	/* an index that is less, or half of that below 0, needs no check */
+_Static_assert(REACH + OFF_MAX + BIT(30) + STACK_SLACK + 8 * (COUNTER_MAX + NARROW_MAX) < WINDOW_GUARD,
 	       "operands could reach beyond the guard");
 
 static inline uint64_t distance(int64_t a, int64_t b)
@@ -32,6 +33,11 @@ bool window_has_facts(const struct mem_operand *m);
 enum where window_guess(const struct tr *t, const struct mem_operand *m);
 /* @m, without an index that is so small that the base is near the operand. */
 struct mem_operand window_without_small(struct tr *t, const struct mem_operand *m);
+/*
+ * The window that the base of @m is likely to be in, and so is @m, because the index is narrow,
+ * one of the registers @narrow.  The two may change places.
+ */
+enum where window_by_base(const struct tr *t, struct mem_operand *m, unsigned int narrow);
 /* The host register with guest register @reg; r14, loaded here, if it has none of its own. */
 unsigned int window_base_register(struct tr *t, unsigned int reg);
 /* Faults unless host register @reg is in a window.  Clobbers rcx. */
@@ -47,6 +53,8 @@ bool window_foresee(const struct tr *t, const struct mem_operand *m, gva_t *gva)
 void window_foresee_values(struct tr *t, const struct insn *i);
 /* From which register @i, an addition of a constant, *@by, makes its first operand; or NO_REG. */
 unsigned int insn_moved_from(const struct insn *i, int64_t *by);
+/* Is @i's first operand, a whole register, narrow behind it: see struct known? */
+bool insn_makes_narrow(const struct insn *i);
 /* Does @i set its first operand, a whole register, to a constant? */
 bool insn_is_constant(const struct insn *i);
 

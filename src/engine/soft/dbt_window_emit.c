@@ -305,6 +305,12 @@ static bool counts_turns(const struct tr *t, unsigned int reg)
 	return false;
 }
 
+/* From now on no entry behind the instruction that made register @reg narrow. */
+static void rely_on_narrow(struct tr *t, unsigned int reg)
+{
+	t->no_entry |= ~0ULL >> (63 - t->n) & ~(~0ULL >> (63 - t->known.narrow_by[reg]));
+}
+
 /* Is register @reg not above COUNTER_MAX, wherever the block may be entered from now on? */
 static bool is_small(struct tr *t, unsigned int reg)
 {
@@ -312,7 +318,7 @@ static bool is_small(struct tr *t, unsigned int reg)
 		return true;
 	if (!(t->known.small >> reg & 1))
 		return false;
-	t->no_entry |= ~0ULL >> (63 - t->n) & ~(~0ULL >> (63 - t->known.small_by[reg]));
+	rely_on_narrow(t, reg);
 	return true;
 }
 
@@ -324,6 +330,40 @@ struct mem_operand window_without_small(struct tr *t, const struct mem_operand *
 	if (m->index != REG_NONE && is_small(t, m->index))
 		near.index = REG_NONE;
 	return near;
+}
+
+enum where window_by_base(const struct tr *t, struct mem_operand *m, unsigned int narrow)
+{
+	struct mem_operand base = { .base = m->base, .index = REG_NONE, .addr_size = 8 };
+	gva_t gva, base_gva;
+
+	if (!m->scale && narrow >> m->base & 1 && !(narrow >> m->index & 1)) {
+		base.base = m->index;
+		m->index = m->base;
+		m->base = base.base;
+	}
+	if (!(narrow >> m->index & 1) || m->base == REG_RSP ||
+	    windows_site(t->d, t->b->gpa + t->b->guest_off[t->n]) == SITE_ANY ||
+	    !window_foresee(t, &base, &base_gva) ||
+	    (window_foresee(t, m, &gva) && where_is(gva) != where_is(base_gva)))
+		return WHERE_ANY;
+	return where_is(base_gva);
+}
+
+/* The base is checked, not the operand, which a narrow index keeps near it.  False: not so. */
+static bool narrow_operand(struct tr *t, struct mem_operand m, struct host_mem *out)
+{
+	enum where w = window_by_base(t, &m, t->known.narrow);
+	struct mem_operand base = m;
+
+	if (w == WHERE_ANY || !has_register(t, m.base))
+		return false;
+	rely_on_narrow(t, m.index);
+	base.index = REG_NONE;
+	*out = in_registers(t, &m);
+	ensure(t, &base, out->base, 0, w);
+	*out = in_window(*out, w);
+	return true;
 }
 
 static struct host_mem index_operand(struct tr *t, const struct mem_operand *m)
@@ -339,6 +379,8 @@ static struct host_mem index_operand(struct tr *t, const struct mem_operand *m)
 		accessed(t, &near);
 		return in_window(h, w);
 	}
+	if (narrow_operand(t, *m, &h))
+		return h;
 	if (w == WHERE_ANY || !reachable || !near_fact(window_find_fact(&t->known, m), m)) {
 		emit_effective(t, m, H_ADDR, false);
 		reachable = window_direct(t, m);
@@ -405,7 +447,7 @@ void window_after(struct tr *t, const struct insn *i)
 	case INSN_ID_CALL: case INSN_ID_RET: case INSN_ID_JMP:
 		k->facts = 0;
 		k->written = UINT16_MAX;
-		k->sure = k->small = 0;
+		k->sure = k->narrow = k->small = 0;
 		window_entered(t);
 		return;
 	default:

@@ -151,6 +151,7 @@ static void hoist(struct tr *t, struct mem_operand m, int64_t moved)
 struct turn {
 	int64_t moved[16];
 	unsigned int constant;
+	unsigned int narrow;	/* registers that the turn has made so */
 };
 
 static void turn_insn(struct turn *r, const struct insn *i)
@@ -158,8 +159,11 @@ static void turn_insn(struct turn *r, const struct insn *i)
 	unsigned int reg = i->op[0].reg, from;
 	int64_t by;
 
+	r->narrow &= ~i->gpr_written;
 	if (i->op[0].kind != OPND_GPR || i->gpr_written != BIT(reg))
 		return;
+	if (insn_makes_narrow(i))
+		r->narrow |= BIT(reg);
 	from = insn_moved_from(i, &by);
 	if (from == reg) {
 		r->moved[reg] += by;
@@ -183,9 +187,14 @@ static void hoist_all(struct tr *t, unsigned int last)
 	for (unsigned int n = t->n; n <= last && !is_transfer(&t->insn[n]); n++) {
 		const struct insn *i = &t->insn[n];
 		struct mem_operand m = i->mem;
+		bool near_base = m.index < REG_RIP && window_has_facts(&m) &&
+				 window_by_base(t, &m, turn.narrow | t->known.narrow) != WHERE_ANY;
 		int64_t moved = m.base < REG_RIP ? turn.moved[m.base] : 0;
 
-		if (m.index < REG_RIP) {
+		if (near_base) {
+			m.index = REG_NONE;
+			m.disp = 0;
+		} else if (m.index < REG_RIP) {
 			moved += turn.moved[m.index] * (1 << m.scale);
 			if (turn.constant >> m.index & 1 && distance(moved, 0) <= COUNTER_MAX)
 				m.index = REG_NONE;
@@ -202,6 +211,7 @@ static void drop_sure(struct tr *t, unsigned int last)
 {
 	for (unsigned int n = t->n; n <= last; n++) {
 		t->known.sure &= ~t->insn[n].gpr_written;
+		t->known.narrow &= ~t->insn[n].gpr_written;
 		t->known.small &= ~t->insn[n].gpr_written;
 	}
 }

@@ -90,8 +90,12 @@ static bool new_value(const struct tr *t, const struct insn *i, uint64_t *value)
 		*value = i->imm;
 		if (o[1].kind == OPND_IMM)
 			return true;
-		if (o[1].kind == OPND_GPR)
+		if (o[1].kind == OPND_GPR && i->opsize == 8)
 			break;
+		if (o[1].kind == OPND_GPR) {
+			*value = t->known.value[o[1].reg];
+			return window_value_known(t, o[1].reg);
+		}
 		if (i->opsize != 8 || !window_foresee(t, &i->mem, &gva))
 			return false;
 		p = tlb_lookup(t->v->view, gva, 8, TLB_READ);
@@ -122,6 +126,22 @@ static bool makes_small(const struct insn *i)
 	}
 }
 
+bool insn_makes_narrow(const struct insn *i)
+{
+	if (i->opsize < 4 || i->op[0].kind != OPND_GPR || i->gpr_written != BIT(i->op[0].reg))
+		return false;
+	switch (i->info->id) {
+	case INSN_ID_MOV: case INSN_ID_LEA: case INSN_ID_ADD: case INSN_ID_SUB: case INSN_ID_AND:
+	case INSN_ID_OR: case INSN_ID_XOR: case INSN_ID_INC: case INSN_ID_DEC: case INSN_ID_NEG:
+	case INSN_ID_NOT: case INSN_ID_IMUL:
+		return i->opsize == 4 || makes_small(i);
+	case INSN_ID_MOVZX: case INSN_ID_MOVSX: case INSN_ID_MOVSXD:
+		return i->op[1].size <= 4;
+	default:
+		return makes_small(i);
+	}
+}
+
 void window_foresee_values(struct tr *t, const struct insn *i)
 {
 	uint64_t value;
@@ -129,11 +149,14 @@ void window_foresee_values(struct tr *t, const struct insn *i)
 
 	t->known.written |= i->gpr_written;
 	t->known.sure &= ~i->gpr_written;
+	t->known.narrow &= ~i->gpr_written;
 	t->known.small &= ~i->gpr_written;
-	if (makes_small(i)) {
-		t->known.small |= BIT(i->op[0].reg);
-		t->known.small_by[i->op[0].reg] = t->n;
+	if (insn_makes_narrow(i)) {
+		t->known.narrow |= BIT(i->op[0].reg);
+		t->known.narrow_by[i->op[0].reg] = t->n;
 	}
+	if (makes_small(i))
+		t->known.small |= BIT(i->op[0].reg);
 	if (known && i->gpr_written == BIT(i->op[0].reg)) {
 		t->known.written &= ~BIT(i->op[0].reg);
 		t->known.value[i->op[0].reg] = i->opsize == 4 ? (uint32_t)value : value;

@@ -2,7 +2,7 @@
 /*
  * Code for windows: loops without an end, some of which look as if their turns could be
  * counted, leave for attention; a displacement is right however far the stack pointer is
- * behind its host register.  What was missing is mapped when the program goes on.  A repeated
+ * behind its host register, or an index of 32 bits takes the operand.  What was missing is mapped when the program goes on.  A repeated
  * string instruction that comes to a missing page has done the elements before it.
  */
 #include "engine/soft/dbt_priv.h"
@@ -123,6 +123,66 @@ static void test_far_up(void **state)
 	assert_int_equal(r->v->cr2, PLACE + 0xf00 + 8 + INT32_MAX);
 }
 
+/* mov ecx, @index; (movsxd rcx, ecx;) mov rax, [rbx + rcx * 8 + @disp]: no page is there. */
+static void index_faults_at(struct rig *r, uint32_t index, bool extend, int32_t disp)
+{
+	uint64_t value = extend ? (uint64_t)(int32_t)index : index;
+
+	PUT(r, PAGE, 0xb9, LE32(index), 0x48, extend ? 0x63 : 0x8b, extend ? 0xc9 : 0xc0,
+	    0x48, 0x8b, 0x84, 0xcb, LE32(disp));
+	r->v->gpr[REG_RBX] = PLACE;
+	r->v->gpr[REG_RSP] = PLACE + 0xff0;
+	rig_run(r, PLACE);
+	assert_int_equal(r->v->cr2, PLACE + 8 * value + disp);
+}
+
+static void test_narrow_index(void **state)
+{
+	index_faults_at(*state, UINT32_MAX, false, INT32_MAX);
+	index_faults_at(*state, UINT32_MAX, false, INT32_MIN);
+	index_faults_at(*state, INT32_MAX, true, INT32_MAX);
+	index_faults_at(*state, BIT(31), true, INT32_MIN);
+}
+
+/* As an index whose other register is the pointer. */
+static void test_narrow_base(void **state)
+{
+	struct rig *r = *state;
+
+	/* mov edx, 0x20; mov rax, [rdx + rbx]; mov edx, -1; mov rax, [rdx + rbx] */
+	PUT(r, PAGE, 0xba, LE32(0x20), 0x48, 0x8b, 0x04, 0x1a, 0xba, LE32(-1), 0x48, 0x8b, 0x04, 0x1a);
+	PUT(r, PAGE + 0x20, 1, 2, 3, 4, 5, 6, 7, 8);
+	r->v->gpr[REG_RBX] = PLACE;
+	rig_run(r, PLACE);
+	assert_int_equal(r->v->gpr[REG_RAX], 0x0807060504030201);
+	assert_int_equal(r->v->cr2, PLACE + UINT32_MAX);
+}
+
+/* Behind the instruction that makes the index narrow the block is not entered with another one. */
+static void test_narrow_entered(void **state)
+{
+	struct rig *r = *state;
+
+	/* mov ecx, 8; l: mov rax, [rbx + rcx]; mov rcx, rdx; jmp l */
+	PUT(r, PAGE, 0xb9, LE32(8), 0x48, 0x8b, 0x04, 0x0b, 0x48, 0x89, 0xd1, 0xeb, 0xf7);
+	r->v->gpr[REG_RBX] = PLACE;
+	r->v->gpr[REG_RDX] = -BIT(44);
+	rig_run(r, PLACE);
+	assert_int_equal(r->v->cr2, PLACE - BIT(44));
+}
+
+/* What the check lets pass leads out of user space with the other window's constant. */
+static void test_other_constant(void **state)
+{
+	const struct tlb_window *w = &((struct rig *)*state)->v->tlb.window;
+	const gva_t first_high = 84ULL << WINDOW_TIB_BIT;
+
+	assert_false(window_covers(first_high - 1));
+	assert_true(window_covers(first_high));
+	assert_true(first_high + w->low - WINDOW_GUARD >= 1ULL << 47);
+	assert_true((int64_t)(WINDOW_LOW_END + w->high + WINDOW_GUARD) < 0);
+}
+
 /* Can the host read in the window what the guest has at @gva? */
 static bool is_mapped(const struct rig *r, gva_t gva)
 {
@@ -231,7 +291,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		W(test_stop_jmp), W(test_stop_jno), W(test_stop_jnb), W(test_stop_jnz_missed),
 		W(test_stop_no_counter), W(test_stop_counted_again), W(test_far_displacement),
-		W(test_far_up), W(test_expected),
+		W(test_far_up), W(test_narrow_index), W(test_narrow_base), W(test_narrow_entered),
+		W(test_other_constant), W(test_expected),
 		W(test_string_part), W(test_string_elsewhere),
 	};
 
