@@ -98,6 +98,13 @@ static enum exec_status attend_interrupt(struct vcpu *v)
 	return rc;
 }
 
+enum exec_status vcpu_take_interrupt(struct vcpu *v)
+{
+	if (peek(v) != ATTN_INTR || v->db_pending || v->step_void || v->shutdown || v->wait_sipi)
+		return EXEC_OK;
+	return attend_interrupt(v);
+}
+
 static bool cannot_run(struct vcpu *v, enum vcpu_exit *why)
 {
 	if (v->err.code)

@@ -56,5 +56,7 @@ enum exec_status vcpu_nmi(struct vcpu *v);
  * TF set at its start.
  */
 enum exec_status vcpu_attend(struct vcpu *v, bool stepped, enum vcpu_exit *why);
+/* The same for an interrupt alone: with anything else wanted or pending nothing happens. */
+enum exec_status vcpu_take_interrupt(struct vcpu *v);
 
 #endif

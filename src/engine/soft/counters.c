@@ -56,6 +56,7 @@ static void tell_translator(const struct dbt_stats *s, counter_fn *tell, void *a
 	tell(arg, "translator: jumps chained", s->chains);
 	tell(arg, "translator: lookups", s->lookups);
 	tell(arg, "translator: entries", s->entries);
+	tell(arg, "translator: exits that came to translated code at once", s->events);
 	tell(arg, "translator: exits, jump not chained", s->exits[REASON_CHAIN]);
 	tell(arg, "translator: exits, indirect jump not known", s->exits[REASON_INDIRECT]);
 	tell(arg, "translator: exits, instruction to step", s->exits[REASON_STEP]);

@@ -33,6 +33,8 @@ struct dbt_config {
 	bool (*bind)(void *arg, struct vcpu *v, struct insn *i);
 	/* The translation at v->rip; NULL: there is none, and it is not to be made yet. */
 	struct tblock *(*find)(void *arg, struct vcpu *v);
+	/* Takes an interrupt, if that is all that somebody wants; EXEC_EXIT: as dbt_run(). */
+	enum exec_status (*interrupt)(void *arg, struct vcpu *v);
 	/* How often the code at @gpa has been interpreted, as far as that is known. */
 	unsigned int (*heat)(void *arg, struct vcpu *v, gpa_t gpa);
 	/* The translation of the code at @gpa was given up for others. */
@@ -67,12 +69,14 @@ enum dbt_reason {
 	REASON_POLL,	/* not calm before an indirect jump to hot.target */
 	REASON_SIGNAL,	/* a host fault at hot.fault_pc */
 	REASON_STEP_HERE, /* becomes REASON_STEP: the instruction's index is at hot.fault_pc */
+	REASON_SEEN_TO,	/* dbt_event() has done what is to be done: hot.status */
 	DBT_REASONS
 };
 
 struct dbt_stats {
 	uint64_t blocks, bytes, flushes, invalidated, moved, woken;
 	uint64_t chains, lookups, steps, entries;
+	uint64_t events;	/* seen to without leaving the code cache */
 	uint64_t windows, window_faults, window_fills;
 	uint64_t exits[DBT_REASONS];
 	uint64_t stepped[INSN_ID_COUNT];	/* of the steps, by instruction */

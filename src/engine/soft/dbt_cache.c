@@ -453,6 +453,7 @@ int dbt_vcpu_init(struct dbt *d, struct vcpu *v, struct err *e)
 	parts_init(d);
 	dbt_perf_fixed(d);
 	jumps_init(d, hot);
+	again_forget(hot);
 	cells_expire(hot);
 	for (unsigned int i = 0; i < 256; i++)
 		hot->in_chunk[i] = 1;

@@ -42,8 +42,8 @@ static void *emit_enter(struct emit *e, bool windows)
 	return here;
 }
 
-/* The reverse, then to hot.resume on the host's stack. */
-static void *emit_leave_code(struct emit *e, unsigned int how)
+/* The reverse, then on the host's stack to dbt_event(), or to hot.resume. */
+static void *emit_leave_code(struct dbt *d, struct emit *e, unsigned int how)
 {
 	const uint8_t *place = host_regs[how == LEAVE_WINDOWS];
 	void *here = emit_here(e);
@@ -62,7 +62,10 @@ static void *emit_leave_code(struct emit *e, unsigned int how)
 	}
 	e_store(e, IN_HOT(private_sp), H_RSP);
 	e_load(e, H_RSP, IN_HOT(host_sp));
-	e_op_mem(e, 0, 0xff, 4, IN_HOT(resume));
+	if (in_place(d))
+		emit_call_event(d, e);
+	else
+		e_op_mem(e, 0, 0xff, 4, IN_HOT(resume));
 	return here;
 }
 
@@ -120,7 +123,7 @@ void dbt_emit_fixed(struct dbt *d, const struct vcpu *v)
 	for (unsigned int windows = 0; windows < 2; windows++)
 		d->enter[windows] = emit_enter(&e, windows);
 	for (unsigned int how = 0; how < LEAVES; how++)
-		d->leave[how] = emit_leave_code(&e, how);
+		d->leave[how] = emit_leave_code(d, &e, how);
 	d->exit_chain = emit_exit(&e, REASON_CHAIN, SAVE_ARG);
 	d->exit_step = emit_exit(&e, REASON_STEP, SAVE_ARG);
 	d->exit_here = emit_exit(&e, REASON_STEP_HERE, SAVE_PLACE);
@@ -136,6 +139,7 @@ void dbt_emit_fixed(struct dbt *d, const struct vcpu *v)
 	}
 	emit_cross_checks(d, &e);
 	emit_lookups(d, &e);
+	emit_go(d, &e);
 	emit_switches(d, &e, v);
 	d->first = e.p;
 }
@@ -166,6 +170,17 @@ static void set_bases(const struct dbt *d, const struct vcpu *v, struct dbt_hot 
 	}
 }
 
+void *dbt_prepare(struct dbt *d, struct vcpu *v, void *code)
+{
+	struct dbt_hot *hot = dbt_hot(v);
+
+	set_bases(d, v, hot);
+	hot->present_id = present_side(v)->own_id;
+	hot->private_sp = present_side(v)->stack_sp;
+	hot->entry = (uint64_t)code;
+	return d->enter[v->tlb.window.active];
+}
+
 /*
  * Runs at @code until translated code leaves.  Entered and left by jumps: a CALL and RET
  * here would take the return predictor out of step with the guest's calls.
@@ -173,12 +188,8 @@ static void set_bases(const struct dbt *d, const struct vcpu *v, struct dbt_hot 
 void dbt_enter(struct dbt *d, struct vcpu *v, void *code)
 {
 	struct dbt_hot *hot = dbt_hot(v);
-	void *enter = d->enter[v->tlb.window.active];
+	void *enter = dbt_prepare(d, v, code);
 
-	set_bases(d, v, hot);
-	hot->present_id = present_side(v)->own_id;
-	hot->private_sp = present_side(v)->stack_sp;
-	hot->entry = (uint64_t)code;
 	asm volatile(
 		"sub $128, %%rsp\n\t"		/* the red zone */
 		"push %%rbp\n\t"

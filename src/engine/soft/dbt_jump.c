@@ -75,8 +75,10 @@ void jumps_clear_found(struct dbt_hot *hot)
 
 void jumps_clear(struct dbt *d)
 {
-	if (d->hot)
+	if (d->hot) {
 		jumps_clear_found(d->hot);
+		again_forget(d->hot);
+	}
 	for (unsigned int i = SET_FIRST; d->hot && i <= SET_LAST; i++)
 		set_clear(d, d->hot, i);
 }
@@ -129,6 +131,8 @@ void jumps_forget(struct dbt *d, const struct tblock *b)
 
 	if (f->block == b)
 		f->minus_id = 0;
+	if (d->hot->again_block == b)
+		again_forget(d->hot);
 	for (unsigned int i = SET_FIRST; i <= SET_LAST; i++)
 		if (*entry_of(d->hot, i, b->gva) == (uint64_t)(b->code - b->entry_len))
 			*entry_of(d->hot, i, b->gva) = (uint64_t)d->exit_indirect;

@@ -32,6 +32,7 @@
 #include "engine/soft/trap.h"
 #include "engine/trace.h"
 #include "x86/decode.h"
+#include "x86/regs.h"
 
 #include <stdio.h>
 
@@ -147,7 +148,11 @@ struct dbt_hot {
 	uint64_t run_mask[4];	/* counts that are too many for one run, by the size of elements */
 	uint64_t fault_pc, fault_addr;	/* of the last host fault; address 0: unknown */
 	uint64_t fault_rcx;
+	/* Where the user's last fault was, negative, and how its code is entered there: dbt_event.c. */
+	uint64_t again_minus_rip, again_code;
+	const struct tblock *again_block;
 	uint32_t reason, arg;
+	int32_t status;		/* enum exec_status, with REASON_SEEN_TO */
 	uint32_t branch;	/* where translated code went astray from, see BRANCH_RET */
 	uint64_t seen_upper;	/* tlb.upper_tag and ... */
 	uint32_t seen_changed;	/* ... dbt.changed when the sides were last right */
@@ -181,6 +186,13 @@ _Static_assert(sizeof(struct dbt_hot) <= ENGINE_AREA, "struct vcpu has no room")
 static inline struct dbt_hot *dbt_hot(struct vcpu *v)
 {
 	return (struct dbt_hot *)v->engine_area;
+}
+
+#define LAHF_FLAGS	(RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF)
+
+static inline void flags_in(const struct vcpu *v, struct dbt_hot *hot)
+{
+	hot->flags = (v->rflags & LAHF_FLAGS) << 8 | (v->rflags >> 11 & 1);
 }
 
 /* As emit_jump_found() computes it. */
@@ -417,7 +429,7 @@ struct dbt {
 	void *exit_chain, *exit_indirect, *exit_step, *exit_here, *exit_poll, *exit_signal;
 	void *enter[2], *leave[LEAVES];	/* [1]: code for windows */
 	void *to_kernel[2], *to_user[2], *iret_to_user[2];	/* likewise, of the user's */
-	void *indirect[2], *ret_miss[2];	/* for the kernel's code, for the user's */
+	void *indirect[2], *ret_miss[2], *go[2];	/* for the kernel's code, for the user's */
 	void *crosses[7], *crosses_here[7];	/* by log2 of a size: see emit_cross_checks() */
 	void *looks_up[2][7];		/* the same, [1] for writes: see emit_lookups() */
 	uint8_t *records;		/* what is known of the blocks, as large as the code cache */
@@ -600,6 +612,29 @@ unsigned int dbt_insn_at(struct tblock *b, const uint8_t *pc);
 void dbt_refresh(struct dbt *d, struct vcpu *v);
 void side_use(struct dbt *d, struct vcpu *v, uint32_t mode);
 
+/* Translated code has left: the state is made exact. */
+void dbt_came_out(struct dbt *d, struct vcpu *v);
+/* Sees to why; *code: where to go on, or NULL: nowhere. */
+enum exec_status dbt_handle(struct dbt *d, struct vcpu *v, void **code);
+/* May the present state run translated? */
+bool dbt_runnable(const struct dbt *d, const struct vcpu *v);
+/* False: something wants attention. */
+bool dbt_calm_down(struct vcpu *v);
+
+/* dbt_event.c */
+/* Is what happens at an instruction seen to without leaving the code cache? */
+bool in_place(const struct dbt *d);
+/* The user's code was at instruction @n of @b, and is the kernel's now. */
+void again_note(struct dbt *d, struct vcpu *v, struct tblock *b, unsigned int n);
+void again_forget(struct dbt_hot *hot);
+/* Where to enter at to come to v->rip. */
+void *dbt_go(struct dbt *d, struct vcpu *v);
+/* Called by fixed code when translated code has left; where to go on. */
+void *dbt_event(struct dbt *d, struct vcpu *v);
+void emit_call_event(struct dbt *d, struct emit *e);
+void emit_go(struct dbt *d, struct emit *e);
+void emit_jump_again(struct emit *e);
+
 /* dbt_lockstep.c */
 struct lockstep *lockstep_create(void);
 /*
@@ -652,6 +687,8 @@ void dbt_emit_fixed(struct dbt *d, const struct vcpu *v);
 /* wrfsbase, wrgsbase */
 void emit_set_base(struct emit *e, unsigned int prefix, unsigned int reg);
 void dbt_enter(struct dbt *d, struct vcpu *v, void *code);
+/* For entering @code: the fixed code to jump to. */
+void *dbt_prepare(struct dbt *d, struct vcpu *v, void *code);
 void dbt_empty_private_stack(struct dbt *d, struct side *s);
 void dbt_empty_private_stacks(struct dbt *d);
 

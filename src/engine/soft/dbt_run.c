@@ -12,12 +12,6 @@
 #define FOREIGN_MAX	32
 #define IDS_MAX		0xfff0	/* of 16 bits, with room for those of both sides */
 #define SPACES_MAX	(BIT(64 - CALM_SPACE) - 1)
-#define LAHF_FLAGS	(RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF)
-
-static void flags_in(const struct vcpu *v, struct dbt_hot *hot)
-{
-	hot->flags = (v->rflags & LAHF_FLAGS) << 8 | (v->rflags >> 11 & 1);
-}
 
 static void flags_out(struct vcpu *v, const struct dbt_hot *hot)
 {
@@ -85,6 +79,8 @@ void side_use(struct dbt *d, struct vcpu *v, uint32_t mode)
 	if (s->tag == tag)
 		return;
 	dbt_empty_private_stack(d, s);
+	if (mode & MODE_USER)
+		again_forget(hot);
 	s->tag = tag;
 	t = tag_id(hot, tag);
 	s->id[0] = (uint64_t)t->id << 48;
@@ -177,7 +173,7 @@ bool dbt_translates(const struct dbt *d, const struct vcpu *v)
 	return v->code_size == CODE_64 || (with(d, TRANSLATOR_OPT_CODE32) && code32_runs(v));
 }
 
-static bool runnable(const struct dbt *d, const struct vcpu *v)
+bool dbt_runnable(const struct dbt *d, const struct vcpu *v)
 {
 	/* A switch to a task that is to be trapped leaves db_pending. */
 	return !v->attention && dbt_translates(d, v) && !(v->rflags & RFLAGS_RF) &&
@@ -185,13 +181,11 @@ static bool runnable(const struct dbt *d, const struct vcpu *v)
 }
 
 /* The interpreter's meaning of instruction @n of @b, at v->rip. */
-static enum exec_status interpret(struct dbt *d, struct vcpu *v, struct tblock *b,
-				  unsigned int n)
+static enum exec_status execute(struct dbt *d, struct vcpu *v, struct tblock *b, unsigned int n)
 {
 	const struct insn *i = block_step(b, n);
 	enum exec_status st;
 
-	d->stats.steps++;
 	if (!i)
 		return d->cfg.step(d->cfg.arg, v);
 	dbt_count_step(d, i);
@@ -200,6 +194,18 @@ static enum exec_status interpret(struct dbt *d, struct vcpu *v, struct tblock *
 		v->rip = (uint32_t)v->rip;
 	v->stats.insns++;
 	return st == EXEC_FAULT ? vcpu_deliver(v) : st;
+}
+
+/* And what it was is remembered. */
+static enum exec_status interpret(struct dbt *d, struct vcpu *v, struct tblock *b,
+				  unsigned int n)
+{
+	enum exec_status st = execute(d, v, b, n);
+
+	d->stats.steps++;
+	if (b->mode & MODE_USER && !v->cpl)
+		again_note(d, v, b, n);
+	return st;
 }
 
 /* A block whose second page is another one now: after some time it is made anew. */
@@ -232,12 +238,12 @@ static enum exec_status step(struct dbt *d, struct vcpu *v, struct tblock *b, un
 	do {
 		next = b->gva + b->guest_off[n + 1];
 		st = interpret(d, v, b, n++);
-		if (st == EXEC_EXIT || !runnable(d, v) || dbt_hot(v)->watch)
+		if (st == EXEC_EXIT || !dbt_runnable(d, v) || dbt_hot(v)->watch)
 			return st;
 		/* 'changed' counts flushes too, after which @b is gone. */
 		if (v->rip != next || d->changed != changed || v->tlb.fetch_tag != tag ||
 		    dbt_mode(v) != mode) {
-			*code = find_code(d, v);
+			*code = in_place(d) ? dbt_go(d, v) : find_code(d, v);
 			return EXEC_OK;
 		}
 		*code = block_entry(b, n);
@@ -344,13 +350,12 @@ static enum exec_status host_fault(struct dbt *d, struct vcpu *v, void **code)
 	/* One instruction only, so that it is known what it did. */
 	v->rip = b->gva + b->guest_off[n];
 	st = n < b->count ? window_fault(d, v, b, n) : EXEC_OK;
-	if (st == EXEC_OK && runnable(d, v))
+	if (st == EXEC_OK && dbt_runnable(d, v))
 		*code = find_code(d, v);
 	return st;
 }
 
-/* Sees to why translated code left; *code: where to go on, NULL: nowhere. */
-static enum exec_status handle(struct dbt *d, struct vcpu *v, void **code)
+enum exec_status dbt_handle(struct dbt *d, struct vcpu *v, void **code)
 {
 	struct dbt_hot *hot = dbt_hot(v);
 
@@ -367,10 +372,12 @@ static enum exec_status handle(struct dbt *d, struct vcpu *v, void **code)
 		return step(d, v, d->blocks[hot->arg >> 8], hot->arg & 0xff, code);
 	case REASON_POLL:
 		v->rip = hot->target;
-		*code = runnable(d, v) ? find_code(d, v) : NULL;
+		*code = dbt_runnable(d, v) ? find_code(d, v) : NULL;
 		return EXEC_OK;
 	case REASON_SIGNAL:
 		return host_fault(d, v, code);
+	case REASON_SEEN_TO:
+		return hot->status;
 	case REASON_STEP_HERE:
 	case DBT_REASONS:
 		break;
@@ -430,6 +437,16 @@ static void settle(struct dbt *d, struct vcpu *v)
 		v->gpr[REG_RSP] += rsp_off(b)[n];
 }
 
+void dbt_came_out(struct dbt *d, struct vcpu *v)
+{
+	struct dbt_hot *hot = dbt_hot(v);
+
+	flags_out(v, hot);
+	name_step(d, hot);
+	settle(d, v);
+	undo_branch(v);
+}
+
 void dbt_enter_once(struct dbt *d, struct vcpu *v, void *code)
 {
 	struct dbt_hot *hot = dbt_hot(v);
@@ -437,10 +454,7 @@ void dbt_enter_once(struct dbt *d, struct vcpu *v, void *code)
 	flags_in(v, hot);
 	fpu_get(v);
 	dbt_enter(d, v, code);
-	flags_out(v, hot);
-	name_step(d, hot);
-	settle(d, v);
-	undo_branch(v);
+	dbt_came_out(d, v);
 }
 
 /* One at a time with the interpreter; *ran: it did, and left for a reason. */
@@ -457,7 +471,7 @@ static enum exec_status enter(struct dbt *d, struct vcpu *v, void *code, bool *r
  * False: something wants attention.  Pairs with vcpu_attention: 'calm' is set before
  * attention is looked at.
  */
-static bool calm_down(struct vcpu *v)
+bool dbt_calm_down(struct vcpu *v)
 {
 	const struct side *s = dbt_hot(v)->side;
 
@@ -475,16 +489,16 @@ enum exec_status dbt_run(struct dbt *d, struct vcpu *v, struct tblock *b)
 	void *code = b->code;
 	bool ran = true;
 
-	if (!runnable(d, v) || (d->windows && windows_demand(d, v)))
+	if (!dbt_runnable(d, v) || (d->windows && windows_demand(d, v)))
 		return EXEC_OK;
 	dbt_refresh(d, v);
 	cell_hold(dbt_hot(v), b);
-	while (code && st == EXEC_OK && windows_fit(d, v) && calm_down(v)) {
+	while (code && st == EXEC_OK && windows_fit(d, v) && dbt_calm_down(v)) {
 		d->stats.entries++;
 		st = enter(d, v, code, &ran);
 		if (st != EXEC_OK || !ran)
 			return st;
-		st = handle(d, v, &code);
+		st = dbt_handle(d, v, &code);
 	}
 	if (d->windows)
 		windows_sample(d, v);

@@ -308,7 +308,10 @@ static void *emit_to_user(struct dbt *d, struct emit *e, const struct vcpu *v, b
 	}
 	emit_arith_flags(e);
 	e_load(e, H_RAX, IN_HOT(scratch));
-	emit_jump_cached(e, true);
+	if (iret)
+		emit_jump_again(e);
+	else
+		emit_jump_cached(e, true);
 	return here;
 }
 

@@ -281,6 +281,15 @@ static enum exec_status dbt_step_cb(void *arg, struct vcpu *v)
 	return st == EXEC_FAULT ? vcpu_deliver(v) : (enum exec_status)st;
 }
 
+/* What is to be settled first is for soft_run(). */
+static enum exec_status dbt_interrupt_cb(void *arg, struct vcpu *v)
+{
+	const struct soft_vcpu *sv = v->engine;
+
+	(void)arg;
+	return sv->news.unsettled_count ? EXEC_OK : vcpu_take_interrupt(v);
+}
+
 static unsigned int dbt_heat_cb(void *arg, struct vcpu *v, gpa_t gpa)
 {
 	(void)arg;
@@ -350,6 +359,7 @@ static int translator_create(struct soft_vcpu *sv, uint64_t cache_bytes, struct 
 		.trace = sv->engine->config.trace,
 		.windows = sv->engine->config.windows,
 		.step = dbt_step_cb,
+		.interrupt = dbt_interrupt_cb,
 		.bind = dbt_bind_cb,
 		.heat = dbt_heat_cb,
 		.evicted = dbt_evicted_cb,
