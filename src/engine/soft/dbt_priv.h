@@ -101,11 +101,16 @@ struct gate {
 	uint64_t to_user, iret_to_user;	/* the fixed code */
 	uint64_t rsp_mask;	/* of RSP: what the check of windows looks at, or nothing */
 	uint64_t refused;	/* flags that SYSRET and IRETQ are not to load */
-	/* For IRETQ: its own shut; where SS's descriptor and behind it CS's are, and, negative, ... */
-	uint64_t iret_shut, descriptors;
-	uint64_t minus_cs_sel, minus_ss_sel, minus_cs, minus_ss;	/* ... what they must be */
+	uint64_t null_ss;	/* likewise */
+	/* IRETQ within the kernel, to the user: its own shut; and, negative, what must be where. */
+	struct iret_gate {
+		uint64_t shut;
+		uint64_t descriptors;	/* where the two descriptors are, side by side: */
+		uint64_t minus_low, minus_high;
+		uint64_t minus_cs_sel, minus_ss_sel;
+	} iret[2];
 	uint64_t frame[5];	/* the words that it pops, read once */
-	uint64_t nt_mask, unusable_mask;
+	uint64_t nt_mask, if_mask, tf_mask, two, unusable_mask;
 	struct gate_key {	/* what it was opened or shut for */
 		uint64_t star, lstar, sfmask, efer, cr0, cr4, gdt;
 		uint16_t gdt_limit;
@@ -207,6 +212,12 @@ static inline struct found *found_slot(struct dbt_hot *hot, gva_t gva)
 	AT_VCPU(offsetof(struct vcpu, engine_area) + offsetof(struct dbt_hot, side) + \
 		(user) * sizeof(struct side) + offsetof(struct side, field))
 #define IN_GPR(n)	AT_VCPU(offsetof(struct vcpu, gpr) + 8 * (n))
+
+/* A segment but for its base */
+static inline struct host_mem segment_word(unsigned int seg)
+{
+	return AT_VCPU(offsetof(struct vcpu, seg) + seg * sizeof(struct segment));
+}
 
 static inline struct host_mem segment_base(unsigned int seg)
 {
@@ -429,6 +440,7 @@ struct dbt {
 	void *exit_chain, *exit_indirect, *exit_step, *exit_here, *exit_poll, *exit_signal;
 	void *enter[2], *leave[LEAVES];	/* [1]: code for windows */
 	void *to_kernel[2], *to_user[2], *iret_to_user[2];	/* likewise, of the user's */
+	void *iret_to_kernel;
 	void *indirect[2], *ret_miss[2], *go[2];	/* for the kernel's code, for the user's */
 	void *crosses[7], *crosses_here[7];	/* by log2 of a size: see emit_cross_checks() */
 	void *looks_up[2][7];		/* the same, [1] for writes: see emit_lookups() */
@@ -536,6 +548,9 @@ void string_settle(struct vcpu *v, const uint8_t *pc);
 void gate_set(struct dbt *d, struct vcpu *v, uint32_t mode);
 /* Is it still right, if the present side is? */
 bool gate_fits(struct vcpu *v);
+
+/* dbt_iret.c: for gate_set() */
+void gate_set_iret(struct gate *g, const struct vcpu *v);
 
 /* dbt_block.c */
 void emit_step(struct tr *t);

@@ -196,6 +196,13 @@ static enum exec_status execute(struct dbt *d, struct vcpu *v, struct tblock *b,
 	return st == EXEC_FAULT ? vcpu_deliver(v) : st;
 }
 
+/* IRETQ has set it: like that in line, with no breakpoints for it to hold off. */
+static void forget_rf(const struct dbt *d, struct vcpu *v)
+{
+	if (with(d, TRANSLATOR_OPT_SWITCH) && !d->lockstep && !(v->dr[7] & 0xff))
+		v->rflags &= ~RFLAGS_RF;
+}
+
 /* And what it was is remembered. */
 static enum exec_status interpret(struct dbt *d, struct vcpu *v, struct tblock *b,
 				  unsigned int n)
@@ -205,6 +212,8 @@ static enum exec_status interpret(struct dbt *d, struct vcpu *v, struct tblock *
 	d->stats.steps++;
 	if (b->mode & MODE_USER && !v->cpl)
 		again_note(d, v, b, n);
+	if (v->rflags & RFLAGS_RF)
+		forget_rf(d, v);
 	return st;
 }
 

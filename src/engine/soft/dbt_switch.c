@@ -1,30 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Between the user's translated code and the kernel's without leaving it: SYSCALL, SYSRET and
- * IRETQ to the user of 64-bit code, with what all systems make of them: LSTAR in the upper half, a
- * mask that clears the arithmetic flags and AC, a return to the lower half without TF and AC, by IRETQ
- * with the segments that SYSRET would load, and none in DS, ES, FS and GS.  What cpu/syscall.c
- * does is done by fixed code, and what C code does when it finds the mode changed is there
- * before: either side's ids, jump cache and private stack (struct side) stay as they are.
+ * Between the user's translated code and the kernel's without leaving it: SYSCALL and SYSRET of
+ * 64-bit code, with what all systems make of them: LSTAR in the upper half, a mask that clears
+ * the arithmetic flags and AC, a return to the lower half without TF and AC.  (IRETQ: dbt_iret.c.)
+ * What cpu/syscall.c does is done by fixed code, and what C code does when it finds the mode
+ * changed is there before: either side's ids, jump cache and private stack (struct side) stay
+ * as they are.
  *
  * The gate is shut, and the interpreter executes the instruction, unless all that is so; it is
  * looked at again whenever C code comes back here and something it depends on has changed.
  * Behind the gate nothing fails, and the flags need no care.
  *
- * IRETQ loads RF without keeping it: it holds off breakpoints, of which there are none while
- * translated code runs.
- *
  * After code for windows FS and GS keep the windows' bases while the kernel's code runs, which
  * has no use for them.
  *
- * Source: Intel SDM volume 2, "SYSCALL", "SYSRET", "IRET/IRETD/IRETQ".
+ * Source: Intel SDM volume 2, "SYSCALL", "SYSRET".
  */
 #include "cpu/system.h"
 #include "engine/soft/dbt_tr.h"
 
-/* What IRETQ takes of a return's flags to CPL 3, but for RF, and TF and AC, which are refused. */
-#define FLAGS_IRETQ (RFLAGS_ARITH | RFLAGS_DF | RFLAGS_NT | RFLAGS_ID | RFLAGS_IF | RFLAGS_IOPL | \
-		     RFLAGS_VIF | RFLAGS_VIP)
 #define CLEARED	(RFLAGS_ARITH | RFLAGS_AC)	/* flags that SFMASK has to clear */
 
 _Static_assert(offsetof(struct segment, base) == 8 && sizeof(struct segment) == 16,
@@ -76,36 +70,7 @@ static void gate_segments(struct gate *g, const struct vcpu *v)
 	sysret_segments(v, true, &cs, &ss);
 	g->user_cs = without_base(&cs);
 	g->user_ss = without_base(&ss);
-}
-
-/* The descriptor that flat segment @s is loaded from, with its accessed bit set. */
-static uint64_t flat_descriptor(const struct segment *s)
-{
-	return 0x000f00000000ffffULL | (uint64_t)s->attr << 40;
-}
-
-/* Their descriptors are looked at each time; here, where they would have to be. */
-static void gate_set_iret(struct gate *g, const struct vcpu *v)
-{
-	struct segment cs, ss;
-	unsigned int at;
-
-	sysret_segments(v, true, &cs, &ss);
-	at = ss.sel & ~7U;
-	g->iret_shut = 1;
-	if ((ss.sel & 7) != 3 || cs.sel != ss.sel + 8 || at < 8 || at + 15U > v->gdtr.limit)
-		return;
-	g->descriptors = v->gdtr.base + at;
-	if ((g->descriptors & GUEST_PAGE_MASK) > GUEST_PAGE_SIZE - 16)
-		return;
-	g->minus_cs_sel = -(uint64_t)cs.sel;
-	g->minus_ss_sel = -(uint64_t)ss.sel;
-	g->minus_cs = -flat_descriptor(&cs);
-	g->minus_ss = -flat_descriptor(&ss);
-	/* AC as well: it is not for reading descriptors. */
-	g->nt_mask = RFLAGS_NT | RFLAGS_AC;
-	g->unusable_mask = SEG_UNUSABLE;
-	g->iret_shut = 0;
+	g->null_ss = without_base(&(struct segment){ .attr = SEG_UNUSABLE });
 }
 
 void gate_set(struct dbt *d, struct vcpu *v, uint32_t mode)
@@ -114,7 +79,7 @@ void gate_set(struct dbt *d, struct vcpu *v, uint32_t mode)
 	bool windows = v->tlb.window.owner && v->tlb.window.owner == v->tlb.current;
 	uint32_t user = dbt_mode64(v, true) | (windows ? MODE_WINDOW : 0);
 
-	g->shut = g->iret_shut = 1;
+	g->shut = g->iret[0].shut = g->iret[1].shut = 1;
 	g->key = present_key(v);
 	/* Not what SYSRET would come to: CPL 1, or AC set. */
 	if (!gate_possible(d, v) || (mode & MODE_USER && (mode != user || v->cpl != 3)))
@@ -150,13 +115,8 @@ static void e_store8_imm(struct emit *e, struct host_mem m, uint8_t imm)
 	e8(e, imm);
 }
 
-static struct host_mem segment_word(unsigned int seg)
-{
-	return AT_VCPU(offsetof(struct vcpu, seg) + seg * sizeof(struct segment));
-}
-
 /* Clobbers @tmp, as the following do. */
-static void emit_segment(struct emit *e, unsigned int seg, struct host_mem from, unsigned int tmp)
+void emit_segment(struct emit *e, unsigned int seg, struct host_mem from, unsigned int tmp)
 {
 	e_load(e, tmp, from);
 	e_store(e, segment_word(seg), tmp);
@@ -254,7 +214,7 @@ static void emit_take_fs(struct emit *e, const struct vcpu *v)
 }
 
 /* The host's arithmetic flags are those in rcx.  Clobbers rax. */
-static void emit_arith_flags(struct emit *e)
+void emit_arith_flags(struct emit *e)
 {
 	e_mov32_rr(e, H_RAX, H_TMP);
 	e_op_reg(e, 0, 0xc1, 5, H_RAX);		/* shr eax, 11: OF */
@@ -269,7 +229,7 @@ static void emit_arith_flags(struct emit *e)
 }
 
 /* rcx = the flags to load, of which RFLAGS takes @mask; clobbers rax. */
-static void emit_load_rflags(struct emit *e, struct host_mem from, uint32_t mask)
+void emit_load_rflags(struct emit *e, struct host_mem from, uint32_t mask)
 {
 	e_load(e, H_TMP, from);
 	e_mov_rr(e, H_RAX, H_TMP);
@@ -285,9 +245,7 @@ static void *emit_to_user(struct dbt *d, struct emit *e, const struct vcpu *v, b
 
 	e_store(e, IN_HOT(scratch), H_RAX);
 	if (iret) {
-		emit_load_rflags(e, IN_HOT(gate.frame[2]), FLAGS_IRETQ);
-		e_load(e, H_GRSP, IN_HOT(gate.frame[3]));
-		e_load(e, H_ADDR, IN_HOT(gate.frame[0]));
+		emit_iret_frame(e);
 	} else {
 		emit_load_rflags(e, IN_GPR(REG_R11), FLAGS_SYSRET);
 		e_mov_rr(e, H_ADDR, H_GRCX);
@@ -317,6 +275,7 @@ static void *emit_to_user(struct dbt *d, struct emit *e, const struct vcpu *v, b
 
 void emit_switches(struct dbt *d, struct emit *e, const struct vcpu *v)
 {
+	emit_iret_kernel(d, e);
 	for (unsigned int windows = 0; windows < (v->tlb.window.low ? 2 : 1); windows++) {
 		emit_to_kernel(d, e, windows);
 		d->to_user[windows] = emit_to_user(d, e, v, windows, false);
@@ -326,7 +285,7 @@ void emit_switches(struct dbt *d, struct emit *e, const struct vcpu *v)
 
 /* --- the instructions --- */
 
-static bool switches(const struct tr *t)
+bool switches(const struct tr *t)
 {
 	return with(t->d, TRANSLATOR_OPT_SWITCH) && !t->d->lockstep;
 }
@@ -355,7 +314,7 @@ bool emit_syscall(struct tr *t)
 }
 
 /* A stack pointer, in @reg, for code with windows has passed their check; faults if it does not. */
-static void emit_check_stack(struct tr *t, unsigned int reg)
+void emit_check_stack(struct tr *t, unsigned int reg)
 {
 	struct host_mem check = AT_VCPU(VCPU_CHECKS);
 
@@ -384,123 +343,5 @@ bool emit_sysret(struct tr *t, const struct insn *i)
 	emit_step_unless_zero(t);
 	emit_check_stack(t, H_GRSP);
 	e_op_mem(e, 0, 0xff, 4, IN_HOT(gate.to_user));	/* jmp */
-	return true;
-}
-
-/* r14 += rcx */
-static void emit_sum(struct emit *e)
-{
-	e_lea(e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
-}
-
-/* To the interpreter unless rcx + @minus is 0.  Clobbers r14. */
-static void emit_step_unless(struct tr *t, struct host_mem minus)
-{
-	e_load(&t->e, H_ADDR, minus);
-	e_lea(&t->e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
-	emit_step_unless_zero(t);
-}
-
-/* Unless something keeps IRETQ from being done here, or is to happen with it. */
-static void emit_iret_shut(struct tr *t)
-{
-	static const uint8_t segs[] = { SEG_ES, SEG_DS, SEG_FS, SEG_GS };
-	struct emit *e = &t->e;
-
-	e_load(e, H_ADDR, IN_VCPU(rflags));
-	e_pext(e, H_ADDR, H_ADDR, IN_HOT(gate.nt_mask));
-	e_movzx8(e, H_TMP, IN_VCPU(nmi_blocked));
-	emit_sum(e);
-	e_movzx8(e, H_TMP, IN_VCPU(intr_parked));
-	emit_sum(e);
-	e_load(e, H_TMP, IN_VCPU(tlb.window.expected));	/* C code maps it */
-	emit_sum(e);
-	for (unsigned int k = 0; k < ARRAY_SIZE(segs); k++) {
-		e_movzx16(e, H_TMP, segment_word(segs[k]));
-		emit_sum(e);
-	}
-	e_load(e, H_TMP, IN_HOT(gate.iret_shut));
-	e_lea(e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
-	emit_step_unless_zero(t);
-	e_mov_imm(e, H_ADDR, -(uint64_t)ARRAY_SIZE(segs));	/* null, and not just by their number */
-	for (unsigned int k = 0; k < ARRAY_SIZE(segs); k++) {
-		e_movzx16(e, H_TMP, AT_VCPU(offsetof(struct vcpu, seg) + segs[k] * sizeof(struct segment) +
-					   offsetof(struct segment, attr)));
-		e_pext(e, H_TMP, H_TMP, IN_HOT(gate.unusable_mask));
-		emit_sum(e);
-	}
-	e_mov_rr(e, H_TMP, H_ADDR);
-	emit_step_unless_zero(t);
-}
-
-/* The frame, each word read once: others may write to it. */
-static void emit_read_frame(struct tr *t)
-{
-	struct emit *e = &t->e;
-
-	e_mov_rr(e, H_ADDR, H_GRSP);
-	e_lea(e, H_ADDR, emit_looked_up(t, 40, false));
-	for (unsigned int k = 0; k < 5; k++) {
-		struct host_mem word = IN_HOT(gate.frame[0]);
-
-		word.disp += 8 * k;
-		e_load(e, H_TMP, AT_DISP(H_ADDR, 8 * k));
-		e_store(e, word, H_TMP);
-	}
-	emit_islands(t, true);
-}
-
-/* It goes where SYSRET would, with such flags. */
-static void emit_check_frame(struct tr *t)
-{
-	struct emit *e = &t->e;
-
-	e_load(e, H_ADDR, IN_HOT(gate.frame[0]));
-	e_pext(e, H_ADDR, H_ADDR, IN_HOT(sign_mask));
-	e_load(e, H_TMP, IN_HOT(gate.frame[2]));
-	e_pext(e, H_TMP, H_TMP, IN_HOT(gate.refused));
-	e_lea(e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
-	emit_step_unless_zero(t);
-	e_movzx16(e, H_TMP, IN_HOT(gate.frame[1]));
-	emit_step_unless(t, IN_HOT(gate.minus_cs_sel));
-	e_movzx16(e, H_TMP, IN_HOT(gate.frame[4]));
-	emit_step_unless(t, IN_HOT(gate.minus_ss_sel));
-	e_load(e, H_ADDR, IN_HOT(gate.frame[3]));
-	emit_check_stack(t, H_ADDR);
-}
-
-/* And the descriptors are those of what SYSRET loads. */
-static void emit_check_descriptors(struct tr *t)
-{
-	struct emit *e = &t->e;
-	uint8_t *miss, *hit;
-
-	e_load(e, H_ADDR, IN_HOT(gate.descriptors));
-	emit_table_load(e, H_READ);
-	miss = e_jrcxz(e);
-	hit = e_jmp8(e);
-	e_bind8(e, miss);
-	t->step[t->step_count++] = (struct far_exit){ .rel32 = e_jmp(e, emit_here(e)), .n = t->n };
-	e_bind8(e, hit);
-	emit_sum(e);
-	e_load(e, H_TMP, AT_DISP(H_ADDR, 8));
-	e_store(e, IN_HOT(scratch), H_TMP);
-	e_load(e, H_TMP, AT(H_ADDR));
-	emit_step_unless(t, IN_HOT(gate.minus_ss));
-	e_load(e, H_TMP, IN_HOT(scratch));
-	emit_step_unless(t, IN_HOT(gate.minus_cs));
-}
-
-/* The block goes on behind it: one that is stepped may lead there, in the kernel. */
-bool emit_iretq(struct tr *t, const struct insn *i)
-{
-	if (!switches(t) || i->opsize != 8 || user_side(t))
-		return false;
-	emit_iret_shut(t);
-	emit_read_frame(t);
-	emit_check_frame(t);
-	emit_check_descriptors(t);
-	regs_lost(t);
-	e_op_mem(&t->e, 0, 0xff, 4, IN_HOT(gate.iret_to_user));	/* jmp */
 	return true;
 }

@@ -270,7 +270,20 @@ void emit_load_tables(struct emit *e);
 /* dbt_switch.c: false if SYSCALL, SYSRET is the interpreter's. */
 bool emit_syscall(struct tr *t);
 bool emit_sysret(struct tr *t, const struct insn *i);
-bool emit_iretq(struct tr *t, const struct insn *i);
 void emit_switches(struct dbt *d, struct emit *e, const struct vcpu *v);
+bool switches(const struct tr *t);
+/* A stack pointer, in @reg, for code with windows has passed their check; faults if it does not. */
+void emit_check_stack(struct tr *t, unsigned int reg);
+/* Fixed code: segment @seg, of base 0, is what is at @from.  Clobbers @tmp. */
+void emit_segment(struct emit *e, unsigned int seg, struct host_mem from, unsigned int tmp);
+/* rcx = the flags to load, of which RFLAGS takes @mask; clobbers rax. */
+void emit_load_rflags(struct emit *e, struct host_mem from, uint32_t mask);
+/* The host's arithmetic flags are those in rcx.  Clobbers rax. */
+void emit_arith_flags(struct emit *e);
+
+/* dbt_iret.c: false if it is the interpreter's; and its fixed code */
+bool emit_iretq(struct tr *t, const struct insn *i);
+void emit_iret_frame(struct emit *e);
+void emit_iret_kernel(struct dbt *d, struct emit *e);
 
 #endif

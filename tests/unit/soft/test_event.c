@@ -374,6 +374,56 @@ static void test_interrupts(void **state)
 	interrupted(WINDOWS_ALWAYS, false);
 }
 
+/* The next one only when the last one came, so that none makes up for one that was lost. */
+static void *interrupt_in_turn(void *arg)
+{
+	struct rig *r = arg;
+	volatile uint64_t *seen = (uint64_t *)(r->ram + RIG_DATA);
+
+	for (uint64_t n = 0; n < INTERRUPTS; n++) {
+		vcpu_attention(r->v, ATTN_INTR);
+		while (*seen == n)
+			usleep(10);
+	}
+	return NULL;
+}
+
+/* The kernel's IF is set for an instant, by IRETQ: what waits comes then. */
+static void test_interrupt_waits_for_iret(void **state)
+{
+	struct vcpu_intc_ops ops = no_intc;
+	struct rig *r = user_rig(TRANSLATOR_ON, WINDOWS_OFF, 0);
+	uint64_t seed = 9;
+	pthread_t thread;
+
+	(void)state;
+	ops.ack = ack_vector;
+	r->v->intc_ops = &ops;
+	start(r, &seed);
+	rig_code(r, RIG_GDT + 8, &(uint64_t[]){ 0x00af9b000000ffffULL, 0x00cf93000000ffffULL }, 16);
+	rig_code(r, RIG_DATA, &(uint64_t){ 0 }, 8);
+	put_gate(r, VECTOR, 0, 1);
+	/* inc qword [RIG_DATA]; dec r14; jnz over; hlt; over: iretq */
+	PUT(r, HANDLER(VECTOR), 0x48, 0xff, 0x04, 0x25, LE32(RIG_DATA), 0x49, 0xff, 0xce, 0x75, 0x01, 0xf4,
+	    0x48, 0xcf);
+	PUT(r, KERNEL, 0xfa, 0xb9, LE32(50), 0xff, 0xc9, 0x75, 0xfc,	/* l: cli; mov ecx, 50; loop */
+	    0x4c, 0x89, 0xec, 0x6a, 0x10, 0x41, 0x55,	/* mov rsp, r13; push 0x10; push r13 */
+	    0x41, 0x53, 0x6a, 0x08, 0x41, 0x50, 0x48, 0xcf,	/* push r11; push 8; push r8; iretq */
+	    0xeb, 0xe5);				/* jmp l */
+	r->v->gpr[REG_R8] = UPPER + KERNEL + 25;
+	r->v->gpr[REG_R11] = RFLAGS_FIXED | RFLAGS_IF;
+	r->v->gpr[REG_R13] = RIG_STACK - 0x100;
+	r->v->gpr[REG_R14] = INTERRUPTS;
+	assert_int_equal(pthread_create(&thread, NULL, interrupt_in_turn, r), 0);
+	alarm(20);
+	assert_int_equal(rig_run(r, UPPER + KERNEL), -1);
+	alarm(0);
+	pthread_join(thread, NULL);
+	assert_int_equal(r->v->stats.interrupts, INTERRUPTS);
+	assert_true(steps_of(r, INSN_ID_IRETQ) < 2 * INTERRUPTS);
+	rig_destroy(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -383,6 +433,7 @@ int main(void)
 		cmocka_unit_test(test_code_changed),
 		cmocka_unit_test(test_code_mapped_anew),
 		cmocka_unit_test(test_interrupts),
+		cmocka_unit_test(test_interrupt_waits_for_iret),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -196,6 +196,135 @@ static void test_in_line(void **state)
 	}
 }
 
+/* --- IRETQ within the kernel --- */
+
+#define NEXT		0x14	/* from KERNEL: where it goes */
+#define KERNEL_CS	0x00af9b000000ffffULL
+#define KERNEL_SS	0x00cf93000000ffffULL
+
+/* Flags r12, then IRETQ with a frame of rsi, r14, r11, rdi, r8; there the flags are taken in. */
+static void put_kernel_iret(struct rig *r)
+{
+	PUT(r, KERNEL, 0x4c, 0x89, 0xf4, 0x56, 0x41, 0x56,	/* l: mov rsp, r14; push rsi; push r14 */
+	    0x41, 0x53, 0x57, 0x41, 0x50, 0x41, 0x54,	/* push r11; rdi; r8; r12 */
+	    0x9d, 0x48, 0x01, 0xc3, 0x48, 0xcf, 0x90,	/* popfq; add rbx, rax; iretq; nop */
+	    0x9c, 0x5a, 0xfc, 0x48, 0x8b, 0x01,		/* pushfq; pop rdx; cld; mov rax, [rcx] */
+	    0x49, 0x01, 0xd1, 0x49, 0xc1, 0xc1, 0x0b,	/* add r9, rdx; rol r9, 11 */
+	    0x4d, 0x31, 0xfb,				/* xor r11, r15 */
+	    0xff, 0xcd, 0x75, 0xd8, 0xf4);		/* dec ebp; jnz l; hlt */
+}
+
+struct kernel_start {
+	uint64_t flags, before, cs_sel, ss_sel, rip, cs, ss, dr7, gpr[16];
+};
+
+static uint64_t one_in(uint64_t *seed, unsigned int n, uint64_t odd, uint64_t usual)
+{
+	return next(seed) % n ? usual : odd;
+}
+
+static struct kernel_start random_kernel_start(uint64_t *seed)
+{
+	static const uint64_t flags[] = { RFLAGS_TF, RFLAGS_NT, RFLAGS_AC, RFLAGS_RF, RFLAGS_DF, RFLAGS_ID,
+					  RFLAGS_IF, RFLAGS_IOPL };
+	static const uint16_t sels[] = { 0, 1, 3, 8, 9, 0x10, 0x11, 0x18, 0x23, 0x1b, 0x28 };
+	struct kernel_start s;
+
+	for (unsigned int n = 0; n < 16; n++)
+		s.gpr[n] = next(seed);
+	s.flags = RFLAGS_FIXED | (next(seed) & RFLAGS_ARITH);
+	s.before = RFLAGS_FIXED | (next(seed) & RFLAGS_ARITH);
+	for (unsigned int k = 0; k < 8; k++) {
+		s.flags |= one_in(seed, k ? 4 : 12, flags[k], 0);
+		s.before |= one_in(seed, k > 1 ? 4 : 20, flags[k] & ~RFLAGS_TF, 0);
+	}
+	s.cs_sel = one_in(seed, 10, sels[next(seed) % 11], 8);
+	s.ss_sel = one_in(seed, 6, sels[next(seed) % 11], next(seed) & 0x10);
+	s.rip = one_in(seed, 10, next(seed), UPPER + KERNEL + NEXT);
+	s.cs = one_in(seed, 10, 0x00209b0000000000ULL | (next(seed) & 7) << 40, KERNEL_CS);
+	s.ss = one_in(seed, 10, KERNEL_SS ^ BIT(next(seed) % 64), KERNEL_SS);
+	s.dr7 = one_in(seed, 10, 1, 0);
+	s.gpr[REG_RCX] = one_in(seed, 4, USER_STACK - 8, RIG_DATA);	/* SMAP: by AC */
+	s.gpr[REG_R15] = one_in(seed, 4, RFLAGS_AC, 0);
+	return s;
+}
+
+static struct outcome run_kernel_start(struct rig *r, const struct kernel_start *s)
+{
+	struct vcpu *v = r->v;
+
+	rig_state(r);
+	v->cr4 |= CR4_PGE | CR4_SMAP;
+	memcpy(v->gpr, s->gpr, sizeof(v->gpr));
+	v->gpr[REG_RBP] = TURNS;
+	v->gpr[REG_R14] = RIG_STACK - 0x100;
+	v->gpr[REG_R11] = s->flags;
+	v->gpr[REG_R12] = s->before;
+	v->gpr[REG_RSI] = s->ss_sel;
+	v->gpr[REG_RDI] = s->cs_sel;
+	v->gpr[REG_R8] = s->rip;
+	v->dr[0] = UPPER + KERNEL + NEXT;
+	v->dr[7] = s->dr7 | 0x400;
+	v->dr[6] = 0xffff0ff0;
+	rig_code(r, RIG_GDT + 8, &(uint64_t[]){ s->cs, s->ss, USER_SS, USER_CS }, 32);
+	v->gdtr.limit = 39;
+	vcpu_update_mode(v);
+	return outcome_of(r, rig_run(r, UPPER + KERNEL));
+}
+
+static void test_kernel_iret(void **state)
+{
+	struct rig *plain = make(TRANSLATOR_OFF, WINDOWS_OFF), *r = make(TRANSLATOR_ON, WINDOWS_OFF);
+	struct rig *without = user_rig(TRANSLATOR_ON, WINDOWS_OFF, BIT(TRANSLATOR_OPT_SWITCH));
+	uint64_t seed = 0x1e71e71e7ULL;
+
+	(void)state;
+	put_kernel_iret(plain);
+	put_kernel_iret(r);
+	put_kernel_iret(without);
+	for (unsigned int k = 0; k < 1500; k++) {
+		struct kernel_start s = random_kernel_start(&seed);
+		struct outcome a = run_kernel_start(plain, &s), b = run_kernel_start(r, &s);
+		struct outcome c = run_kernel_start(without, &s);
+
+		if (memcmp(&a, &b, sizeof(a)) || memcmp(&a, &c, sizeof(a)))
+			fail_msg("run %u: vector %d %d, r9 %llx %llx, flags %llx %llx", k, a.vector, b.vector,
+				 (unsigned long long)a.gpr[REG_R9], (unsigned long long)b.gpr[REG_R9],
+				 (unsigned long long)a.rflags, (unsigned long long)b.rflags);
+	}
+	rig_destroy(plain);
+	rig_destroy(without);
+	rig_destroy(r);
+}
+
+/* The usual ones are not the interpreter's business. */
+static void test_kernel_iret_in_line(void **state)
+{
+	struct rig *r = make(TRANSLATOR_ON, WINDOWS_OFF);
+	uint64_t seed = 3;
+
+	(void)state;
+	put_kernel_iret(r);
+	for (unsigned int k = 0; k < 20; k++) {
+		struct kernel_start s = random_kernel_start(&seed);
+
+		s.flags = RFLAGS_FIXED | (k & 1 ? RFLAGS_RF | RFLAGS_AC : 0);
+		s.before = RFLAGS_FIXED;
+		s.cs_sel = 8;
+		s.ss_sel = k & 2 ? 0x10 : 0;
+		s.rip = UPPER + KERNEL + NEXT;
+		s.cs = KERNEL_CS;
+		s.ss = KERNEL_SS;
+		s.dr7 = 0;
+		s.gpr[REG_RCX] = RIG_DATA;
+		s.gpr[REG_R15] = 0;
+		assert_int_equal(run_kernel_start(r, &s).vector, -1);
+		assert_int_equal(r->v->gpr[REG_RBP], 0);
+	}
+	assert_true(steps_of(r, INSN_ID_IRETQ) < 2 * TURNS);
+	rig_destroy(r);
+}
+
 /*
  * The kernel's code, translated and run over and over, counts in r9; then the user's jumps
  * there.
@@ -282,6 +411,8 @@ int main(void)
 		cmocka_unit_test(test_like_interpreter),
 		cmocka_unit_test(test_like_interpreter_windows),
 		cmocka_unit_test(test_in_line),
+		cmocka_unit_test(test_kernel_iret),
+		cmocka_unit_test(test_kernel_iret_in_line),
 		cmocka_unit_test(test_no_jump_into_kernel),
 		cmocka_unit_test(test_no_return_into_kernel),
 		cmocka_unit_test(test_no_jump_into_user),
