@@ -18,7 +18,7 @@
 #include "cpu/fpu.h"
 #include "engine/soft/dbt_tr.h"
 
-#define NOWHERE	BIT(62)		/* plus a canonical address this is never 0 */
+#define NOWHERE	BIT(62)		/* plus a lower address, with calm or without, this is never 0 */
 
 bool in_place(const struct dbt *d)
 {
@@ -27,9 +27,14 @@ bool in_place(const struct dbt *d)
 
 /* --- where the user's code goes on after its fault --- */
 
+static uint64_t again_key(const struct dbt_hot *hot, gva_t rip)
+{
+	return -(rip + hot->side[1].calm);
+}
+
 void again_forget(struct dbt_hot *hot)
 {
-	hot->again_minus_rip = NOWHERE;
+	hot->again = NOWHERE;
 	hot->again_block = NULL;
 }
 
@@ -41,7 +46,7 @@ void again_note(struct dbt *d, struct vcpu *v, struct tblock *b, unsigned int n)
 	again_forget(hot);
 	if (!code || !in_place(d) || (hot->side[1].tag & (BIT(MODE_BITS) - 1)) != b->mode)
 		return;
-	hot->again_minus_rip = -(b->gva + b->guest_off[n]);
+	hot->again = again_key(hot, b->gva + b->guest_off[n]);
 	hot->again_code = (uint64_t)code;
 	hot->again_block = b;
 }
@@ -51,17 +56,23 @@ static void *again_code(struct vcpu *v)
 {
 	const struct dbt_hot *hot = dbt_hot(v);
 
-	return v->cpl && hot->again_minus_rip == -v->rip ? (void *)hot->again_code : NULL;
+	return v->cpl && hot->again == again_key(hot, v->rip) ? (void *)hot->again_code : NULL;
 }
 
-/* To the user's guest address r14: where its fault was, or by the jump cache. */
-void emit_jump_again(struct emit *e)
+/*
+ * To the user's guest address r14, which is at @rip: where its fault was, or by the jump cache,
+ * also when somebody wants attention.
+ */
+void emit_jump_again(struct emit *e, struct host_mem rip)
 {
 	uint8_t *same;
 
-	e_load(e, H_TMP, IN_HOT(again_minus_rip));
+	e_load(e, H_TMP, IN_VCPU(calm[1]));
+	e_lea(e, H_ADDR, AT_INDEX(H_ADDR, H_TMP));
+	e_load(e, H_TMP, IN_HOT(again));
 	e_lea(e, H_TMP, AT_INDEX(H_TMP, H_ADDR));
 	same = e_jrcxz(e);
+	e_load(e, H_ADDR, rip);
 	emit_jump_cached(e, true);
 	e_bind8(e, same);
 	e_op_mem(e, 0, 0xff, 4, IN_HOT(again_code));	/* jmp */

@@ -4,6 +4,8 @@
  * load, and none in DS, ES, FS and GS; and within the kernel, with the segments that SYSCALL would
  * load, or none in SS.  The descriptors are looked at each time, and must be what those have.
  *
+ * It serializes: who changed code meanwhile wants attention, for which the jump at the end looks.
+ *
  * The frame is read once.  What IRETQ may not do, and what is to happen with it (an NMI that
  * waits, an interrupt that waits for IF), is the interpreter's: nothing has changed then.
  *
@@ -165,7 +167,7 @@ static void emit_refuse_unless(struct tr *t, void **step, struct host_mem minus)
 	emit_refuse(t, step);
 }
 
-/* Whether NT forbids it, or NMIs come back with it. */
+/* Whether NT forbids it, NMIs come back with it, or code is to be looked at when it serializes. */
 static void emit_check_now(struct tr *t, void **step)
 {
 	struct emit *e = &t->e;
@@ -173,6 +175,8 @@ static void emit_check_now(struct tr *t, void **step)
 	e_load(e, H_ADDR, IN_VCPU(rflags));
 	e_pext(e, H_ADDR, H_ADDR, IN_HOT(gate.nt_mask));
 	e_movzx8(e, H_TMP, IN_VCPU(nmi_blocked));
+	emit_sum(e);
+	e_movzx8(e, H_TMP, IN_HOT(watch));
 	e_lea(e, H_TMP, AT_INDEX(H_ADDR, H_TMP));
 	emit_refuse(t, step);
 }

@@ -153,8 +153,8 @@ struct dbt_hot {
 	uint64_t run_mask[4];	/* counts that are too many for one run, by the size of elements */
 	uint64_t fault_pc, fault_addr;	/* of the last host fault; address 0: unknown */
 	uint64_t fault_rcx;
-	/* Where the user's last fault was, negative, and how its code is entered there: dbt_event.c. */
-	uint64_t again_minus_rip, again_code;
+	/* Where the user's last fault was, plus calm, negative; how its code is entered: dbt_event.c */
+	uint64_t again, again_code;
 	const struct tblock *again_block;
 	uint32_t reason, arg;
 	int32_t status;		/* enum exec_status, with REASON_SEEN_TO */
@@ -648,7 +648,7 @@ void *dbt_go(struct dbt *d, struct vcpu *v);
 void *dbt_event(struct dbt *d, struct vcpu *v);
 void emit_call_event(struct dbt *d, struct emit *e);
 void emit_go(struct dbt *d, struct emit *e);
-void emit_jump_again(struct emit *e);
+void emit_jump_again(struct emit *e, struct host_mem rip);
 
 /* dbt_lockstep.c */
 struct lockstep *lockstep_create(void);

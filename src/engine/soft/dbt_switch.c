@@ -267,7 +267,7 @@ static void *emit_to_user(struct dbt *d, struct emit *e, const struct vcpu *v, b
 	emit_arith_flags(e);
 	e_load(e, H_RAX, IN_HOT(scratch));
 	if (iret)
-		emit_jump_again(e);
+		emit_jump_again(e, IN_HOT(gate.frame[0]));
 	else
 		emit_jump_cached(e, true);
 	return here;
