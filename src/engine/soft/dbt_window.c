@@ -9,6 +9,9 @@
  * code runs; while it is spent, all use the tables.  That code for windows is translated
  * anew is not counted: to take the windows away for it would make that two translations.
  *
+ * Where two spaces take turns nobody has the windows: each turn would map the pages anew, and
+ * the code be needed both ways.  A space that goes on soon after it lost them takes turns.
+ *
  * A site, an instruction with a memory operand, is translated for the window that its
  * operand is in at that time.  A host fault elsewhere makes it take any window, by the
  * constant in the slot; a site that goes on faulting where a window cannot help (devices,
@@ -27,6 +30,9 @@
 #define FILL_US		50	/* of a program's time for a new page, if it is to be given the windows */
 #define HOT_US		1000	/* then a space is given the windows */
 #define IDLE_US		1000	/* then another one may have them */
+#define RETURN_US	100000	/* since it lost them: a space that is seen until then takes turns, */
+#define TURNS_MIN_US	10000	/* and so long nobody has them, */
+#define TURNS_MAX_US	640000	/* at most, when that happens again and again */
 #define SIGNAL_US	2	/* what a host fault costs besides the mapping */
 #define BUDGET_MAX_US	50000
 #define BUDGET_START_US	20000
@@ -44,6 +50,11 @@ struct dbt_windows {
 	int64_t budget;		/* TSC cycles that may still be spent on faults */
 	int64_t idle;		/* TSC cycles of samples since the owner was seen */
 	int64_t hot[TLB_SPACES];	/* and of those in which a space was seen */
+	uint64_t tag;		/* the owner's tlb.fetch_tag, */
+	uint64_t lost;		/* the one's from whom they were taken last, or 0, */
+	uint64_t lost_at;	/* and when: TSC */
+	uint64_t turns_until;	/* TSC; and how long that is the next time */
+	int64_t turns;
 };
 
 int windows_create(struct dbt *d, enum window_choice choice, struct err *e)
@@ -98,6 +109,23 @@ static bool new_pages(struct dbt_windows *w, const struct vcpu *v, int64_t time)
 	return fills * cycles(v, FILL_US) > time;
 }
 
+/* Has the present space lost the windows only because it was another one's turn? */
+static bool takes_turns(struct dbt_windows *w, const struct vcpu *v, uint64_t now)
+{
+	bool late = (int64_t)(now - w->lost_at) > cycles(v, RETURN_US), same = w->lost == v->tlb.fetch_tag;
+
+	if (!w->lost || (!same && !late))
+		return false;
+	w->lost = 0;
+	if (late) {
+		w->turns = cycles(v, TURNS_MIN_US);
+		return false;
+	}
+	w->turns_until = now + w->turns;
+	w->turns = MIN(2 * w->turns, cycles(v, TURNS_MAX_US));
+	return true;
+}
+
 /* What a sample's time allows, less what the windows took since the last one. */
 static void reckon(struct dbt_windows *w, struct vcpu *v, int64_t time)
 {
@@ -117,15 +145,20 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 
 	if (!window->low || now - w->sampled < v->tsc_hz / SAMPLES_A_SECOND)
 		return;
-	if (!w->sampled)
+	if (!w->sampled) {
 		w->budget = cycles(v, BUDGET_START_US);
+		w->turns = cycles(v, TURNS_MIN_US);
+	}
 	w->sampled = now;
 	if (v->cpl != 3 || v->code_size != CODE_64 || !window_covers(v->gpr[REG_RSP]))
 		return;
 	reckon(w, v, time);
 	is_new = new_pages(w, v, time);
+	if (takes_turns(w, v, now) && window->owner)
+		give(d, v, NULL);
 	if (window->owner == v->tlb.current) {
 		w->idle = 0;
+		w->tag = v->tlb.fetch_tag;
 		if (w->budget < 0 && w->choice != WINDOWS_ALWAYS)
 			give(d, v, NULL);
 		return;
@@ -136,9 +169,15 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 	else
 		w->hot[current_space(v)] += time;
 	if (w->hot[current_space(v)] >= cycles(v, HOT_US) &&
-	    w->budget >= cycles(v, BUDGET_ENOUGH_US) &&
-	    (!window->owner || w->idle >= cycles(v, IDLE_US)))
+	    w->budget >= cycles(v, BUDGET_ENOUGH_US) && now > w->turns_until &&
+	    (!window->owner || w->idle >= cycles(v, IDLE_US))) {
+		if (window->owner) {
+			w->lost = w->tag;
+			w->lost_at = now;
+		}
 		give(d, v, v->tlb.current);
+		w->tag = v->tlb.fetch_tag;
+	}
 }
 
 bool windows_demand(struct dbt *d, struct vcpu *v)

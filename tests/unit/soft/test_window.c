@@ -3,9 +3,11 @@
  * Code for windows: loops without an end, some of which look as if their turns could be
  * counted, leave for attention; a displacement is right however far the stack pointer is
  * behind its host register, or an index of 32 bits takes the operand.  What was missing is mapped when the program goes on.  A repeated
- * string instruction that comes to a missing page has done the elements before it.
+ * string instruction that comes to a missing page has done the elements before it.  Spaces that
+ * take turns do not take the windows from each other.
  */
 #include "engine/soft/dbt_priv.h"
+#include "engine/soft/soft_priv.h"
 #include "soft_rig.h"
 #include "unit.h"
 
@@ -14,13 +16,14 @@
 #define PAGE		0x300000	/* code and stack */
 #define TABLES		0x200000	/* three pages */
 #define TSS_AT		0x1f0000
+#define ROOT_2		0x1e0000	/* of a second address space */
 #define PLACE		0x7f1234567000
 
-static int setup(void **state)
+static int setup_with(void **state, enum window_choice windows)
 {
 	struct rig *r = rig_create_config("vireo-v1", &(struct engine_config){
 		.translate = TRANSLATOR_ON, .translate_at = 1, .cache_bytes = 1 << 20,
-		.windows = WINDOWS_ALWAYS });
+		.windows = windows });
 	uint64_t *table = (uint64_t *)(r->ram + TABLES), all = PTE_P | PTE_W | PTE_U;
 
 	((uint64_t *)(r->ram + RIG_TABLES))[PLACE >> 39] = TABLES | all;
@@ -36,6 +39,16 @@ static int setup(void **state)
 	assert_int_equal(trap_init(NULL), 0);
 	*state = r;
 	return 0;
+}
+
+static int setup(void **state)
+{
+	return setup_with(state, WINDOWS_ALWAYS);
+}
+
+static int setup_auto(void **state)
+{
+	return setup_with(state, WINDOWS_AUTO);
 }
 
 static int teardown(void **state)
@@ -96,6 +109,38 @@ static void test_stop_counted_again(void **state)
 	PUT(r, PAGE, 0x31, 0xc0, 0x48, 0x83, 0xc0, 0x08, 0x48, 0x83, 0xf8, 0x40, 0x75, 0xf6,
 	    0x48, 0xff, 0xc0, 0xeb, 0xf1);
 	stops(r);
+}
+
+/* A space's turn of 20 ms in an endless loop. */
+static void turn(struct rig *r, gpa_t root, unsigned int pcid)
+{
+	r->v->cr3 = root | pcid;
+	tlb_switch_space(r->v, true);
+	assert_int_equal(rig_run_endless(r, PLACE), VCPU_EXIT_STOP);
+}
+
+/* Two spaces that take turns do not take the windows from each other each time. */
+static void test_turns(void **state)
+{
+	struct rig *r = *state;
+	const struct dbt_stats *s = dbt_get_stats(((struct soft_vcpu *)r->v->engine)->dbt);
+	unsigned int before;
+
+	PUT(r, PAGE, 0xeb, 0xfe);
+	rig_code(r, ROOT_2, r->ram + RIG_TABLES, 0x1000);
+	r->v->cr4 |= CR4_PCIDE;
+	for (int i = 0; i < 3; i++)
+		turn(r, RIG_TABLES, 1);
+	assert_true(r->v->tlb.window.active);
+	before = s->windows;
+	for (int i = 0; i < 20; i++) {
+		turn(r, RIG_TABLES, 1);
+		turn(r, ROOT_2, 2);
+	}
+	assert_true(s->windows - before < 20);
+	for (int i = 0; i < 60 && !r->v->tlb.window.active; i++)
+		turn(r, RIG_TABLES, 1);
+	assert_true(r->v->tlb.window.active);
 }
 
 /* push rax; mov rcx, [rsp + @disp]: the page fault says what address that was. */
@@ -293,6 +338,7 @@ int main(void)
 		W(test_stop_no_counter), W(test_stop_counted_again), W(test_far_displacement),
 		W(test_far_up), W(test_narrow_index), W(test_narrow_base), W(test_narrow_entered),
 		W(test_other_constant), W(test_expected),
+		cmocka_unit_test_setup_teardown(test_turns, setup_auto, teardown),
 		W(test_string_part), W(test_string_elsewhere),
 	};
 
