@@ -72,20 +72,23 @@ static uint64_t arena_limit(const struct soft_vcpu *sv)
 	return MIN(sv->arena_size, sv->arena_least + sv->cache_bytes - MIN(taken, sv->cache_bytes));
 }
 
-/* A retired one's room, or from the bottom. */
+/* A retired one's room, or from the bottom; NULL: translations want what is there. */
 static void *arena_alloc(struct soft_vcpu *sv, uint64_t size)
 {
 	void *p = sv->arena + sv->arena_used;
 	struct block **room = &sv->room[size / ROOM_UNIT];
+	uint64_t limit = arena_limit(sv);
 
 	_Static_assert(sizeof(struct insn) % ROOM_UNIT == 0 && sizeof(struct block) % ROOM_UNIT == 0,
 		       "a block's size is a multiple of the unit");
+	if (sv->arena_used > limit)
+		return NULL;
 	if (*room) {
 		p = *room;
 		*room = (*room)->hash_next;
 		return p;
 	}
-	if (sv->arena_used + size > arena_limit(sv))
+	if (sv->arena_used + size > limit)
 		return NULL;
 	sv->arena_used += size;
 	return p;
