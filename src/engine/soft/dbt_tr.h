@@ -65,7 +65,6 @@ struct loop {
 	uint8_t head;		/* instruction */
 	uint8_t last;		/* the jump back; 0: it is not known how many turns there are */
 	uint8_t counter;	/* else the register that counts them: COUNTER_MAX at most */
-	uint8_t walk;		/* the jump back, if the loop comes to an end of memory; or 0 */
 	uint16_t off;		/* of its code behind the checks made before the loop */
 	struct known known;	/* there */
 };

@@ -3,8 +3,7 @@
  * Loops within a block of code for windows.  At the head, the checks of what each turn surely
  * accesses are made before the loop; the jump back goes behind them if at the jump the same
  * facts hold, because an access of this very turn says so or nothing has changed.  A loop
- * that counts a few turns, or walks to the end of what is mapped, is not asked whether something
- * wants attention.
+ * that counts a few turns is not asked whether something wants attention.
  */
 #include "engine/soft/dbt_window.h"
 #include "x86/regs.h"
@@ -12,7 +11,6 @@
 #define HOISTED_MAX 12		/* there has to be room for other facts */
 #define LOOP_ALIGN 32		/* as the host fetches */
 #define TURNS_MAX 64		/* of a loop that is not asked whether something wants attention */
-#define WALK_LEAST 8		/* bytes that one goes on each turn to come to an end of memory */
 
 /* Registers that @i changes otherwise than by a constant. */
 static unsigned int really_written(const struct insn *i)
@@ -116,46 +114,11 @@ static void bound_loop(struct tr *t, struct loop *l, unsigned int last)
 	t->no_entry |= ~0ULL >> (63 - last) & ~(~0ULL >> (63 - t->known.sure_by[reg]));
 }
 
-/* The distance that the loop up to @last moves register @reg in each turn; 0: not a constant. */
-static int64_t step_of(const struct tr *t, unsigned int last, unsigned int reg)
-{
-	int64_t step = 0;
-
-	for (unsigned int n = t->n; n <= last; n++)
-		if (t->insn[n].gpr_written >> reg & 1 &&
-		    (step || t->insn[n].op[0].reg != reg || really_written(&t->insn[n]) ||
-		     insn_moved_from(&t->insn[n], &step) != reg))
-			return 0;
-	return step;
-}
-
-/*
- * Does each turn of the loop up to @last access memory that is a step further?  Then it
- * comes to a page that is not mapped, as windows have so many only: after 64 MiB.
- */
-static bool walks(struct tr *t, unsigned int last)
-{
-	bool found = false;
-
-	for (unsigned int n = t->n; n < last; n++) {
-		const struct insn *i = &t->insn[n];
-
-		if (is_transfer(i))
-			return false;
-		if (!found && i->flags & INSN_HAS_MEM && i->modrm_at && i->encoding == ENC_LEGACY &&
-		    !i->mem.is_address && window_has_facts(&i->mem) && i->mem.index == REG_NONE &&
-		    block_copies(t, i))
-			found = distance(step_of(t, last, i->mem.base), 0) >= WALK_LEAST;
-	}
-	return found;
-}
-
 /* Need the present instruction, a jump back, not ask whether something wants attention? */
 bool window_turns_counted(const struct tr *t)
 {
 	for (unsigned int k = 0; k < t->loops; k++)
-		if ((t->loop[k].last && t->loop[k].last == t->n) ||
-		    (t->loop[k].walk && t->loop[k].walk == t->n))
+		if (t->loop[k].last && t->loop[k].last == t->n)
 			return true;
 	return false;
 }
@@ -267,8 +230,6 @@ void window_loop_head(struct tr *t)
 	}
 	*l = (struct loop){ .head = t->n };
 	bound_loop(t, l, last);
-	if (walks(t, last))
-		l->walk = last;
 	drop_sure(t, last);
 	t->loops++;
 	temps_lost(t);

@@ -111,47 +111,6 @@ static void test_stop_counted_again(void **state)
 	stops(r);
 }
 
-/* A loop that goes on in memory ends where no page is, without having been asked to stop. */
-static void test_walk(void **state)
-{
-	struct rig *r = *state;
-
-	/* l: add rax, [rbx]; add rbx, 8; jmp l; behind it, to the page's end, what it adds */
-	PUT(r, PAGE, 0x48, 0x03, 0x03, 0x48, 0x83, 0xc3, 0x08, 0xeb, 0xf7);
-	memset(r->ram + PAGE + 0x800, 0, 0x800);
-	PUT(r, PAGE + 0xff8, 7);
-	r->v->gpr[REG_RAX] = 0;
-	r->v->gpr[REG_RBX] = PLACE + 0x800;
-	r->v->gpr[REG_RSP] = PLACE + 0x7f0;
-	assert_int_equal(rig_run(r, PLACE), EXC_PF);
-	assert_int_equal(r->v->cr2, PLACE + 0x1000);
-	assert_int_equal(r->v->gpr[REG_RAX], 7);
-}
-
-/* Loops that only look so. */
-static void test_stop_walks(void **state)
-{
-	struct rig *r = *state;
-
-	r->v->gpr[REG_RBX] = PLACE + 0x800;
-	/* l: add rax, [rbx]; add rbx, 8; sub rbx, 8; jmp l */
-	PUT(r, PAGE, 0x48, 0x03, 0x03, 0x48, 0x83, 0xc3, 0x08, 0x48, 0x83, 0xeb, 0x08, 0xeb, 0xf3);
-	stops(r);
-	/* l: prefetcht0 [rbx]; add rbx, 8; jmp l */
-	PUT(r, PAGE, 0x0f, 0x18, 0x0b, 0x48, 0x83, 0xc3, 0x08, 0xeb, 0xf7);
-	stops(r);
-	/* l: test rsp, rsp; jnz m; add rax, [rbx]; m: add rbx, 8; jmp l */
-	PUT(r, PAGE, 0x48, 0x85, 0xe4, 0x75, 0x03, 0x48, 0x03, 0x03, 0x48, 0x83, 0xc3, 0x08, 0xeb, 0xf2);
-	stops(r);
-	/* l: add rax, [rbx]; add rbx, 8; mov rbx, rdx; jmp l */
-	r->v->gpr[REG_RBX] = r->v->gpr[REG_RDX] = PLACE + 0x800;
-	PUT(r, PAGE, 0x48, 0x03, 0x03, 0x48, 0x83, 0xc3, 0x08, 0x48, 0x89, 0xd3, 0xeb, 0xf4);
-	stops(r);
-	/* l: add rax, [rbx]; lea rbx, [rdx + 8]; jmp l */
-	PUT(r, PAGE, 0x48, 0x03, 0x03, 0x48, 0x8d, 0x5a, 0x08, 0xeb, 0xf7);
-	stops(r);
-}
-
 /* A space's turn of 20 ms in an endless loop. */
 static void turn(struct rig *r, gpa_t root, unsigned int pcid)
 {
@@ -378,7 +337,7 @@ int main(void)
 		W(test_stop_jmp), W(test_stop_jno), W(test_stop_jnb), W(test_stop_jnz_missed),
 		W(test_stop_no_counter), W(test_stop_counted_again), W(test_far_displacement),
 		W(test_far_up), W(test_narrow_index), W(test_narrow_base), W(test_narrow_entered),
-		W(test_other_constant), W(test_expected), W(test_walk), W(test_stop_walks),
+		W(test_other_constant), W(test_expected),
 		cmocka_unit_test_setup_teardown(test_turns, setup_auto, teardown),
 		W(test_string_part), W(test_string_elsewhere),
 	};
