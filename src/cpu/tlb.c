@@ -149,16 +149,23 @@ static int64_t *write_entry(struct vcpu *v, unsigned int n, uint64_t index)
 	return &view->table[TLB_WRITE][index];
 }
 
+static void drop_from_window(const struct tlb_space *s, uint64_t index)
+{
+	if (s->rec.window)
+		window_drop_page(s->rec.window, index);
+}
+
 void tlb_drop_writes(struct vcpu *v, uint64_t index)
 {
 	for (unsigned int n = 0; n <= TLB_SPACES * VIEW_COUNT; n++) {
 		int64_t *entry = write_entry(v, n, index);
 
-		if (entry)
-			*entry = 0;
+		if (!entry || !*entry)
+			continue;
+		*entry = 0;
+		if (n % VIEW_COUNT == VIEW_USER && n < TLB_SPACES * VIEW_COUNT)
+			drop_from_window(v->tlb.space[n / VIEW_COUNT], index);
 	}
-	if (v->tlb.window.owner)
-		window_drop_page(&v->tlb.window, index);
 }
 
 bool tlb_writes_to(struct vcpu *v, uint64_t index, const uint8_t *hva)
@@ -396,6 +403,8 @@ void tlb_select_view(struct vcpu *v)
 	enum tlb_view_kind kind = VIEW_SUPER_AC;
 
 	t->window.active = false;
+	if (t->current->rec.window != t->window.now)
+		window_select(v, t->current->rec.window);
 	if (unlikely(mode != t->mode)) {
 		t->mode = mode;
 		tlb_flush_all(v);
@@ -408,7 +417,7 @@ void tlb_select_view(struct vcpu *v)
 			return;
 		}
 		kind = VIEW_USER;
-		t->window.active = t->window.owner == t->current && v->code_size == CODE_64;
+		t->window.active = t->window.now && v->code_size == CODE_64;
 	} else if ((v->cr4 & CR4_SMAP) && !(v->rflags & RFLAGS_AC)) {
 		kind = VIEW_SUPER;
 	}
@@ -421,7 +430,7 @@ void tlb_select_view(struct vcpu *v)
 static unsigned int spaces_that_fit(unsigned int cpus)
 {
 	unsigned int gib = HOST_GIB / cpus;
-	unsigned int others = OTHERS_GIB + (cpus <= WINDOW_CPUS ? WINDOW_TIB * TIB : 0);
+	unsigned int others = OTHERS_GIB + window_sets(cpus) * WINDOW_TIB * TIB;
 
 	return gib > others ? MIN((gib - others) / SPACE_GIB, (unsigned int)TLB_SPACES) : 0;
 }

@@ -36,7 +36,7 @@ struct tlb_record {
 	unsigned int resident;	/* regions with REGION_RESIDENT */
 	unsigned int limit;	/* at most so many resident, then all memory is returned */
 	bool any_huge;
-	struct tlb_window *window; /* shows the user view, or NULL */
+	struct window_set *window; /* shows the user view, or NULL */
 };
 
 struct tlb_space {

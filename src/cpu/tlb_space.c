@@ -108,7 +108,7 @@ static void record_clear_huge(struct tlb_record *r)
 
 void tlb_record_flush(struct tlb_record *r, struct tlb_view *view)
 {
-	struct tlb_window *window = r->window;
+	struct window_set *window = r->window;
 
 	if (window)
 		window_drop_all(window);

@@ -16,7 +16,8 @@
 #define CHECKS_BYTES	(BIT(16) << WINDOW_CHECK_SHIFT)
 #define CLUSTER		16		/* pages that are mapped together */
 #define REGIONS_MAX	4096U
-#define PAGES_MAX	16384U		/* the host allows some 65,000 mappings */
+#define CHANGES_MAX	48000U		/* of all vCPUs; each may make two mappings more of one, ... */
+#define CHANGE		2U		/* ... of which the host allows some 65,000 */
 
 _Static_assert(sizeof(struct vcpu) <= VCPU_CHECKS, "the checks begin behind struct vcpu");
 
@@ -56,7 +57,7 @@ void vcpu_free(struct vcpu *v)
 
 /* --- making windows --- */
 
-static uint64_t constant(const struct tlb_window *w, const struct range *r)
+static uint64_t constant(const struct window_set *w, const struct range *r)
 {
 	return r->high ? w->high : w->low;
 }
@@ -86,9 +87,9 @@ static void unreserve(uint64_t at, uint64_t bytes)
  * A low window from 45 TiB on, so that low + a high address, less the guard, is beyond user
  * space; a high one whose constant takes low addresses below zero.
  */
-static bool reserve_low(struct tlb_window *w)
+static bool reserve_low(struct window_set *w)
 {
-	for (uint64_t at = 0x2d * TIB; at < 0x54 * TIB; at += TIB)
+	for (uint64_t at = 0x52 * TIB; at >= 0x2d * TIB; at -= WINDOW_GUARD)
 		if (reserve(at, WINDOW_LOW_END)) {
 			w->low = at;
 			return !mprotect(window_fs_save(at), GUEST_PAGE_SIZE, PROT_READ | PROT_WRITE);
@@ -96,7 +97,7 @@ static bool reserve_low(struct tlb_window *w)
 	return false;
 }
 
-static bool reserve_high(struct tlb_window *w)
+static bool reserve_high(struct window_set *w)
 {
 	const uint64_t first = ranges[1].end - ranges[1].start, apart = ranges[2].start - ranges[1].start;
 
@@ -112,47 +113,79 @@ static bool reserve_high(struct tlb_window *w)
 	return false;
 }
 
-/* Addresses in @r pass the check, and have their constant. */
-static bool fill_checks(struct vcpu *v, const struct range *r)
+static void destroy_set(struct window_set *w)
+{
+	for (unsigned int i = 0; i < ARRAY_SIZE(ranges); i++)
+		if (constant(w, &ranges[i]))
+			unreserve(ranges[i].start + constant(w, &ranges[i]),
+				  ranges[i].end - ranges[i].start);
+	tlb_release(w->mapped, BIT(REGION_BITS) * sizeof(*w->mapped));
+	tlb_release(w->used, BIT(REGION_BITS));
+	tlb_release(w->regions, REGIONS_MAX * sizeof(*w->regions));
+	*w = (struct window_set){ 0 };
+}
+
+static bool init_set(struct tlb_window *all, struct window_set *w)
+{
+	w->all = all;
+	if (reserve_low(w) && reserve_high(w)) {
+		w->mapped = tlb_reserve(BIT(REGION_BITS) * sizeof(*w->mapped), PROT_READ | PROT_WRITE);
+		w->used = tlb_reserve(BIT(REGION_BITS), PROT_READ | PROT_WRITE);
+		w->regions = tlb_reserve(REGIONS_MAX * sizeof(*w->regions), PROT_READ | PROT_WRITE);
+	}
+	if (w->mapped && w->used && w->regions)
+		return true;
+	destroy_set(w);
+	return false;
+}
+
+/* Addresses in @r pass the check. */
+static bool open_checks(struct vcpu *v, const struct range *r)
 {
 	uint8_t *checks = (uint8_t *)v + VCPU_CHECKS;
 
-	for (uint64_t i = r->start >> WINDOW_TIB_BIT; i < r->end >> WINDOW_TIB_BIT; i++)
-		v->tlb.window.constant[i] = constant(&v->tlb.window, r);
 	return !mprotect(checks + (r->start >> WINDOW_CHECK_BIT << WINDOW_CHECK_SHIFT),
 			 (r->end - r->start) >> WINDOW_CHECK_BIT << WINDOW_CHECK_SHIFT, PROT_READ);
+}
+
+static void use_constants(struct tlb_window *w, const struct window_set *set)
+{
+	w->low = set->low;
+	w->high = set->high;
+	for (const struct range *r = ranges; r < ranges + ARRAY_SIZE(ranges); r++)
+		for (uint64_t i = r->start >> WINDOW_TIB_BIT; i < r->end >> WINDOW_TIB_BIT; i++)
+			w->constant[i] = constant(set, r);
+}
+
+unsigned int window_sets(unsigned int cpus)
+{
+	return cpus > WINDOW_CPUS ? 0 : MAX(WINDOW_SETS / cpus, 1U);
 }
 
 void window_init(struct vcpu *v)
 {
 	struct tlb_window *w = &v->tlb.window;
-	bool ok;
 
-	if (!v->has_checks || v->model->cpus > WINDOW_CPUS)
+	if (!v->has_checks)
 		return;
-	ok = reserve_low(w) && reserve_high(w);
-	w->used = tlb_reserve(BIT(REGION_BITS), PROT_READ | PROT_WRITE);
-	w->regions = tlb_reserve(REGIONS_MAX * sizeof(*w->regions), PROT_READ | PROT_WRITE);
 	for (unsigned int i = 0; i < ARRAY_SIZE(ranges); i++)
-		ok = ok && fill_checks(v, &ranges[i]);
-	if (!ok || !w->used || !w->regions)
-		window_destroy(v);
+		if (!open_checks(v, &ranges[i]))
+			return;
+	while (w->sets < window_sets(v->model->cpus) && init_set(w, &w->set[w->sets]))
+		w->sets++;
+	w->changes_max = CHANGES_MAX / v->model->cpus;
+	if (w->sets)
+		use_constants(w, &w->set[0]);
 }
 
 void window_destroy(struct vcpu *v)
 {
 	struct tlb_window *w = &v->tlb.window;
 
-	for (unsigned int i = 0; i < ARRAY_SIZE(ranges); i++)
-		if (constant(w, &ranges[i]))
-			unreserve(ranges[i].start + constant(w, &ranges[i]),
-				  ranges[i].end - ranges[i].start);
-	tlb_release(w->used, BIT(REGION_BITS));
-	tlb_release(w->regions, REGIONS_MAX * sizeof(*w->regions));
-	w->low = w->high = 0;
-	w->used = NULL;
-	w->regions = NULL;
-	w->owner = NULL;
+	for (unsigned int i = 0; i < w->sets; i++)
+		destroy_set(&w->set[i]);
+	w->low = w->high = w->sets = 0;
+	w->now = NULL;
 }
 
 /* --- what they show --- */
@@ -173,63 +206,101 @@ bool window_covers(gva_t gva)
 bool window_gva(const struct tlb_window *w, uint64_t hva, gva_t *gva)
 {
 	for (unsigned int i = 0; i < ARRAY_SIZE(ranges); i++) {
-		*gva = hva - constant(w, &ranges[i]);
+		*gva = hva - (ranges[i].high ? w->high : w->low);
 		if (*gva - ranges[i].start < ranges[i].end - ranges[i].start)
 			return true;
 	}
 	return false;
 }
 
-static void hide(struct tlb_window *w, uint64_t at, uint64_t bytes)
+static void hide(struct window_set *w, uint64_t at, uint64_t bytes)
 {
 	uint64_t start = __builtin_ia32_rdtsc();
 
 	mmap((void *)at, bytes, PROT_NONE,
 	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-	w->spent += __builtin_ia32_rdtsc() - start;
+	w->changes += CHANGE;
+	w->all->changes += CHANGE;
+	w->all->spent += __builtin_ia32_rdtsc() - start;
 }
 
-void window_drop_all(struct tlb_window *w)
+static bool any_mapped(const struct window_set *w, uint64_t region)
+{
+	uint64_t any = 0;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(w->mapped[region]); i++)
+		any |= w->mapped[region][i];
+	return any;
+}
+
+void window_drop_all(struct window_set *w)
 {
 	if (!w->region_count)
 		return;
 	for (unsigned int i = 0; i < ARRAY_SIZE(ranges); i++)
 		hide(w, ranges[i].start + constant(w, &ranges[i]), ranges[i].end - ranges[i].start);
-	for (unsigned int i = 0; i < w->region_count; i++)
+	for (unsigned int i = 0; i < w->region_count; i++) {
 		w->used[w->regions[i]] = 0;
-	w->region_count = w->pages = 0;
+		zero_entries(w->mapped[w->regions[i]], ARRAY_SIZE(w->mapped[0]));
+	}
+	w->all->changes -= w->changes;
+	w->region_count = w->changes = 0;
 }
 
 /* It stays listed: other pages of it come again soon. */
-void window_drop_region(struct tlb_window *w, uint64_t region)
+void window_drop_region(struct window_set *w, uint64_t region)
 {
 	gva_t gva = region * REGION_PAGES << GUEST_PAGE_SHIFT;
 	const struct range *r = range_of(gva);
 
-	if (r && w->used[region])
-		hide(w, gva + constant(w, r), REGION_PAGES * GUEST_PAGE_SIZE);
+	if (!r || !any_mapped(w, region))
+		return;
+	hide(w, gva + constant(w, r), REGION_PAGES * GUEST_PAGE_SIZE);
+	zero_entries(w->mapped[region], ARRAY_SIZE(w->mapped[region]));
 }
 
-void window_drop_page(struct tlb_window *w, uint64_t index)
+void window_drop_page(struct window_set *w, uint64_t index)
 {
 	gva_t gva = index << GUEST_PAGE_SHIFT;
 	const struct range *r = range_of(gva);
+	uint64_t *word, bit = BIT(index % 64);
 
-	if (r && w->used[tlb_region(index)])
-		hide(w, gva + constant(w, r), GUEST_PAGE_SIZE);
+	if (!r)
+		return;
+	word = &w->mapped[tlb_region(index)][index % REGION_PAGES / 64];
+	if (!(*word & bit))
+		return;
+	hide(w, gva + constant(w, r), GUEST_PAGE_SIZE);
+	*word &= ~bit;
 }
 
-void window_give(struct vcpu *v, struct tlb_space *s)
+/* --- whose they are --- */
+
+void window_select(struct vcpu *v, struct window_set *set)
 {
 	struct tlb_window *w = &v->tlb.window;
 
-	window_drop_all(w);
-	if (w->owner)
-		w->owner->rec.window = NULL;
-	w->owner = s;
+	w->now = set;
 	w->expected = 0;
-	if (s)
-		s->rec.window = w;
+	if (set)
+		use_constants(w, set);
+}
+
+void window_take(struct vcpu *v, struct window_set *set)
+{
+	window_drop_all(set);
+	if (!set->owner)
+		return;
+	set->owner->rec.window = NULL;
+	set->owner = NULL;
+	tlb_select_view(v);
+}
+
+void window_give(struct vcpu *v, struct window_set *set)
+{
+	window_take(v, set);
+	set->owner = v->tlb.current;
+	set->owner->rec.window = set;
 	tlb_select_view(v);
 }
 
@@ -254,7 +325,7 @@ static bool map_run(struct vcpu *v, const struct range *r, uint64_t first, uint6
 {
 	gva_t gva = first << GUEST_PAGE_SHIFT;
 	uint8_t *hva = (uint8_t *)(gva + delta);
-	void *at = (void *)(gva + constant(&v->tlb.window, r));
+	void *at = (void *)(gva + constant(v->tlb.window.now, r));
 
 	for (unsigned int i = 0; i < v->space->ram_count; i++) {
 		const struct ram_extent *x = &v->space->ram[i];
@@ -267,26 +338,40 @@ static bool map_run(struct vcpu *v, const struct range *r, uint64_t first, uint6
 	return false;
 }
 
+/* A run, which is in one region, is going to be mapped. */
+static void note_run(struct window_set *w, uint64_t first, uint64_t end)
+{
+	uint64_t region = tlb_region(first);
+
+	if (w->all->changes >= w->all->changes_max)
+		for (unsigned int i = 0; i < w->all->sets; i++)
+			window_drop_all(&w->all->set[i]);
+	if (!w->used[region] && w->region_count == REGIONS_MAX)
+		window_drop_all(w);
+	if (!w->used[region]) {
+		w->used[region] = 1;
+		w->regions[w->region_count++] = region;
+	}
+	for (uint64_t i = first; i < end; i++)
+		w->mapped[region][i % REGION_PAGES / 64] |= BIT(i % 64);
+	w->changes += CHANGE;
+	w->all->changes += CHANGE;
+}
+
 bool window_fill(struct vcpu *v, gva_t gva)
 {
 	const struct tlb_view *view = &v->tlb.current->view[VIEW_USER];
 	struct tlb_window *w = &v->tlb.window;
 	const struct range *r = range_of(gva);
-	uint64_t index = tlb_index(gva), region = tlb_region(index), first, end;
+	uint64_t index = tlb_index(gva), first, end;
 	uint64_t start = __builtin_ia32_rdtsc();
 	int64_t delta;
 	bool done;
 
 	if (!r || !(delta = view->table[TLB_READ][index]))
 		return false;
-	if (w->pages > PAGES_MAX || (!w->used[region] && w->region_count == REGIONS_MAX))
-		window_drop_all(w);
 	find_run(view, index, &first, &end);
-	if (!w->used[region]) {
-		w->used[region] = 1;
-		w->regions[w->region_count++] = region;
-	}
-	w->pages += end - first;
+	note_run(w->now, first, end);
 	done = map_run(v, r, first, end, delta, view->table[TLB_WRITE][index] != 0);
 	w->spent += __builtin_ia32_rdtsc() - start;
 	return done;

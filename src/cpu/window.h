@@ -7,7 +7,12 @@
  * A page is mapped only while the TLB's user table holds it, for writing only while the
  * write table does: whoever drops an entry there drops the page here.
  *
- * There are two windows, for the places where user programs are: low for programs linked
+ * A vCPU has some sets of windows, each with an address space as its owner or free, so that a
+ * space finds its pages again after others ran.  Code reaches those of the current space only:
+ * the constants that it takes are changed with the space, and no address that went through the
+ * check leads from one set into another, for it leads into its own or out of user space.
+ *
+ * A set has two windows, for the places where user programs are: low for programs linked
  * to a fixed address, high for position-independent ones, libraries and stacks.  Which
  * guest addresses are in one says a table with a page for every two TiB, which can be read only
  * for such addresses: loading from it, by bits 32 to 47, is the check.  So an operand is sound
@@ -33,21 +38,36 @@ struct tlb_space;
 #define WINDOW_CHECK_SHIFT	3	/* they are multiplied to be an offset in its table */
 #define WINDOW_TIB_BIT		40
 #define WINDOW_TIBS		128U	/* of a user's address space */
-#define WINDOW_GUARD		BIT(36)	/* around each window, never mapped but for window_fs_save() */
+#define WINDOW_GUARD_BIT	36
+#define WINDOW_GUARD		BIT(WINDOW_GUARD_BIT)	/* around each window, never mapped but for window_fs_save() */
 #define WINDOW_LOW_END		BIT(41)
-#define WINDOW_TIB		8	/* of our address space, about ... */
+#define WINDOW_TIB		9	/* of our address space for a set, about ... */
 #define WINDOW_CPUS		6	/* ... and so with more vCPUs there are none */
+#define WINDOW_SETS		6	/* of all vCPUs, if each has more than one */
+
+struct window_set {
+	uint64_t low, high;	/* host address - guest address; 0: there is none */
+	struct tlb_window *all;	/* the vCPU's */
+	struct tlb_space *owner; /* whose pages are mapped, or NULL */
+	uint64_t seen;		/* TSC: the owner ran; for whoever gives them */
+	uint64_t (*mapped)[8];	/* by region of 2 MiB, a bit for each page that is mapped; sparse */
+	uint8_t *used;		/* by region: it is listed; sparse */
+	uint32_t *regions;	/* in which pages were mapped since all were hidden */
+	unsigned int region_count;
+	unsigned int changes;	/* mappings and holes made since then */
+};
 
 struct tlb_window {
-	uint64_t low, high;	/* host address - guest address; both 0: there are none */
+	/* Of the current space if it has a set; else of whose constants were used last.  0: there are none. */
+	uint64_t low, high;
 	uint64_t constant[WINDOW_TIBS];	/* the one or the other, of each TiB that is in a window */
-	struct tlb_space *owner; /* whose pages are mapped, or NULL */
-	bool active;		/* vcpu.view is the owner's user view: data accesses of 64-bit code go there */
-	uint8_t *used;		/* by region of 2 MiB: pages of it may be mapped; sparse */
-	uint32_t *regions;	/* those that are */
-	unsigned int region_count;
-	unsigned int pages;	/* mapped since they were emptied */
+	bool active;		/* vcpu.view is the user's of a space with a set: data accesses of 64-bit code go there */
 	gva_t expected;		/* the system was told of a fault there, and will have a page; 0: none */
+	struct window_set *now;	/* the current space's, or NULL */
+	struct window_set set[WINDOW_SETS];
+	unsigned int sets;
+	unsigned int changes;	/* of all sets */
+	unsigned int changes_max; /* the host allows some 65,000 mappings */
 	uint64_t spent;		/* TSC cycles on mapping and hiding; for whoever gives them */
 };
 
@@ -63,7 +83,7 @@ void vcpu_free(struct vcpu *v);
 
 /*
  * While code for windows runs, FS and GS have the constants low and high.  A signal handler
- * knows the former by its whole TiBs, and finds in the first page of the guard before it
+ * knows the former, a multiple of WINDOW_GUARD, and finds in the first page of the guard before it
  * what FS is at other times.
  */
 static inline uint64_t *window_fs_save(uint64_t low)
@@ -71,20 +91,26 @@ static inline uint64_t *window_fs_save(uint64_t low)
 	return (uint64_t *)(low - WINDOW_GUARD);
 }
 
-/* Makes v's windows; without them (no room) v->tlb.window.low stays 0. */
+/* How many sets each of @cpus has. */
+unsigned int window_sets(unsigned int cpus);
+/* Makes v's sets, as many as there is room for; without any v->tlb.window.low stays 0. */
 void window_init(struct vcpu *v);
 void window_destroy(struct vcpu *v);
 
-/* From now on the windows show @s, NULL: nothing; they start empty. */
-void window_give(struct vcpu *v, struct tlb_space *s);
+/* From now on @set shows the current space, which has none; it starts empty. */
+void window_give(struct vcpu *v, struct window_set *set);
+/* From now on @set shows nothing. */
+void window_take(struct vcpu *v, struct window_set *set);
+/* The current space is another one, or has got or lost its set. */
+void window_select(struct vcpu *v, struct window_set *set);
 
 /* Is the page at @gva in one of the windows' ranges? */
 bool window_covers(gva_t gva);
-/* The guest address that @hva in a window shows, or false. */
+/* The guest address that @hva in one of the constants' windows shows, or false. */
 bool window_gva(const struct tlb_window *w, uint64_t hva, gva_t *gva);
 
 /*
- * Maps the page at @gva of the current space, which is the owner, and neighbours, as the
+ * Maps the page at @gva of the current space, which has a set, and neighbours, as the
  * user tables have them; false: they don't, or the host refused.
  */
 bool window_fill(struct vcpu *v, gva_t gva);
@@ -93,8 +119,8 @@ bool window_fill(struct vcpu *v, gva_t gva);
 void window_fill_expected(struct vcpu *v);
 
 /* For tlb_space.c and tlb.c: an entry, a region's entries, all entries are dropped. */
-void window_drop_page(struct tlb_window *w, uint64_t index);
-void window_drop_region(struct tlb_window *w, uint64_t region);
-void window_drop_all(struct tlb_window *w);
+void window_drop_page(struct window_set *w, uint64_t index);
+void window_drop_region(struct window_set *w, uint64_t region);
+void window_drop_all(struct window_set *w);
 
 #endif

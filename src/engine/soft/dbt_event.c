@@ -117,7 +117,7 @@ void *dbt_event(struct dbt *d, struct vcpu *v)
 	if (st == EXEC_OK && !code && v->attention)
 		code = take_interrupt(d, v, &st);
 	flags_in(v, hot);
-	if (st == EXEC_OK && code && windows_fit(d, v) && dbt_calm_down(v)) {
+	if (st == EXEC_OK && code && windows_fit(v) && dbt_calm_down(v)) {
 		d->stats.events++;
 		fpu_get(v);
 		return dbt_prepare(d, v, code);

@@ -114,7 +114,7 @@ struct gate {
 	struct gate_key {	/* what it was opened or shut for */
 		uint64_t star, lstar, sfmask, efer, cr0, cr4, gdt;
 		uint16_t gdt_limit;
-		struct tlb_space *owner;
+		const struct window_set *windows;
 	} key;
 };
 
@@ -530,7 +530,7 @@ void windows_sample(struct dbt *d, struct vcpu *v);
  */
 bool windows_fault(struct dbt *d, struct vcpu *v, gpa_t site, bool done);
 /* False: user code with such a stack cannot run with windows, which were taken away. */
-bool windows_fit(struct dbt *d, struct vcpu *v);
+bool windows_fit(struct vcpu *v);
 enum site_kind windows_site(const struct dbt *d, gpa_t site);
 
 /* dbt_group.c */

@@ -502,7 +502,7 @@ enum exec_status dbt_run(struct dbt *d, struct vcpu *v, struct tblock *b)
 		return EXEC_OK;
 	dbt_refresh(d, v);
 	cell_hold(dbt_hot(v), b);
-	while (code && st == EXEC_OK && windows_fit(d, v) && dbt_calm_down(v)) {
+	while (code && st == EXEC_OK && windows_fit(v) && dbt_calm_down(v)) {
 		d->stats.entries++;
 		st = enter(d, v, code, &ran);
 		if (st != EXEC_OK || !ran)

@@ -31,7 +31,7 @@ static struct gate_key present_key(const struct vcpu *v)
 	return (struct gate_key){
 		.star = v->star, .lstar = v->lstar, .sfmask = v->sfmask, .efer = v->efer,
 		.cr0 = v->cr0, .cr4 = v->cr4, .gdt = v->gdtr.base, .gdt_limit = v->gdtr.limit,
-		.owner = v->tlb.window.owner,
+		.windows = v->tlb.window.now,
 	};
 }
 
@@ -42,7 +42,7 @@ bool gate_fits(struct vcpu *v)
 	return k->star == v->star && k->lstar == v->lstar && k->sfmask == v->sfmask &&
 	       k->efer == v->efer && k->cr0 == v->cr0 && k->cr4 == v->cr4 &&
 	       k->gdt == v->gdtr.base && k->gdt_limit == v->gdtr.limit &&
-	       k->owner == v->tlb.window.owner;
+	       k->windows == v->tlb.window.now;
 }
 
 static bool gate_possible(const struct dbt *d, const struct vcpu *v)
@@ -76,7 +76,7 @@ static void gate_segments(struct gate *g, const struct vcpu *v)
 void gate_set(struct dbt *d, struct vcpu *v, uint32_t mode)
 {
 	struct gate *g = &dbt_hot(v)->gate;
-	bool windows = v->tlb.window.owner && v->tlb.window.owner == v->tlb.current;
+	bool windows = v->tlb.window.now;
 	uint32_t user = dbt_mode64(v, true) | (windows ? MODE_WINDOW : 0);
 
 	g->shut = g->iret[0].shut = g->iret[1].shut = 1;
@@ -186,8 +186,8 @@ static void emit_to_kernel(struct dbt *d, struct emit *e, bool windows)
 	emit_jump_cached(e, false);
 }
 
-/* FS and GS get the windows' bases unless they have them; see window_fs_save(). */
-static void emit_take_fs(struct emit *e, const struct vcpu *v)
+/* FS and GS get the windows' bases unless they have them; see window_fs_save().  Clobbers r13 and r15. */
+static void emit_take_fs(struct emit *e)
 {
 	uint8_t *taken;
 
@@ -202,11 +202,10 @@ static void emit_take_fs(struct emit *e, const struct vcpu *v)
 	e8(e, 0xae);
 	e8(e, 0xc0);
 	e_store(e, IN_HOT(host_fs), H_RAX);
-	e8(e, 0x48);					/* mov [absolute], rax */
-	e8(e, 0xa3);
-	e64(e, (uint64_t)window_fs_save(v->tlb.window.low));
-	e_load(e, H_RAX, IN_VCPU(tlb.window.low));
-	emit_set_base(e, PREFIX_FS, H_RAX);
+	e_load(e, H_READ, IN_VCPU(tlb.window.low));
+	e_mov_imm(e, H_WRITE, -(uint64_t)WINDOW_GUARD);
+	e_store(e, AT_INDEX(H_READ, H_WRITE), H_RAX);
+	emit_set_base(e, PREFIX_FS, H_READ);
 	e_load(e, H_RAX, IN_VCPU(tlb.window.high));
 	emit_set_base(e, PREFIX_GS, H_RAX);
 	e_store8_imm(e, IN_HOT(fs_taken), true);
@@ -239,7 +238,7 @@ void emit_load_rflags(struct emit *e, struct host_mem from, uint32_t mask)
 }
 
 /* The user's side; what it needs was looked at by emit_sysret() or emit_iretq(). */
-static void *emit_to_user(struct dbt *d, struct emit *e, const struct vcpu *v, bool windows, bool iret)
+static void *emit_to_user(struct dbt *d, struct emit *e, bool windows, bool iret)
 {
 	void *here = emit_here(e);
 
@@ -257,7 +256,7 @@ static void *emit_to_user(struct dbt *d, struct emit *e, const struct vcpu *v, b
 	e_store(e, IN_VCPU(view), H_READ);
 	if (windows) {
 		e_store8_imm(e, IN_VCPU(tlb.window.active), true);
-		emit_take_fs(e, v);
+		emit_take_fs(e);
 		emit_leave_by(d, e, LEAVE_WINDOWS, H_RAX);
 		e_load(e, H_R13, IN_GPR(REG_R13));
 		e_load(e, H_R15, IN_GPR(REG_R15));
@@ -278,8 +277,8 @@ void emit_switches(struct dbt *d, struct emit *e, const struct vcpu *v)
 	emit_iret_kernel(d, e);
 	for (unsigned int windows = 0; windows < (v->tlb.window.low ? 2 : 1); windows++) {
 		emit_to_kernel(d, e, windows);
-		d->to_user[windows] = emit_to_user(d, e, v, windows, false);
-		d->iret_to_user[windows] = emit_to_user(d, e, v, windows, true);
+		d->to_user[windows] = emit_to_user(d, e, windows, false);
+		d->iret_to_user[windows] = emit_to_user(d, e, windows, true);
 	}
 }
 

@@ -3,14 +3,15 @@
  * When translated code uses the windows of cpu/window.h: for which address space, and how
  * each site reaches them.
  *
- * The windows belong to one address space at a time: one whose user mode keeps the
+ * A set of windows belongs to one address space: one whose user mode keeps the
  * processor busy.  Each page that it touches costs a signal and a mapping, some
  * microseconds, so there is a budget of time for those, which grows with the time that user
  * code runs; while it is spent, all use the tables.  That code for windows is translated
  * anew is not counted: to take the windows away for it would make that two translations.
  *
- * Where two spaces take turns nobody has the windows: each turn would map the pages anew, and
- * the code be needed both ways.  A space that goes on soon after it lost them takes turns.
+ * A space keeps its set while others run.  Where more are busy than there are sets, those that
+ * came first keep theirs: if they were taken each turn, all pages would be mapped anew, and the
+ * code be needed both ways.
  *
  * A site, an instruction with a memory operand, is translated for the window that its
  * operand is in at that time.  A host fault elsewhere makes it take any window, by the
@@ -29,10 +30,8 @@
 #define SAMPLE_MAX_US	5000	/* of time between two samples: more was not all the program's */
 #define FILL_US		50	/* of a program's time for a new page, if it is to be given the windows */
 #define HOT_US		1000	/* then a space is given the windows */
-#define IDLE_US		1000	/* then another one may have them */
-#define RETURN_US	100000	/* since it lost them: a space that is seen until then takes turns, */
-#define TURNS_MIN_US	10000	/* and so long nobody has them, */
-#define TURNS_MAX_US	640000	/* at most, when that happens again and again */
+#define IDLE_US		100000	/* since its owner was seen: another space may have a set, */
+#define IDLE_EMPTY_US	40000	/* or one with no pages, as after an exec */
 #define SIGNAL_US	2	/* what a host fault costs besides the mapping */
 #define BUDGET_MAX_US	50000
 #define BUDGET_START_US	20000
@@ -48,13 +47,7 @@ struct dbt_windows {
 	uint64_t sampled;	/* TSC of the last sample, */
 	uint64_t fills;		/* and entries of the TLB until then */
 	int64_t budget;		/* TSC cycles that may still be spent on faults */
-	int64_t idle;		/* TSC cycles of samples since the owner was seen */
-	int64_t hot[TLB_SPACES];	/* and of those in which a space was seen */
-	uint64_t tag;		/* the owner's tlb.fetch_tag, */
-	uint64_t lost;		/* the one's from whom they were taken last, or 0, */
-	uint64_t lost_at;	/* and when: TSC */
-	uint64_t turns_until;	/* TSC; and how long that is the next time */
-	int64_t turns;
+	int64_t hot[TLB_SPACES];	/* and of samples in which a space without windows was seen */
 };
 
 int windows_create(struct dbt *d, enum window_choice choice, struct err *e)
@@ -84,15 +77,12 @@ static unsigned int current_space(const struct vcpu *v)
 	return i;
 }
 
-static void give(struct dbt *d, struct vcpu *v, struct tlb_space *s)
+static void give(struct dbt *d, struct vcpu *v, struct window_set *set)
 {
-	struct dbt_windows *w = d->windows;
-
-	window_give(v, s);
-	d->stats.windows += s != NULL;
-	w->idle = 0;
-	for (unsigned int i = 0; i < TLB_SPACES; i++)
-		w->hot[i] = 0;
+	window_give(v, set);
+	set->seen = __builtin_ia32_rdtsc();
+	d->stats.windows++;
+	d->windows->hot[current_space(v)] = 0;
 }
 
 static int64_t cycles(const struct vcpu *v, unsigned int us)
@@ -109,21 +99,24 @@ static bool new_pages(struct dbt_windows *w, const struct vcpu *v, int64_t time)
 	return fills * cycles(v, FILL_US) > time;
 }
 
-/* Has the present space lost the windows only because it was another one's turn? */
-static bool takes_turns(struct dbt_windows *w, const struct vcpu *v, uint64_t now)
+/* Since when @set's owner does not need it: TSC. */
+static uint64_t idle_since(const struct vcpu *v, const struct window_set *set)
 {
-	bool late = (int64_t)(now - w->lost_at) > cycles(v, RETURN_US), same = w->lost == v->tlb.fetch_tag;
+	if (!set->owner)
+		return 0;
+	return set->seen + cycles(v, set->region_count ? IDLE_US : IDLE_EMPTY_US);
+}
 
-	if (!w->lost || (!same && !late))
-		return false;
-	w->lost = 0;
-	if (late) {
-		w->turns = cycles(v, TURNS_MIN_US);
-		return false;
-	}
-	w->turns_until = now + w->turns;
-	w->turns = MIN(2 * w->turns, cycles(v, TURNS_MAX_US));
-	return true;
+/* The set that was not needed for longest; NULL: all are, which counts unless @demand. */
+static struct window_set *find_set(struct vcpu *v, bool demand)
+{
+	struct tlb_window *w = &v->tlb.window;
+	struct window_set *best = &w->set[0];
+
+	for (struct window_set *s = &w->set[1]; s < w->set + w->sets; s++)
+		if (idle_since(v, s) < idle_since(v, best))
+			best = s;
+	return demand || idle_since(v, best) < __builtin_ia32_rdtsc() ? best : NULL;
 }
 
 /* What a sample's time allows, less what the windows took since the last one. */
@@ -133,6 +126,21 @@ static void reckon(struct dbt_windows *w, struct vcpu *v, int64_t time)
 	w->budget -= v->tlb.window.spent;
 	w->budget = MIN(w->budget, cycles(v, BUDGET_MAX_US));
 	v->tlb.window.spent = 0;
+}
+
+/* The present space, which has no set, was seen for @time. */
+static void consider(struct dbt *d, struct vcpu *v, int64_t time, bool is_new)
+{
+	struct dbt_windows *w = d->windows;
+	int64_t *hot = &w->hot[current_space(v)];
+	struct window_set *set;
+
+	*hot = is_new ? 0 : *hot + time;
+	if (*hot < cycles(v, HOT_US) || w->budget < cycles(v, BUDGET_ENOUGH_US))
+		return;
+	set = find_set(v, false);
+	if (set)
+		give(d, v, set);
 }
 
 void windows_sample(struct dbt *d, struct vcpu *v)
@@ -145,39 +153,20 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 
 	if (!window->low || now - w->sampled < v->tsc_hz / SAMPLES_A_SECOND)
 		return;
-	if (!w->sampled) {
+	if (!w->sampled)
 		w->budget = cycles(v, BUDGET_START_US);
-		w->turns = cycles(v, TURNS_MIN_US);
-	}
 	w->sampled = now;
 	if (v->cpl != 3 || v->code_size != CODE_64 || !window_covers(v->gpr[REG_RSP]))
 		return;
 	reckon(w, v, time);
 	is_new = new_pages(w, v, time);
-	if (takes_turns(w, v, now) && window->owner)
-		give(d, v, NULL);
-	if (window->owner == v->tlb.current) {
-		w->idle = 0;
-		w->tag = v->tlb.fetch_tag;
-		if (w->budget < 0 && w->choice != WINDOWS_ALWAYS)
-			give(d, v, NULL);
+	if (!window->now) {
+		consider(d, v, time, is_new);
 		return;
 	}
-	w->idle += time;
-	if (is_new)
-		w->hot[current_space(v)] = 0;
-	else
-		w->hot[current_space(v)] += time;
-	if (w->hot[current_space(v)] >= cycles(v, HOT_US) &&
-	    w->budget >= cycles(v, BUDGET_ENOUGH_US) && now > w->turns_until &&
-	    (!window->owner || w->idle >= cycles(v, IDLE_US))) {
-		if (window->owner) {
-			w->lost = w->tag;
-			w->lost_at = now;
-		}
-		give(d, v, v->tlb.current);
-		w->tag = v->tlb.fetch_tag;
-	}
+	window->now->seen = now;
+	if (w->budget < 0 && w->choice != WINDOWS_ALWAYS)
+		window_take(v, window->now);
 }
 
 bool windows_demand(struct dbt *d, struct vcpu *v)
@@ -185,14 +174,13 @@ bool windows_demand(struct dbt *d, struct vcpu *v)
 	struct dbt_windows *w = d->windows;
 
 	if (w->choice != WINDOWS_ALWAYS || !v->tlb.window.low || v->cpl != 3 || v->code_size != CODE_64 ||
-	    !window_covers(v->gpr[REG_RSP]) ||
-	    v->tlb.window.owner == v->tlb.current)
+	    !window_covers(v->gpr[REG_RSP]) || v->tlb.window.now)
 		return false;
-	give(d, v, v->tlb.current);
+	give(d, v, find_set(v, true));
 	return true;
 }
 
-bool windows_fit(struct dbt *d, struct vcpu *v)
+bool windows_fit(struct vcpu *v)
 {
 	if (!v->tlb.window.active)
 		return true;
@@ -200,7 +188,7 @@ bool windows_fit(struct dbt *d, struct vcpu *v)
 		window_fill_expected(v);
 	if (likely(window_covers(v->gpr[REG_RSP])))
 		return true;
-	give(d, v, NULL);
+	window_take(v, v->tlb.window.now);
 	return false;
 }
 

@@ -43,7 +43,7 @@ __attribute__((naked)) static void on_trap_fs(__attribute__((unused)) int sig,
 	    "push %%rax\n\t"
 	    "test %%rax, %%rax\n\t"
 	    "jz 1f\n\t"
-	    "shl %[above], %%rax\n\t"		/* whole TiBs? */
+	    "shl %[above], %%rax\n\t"		/* a window's? */
 	    "jnz 1f\n\t"
 	    "mov (%%rsp), %%rax\n\t"
 	    "mov %[guard], %%rcx\n\t"
@@ -55,7 +55,7 @@ __attribute__((naked)) static void on_trap_fs(__attribute__((unused)) int sig,
 	    "pop %%rax\n\t"
 	    "wrfsbase %%rax\n\t"
 	    "ret"
-	    : : [above] "i" (64 - WINDOW_TIB_BIT), [guard] "i" (WINDOW_GUARD));
+	    : : [above] "i" (64 - WINDOW_GUARD_BIT), [guard] "i" (WINDOW_GUARD));
 }
 
 int trap_init(struct err *e)

@@ -4,7 +4,7 @@
  * counted, leave for attention; a displacement is right however far the stack pointer is
  * behind its host register, or an index of 32 bits takes the operand.  What was missing is mapped when the program goes on.  A repeated
  * string instruction that comes to a missing page has done the elements before it.  Spaces that
- * take turns do not take the windows from each other.
+ * take turns keep their windows, and none reaches another's.
  */
 #include "engine/soft/dbt_priv.h"
 #include "engine/soft/soft_priv.h"
@@ -119,27 +119,58 @@ static void turn(struct rig *r, gpa_t root, unsigned int pcid)
 	assert_int_equal(rig_run_endless(r, PLACE), VCPU_EXIT_STOP);
 }
 
-/* Two spaces that take turns do not take the windows from each other each time. */
+static const struct dbt_stats *stats(struct rig *r)
+{
+	return dbt_get_stats(((struct soft_vcpu *)r->v->engine)->dbt);
+}
+
+static void two_spaces(struct rig *r)
+{
+	PUT(r, PAGE, 0x48, 0x8b, 0x04, 0x24, 0xeb, 0xfa);	/* l: mov rax, [rsp]; jmp l */
+	rig_code(r, ROOT_2, r->ram + RIG_TABLES, 0x1000);
+	r->v->cr4 |= CR4_PCIDE;
+}
+
+/* Two spaces that take turns each keep their windows. */
 static void test_turns(void **state)
 {
 	struct rig *r = *state;
-	const struct dbt_stats *s = dbt_get_stats(((struct soft_vcpu *)r->v->engine)->dbt);
 	unsigned int before;
 
-	PUT(r, PAGE, 0xeb, 0xfe);
-	rig_code(r, ROOT_2, r->ram + RIG_TABLES, 0x1000);
-	r->v->cr4 |= CR4_PCIDE;
-	for (int i = 0; i < 3; i++)
-		turn(r, RIG_TABLES, 1);
-	assert_true(r->v->tlb.window.active);
-	before = s->windows;
-	for (int i = 0; i < 20; i++) {
+	two_spaces(r);
+	for (int i = 0; i < 5; i++) {
 		turn(r, RIG_TABLES, 1);
 		turn(r, ROOT_2, 2);
 	}
-	assert_true(s->windows - before < 20);
-	for (int i = 0; i < 60 && !r->v->tlb.window.active; i++)
+	before = stats(r)->windows;
+	for (int i = 0; i < 5; i++) {
 		turn(r, RIG_TABLES, 1);
+		assert_true(r->v->tlb.window.active);
+		turn(r, ROOT_2, 2);
+		assert_true(r->v->tlb.window.active);
+	}
+	assert_int_equal(stats(r)->windows, before);
+}
+
+/* With too few sets they do not take them from each other, until one is idle. */
+static void test_turns_of_one_set(void **state)
+{
+	struct rig *r = *state;
+	unsigned int before;
+
+	r->v->tlb.window.sets = 1;
+	two_spaces(r);
+	for (int i = 0; i < 3; i++)
+		turn(r, RIG_TABLES, 1);
+	assert_true(r->v->tlb.window.active);
+	before = stats(r)->windows;
+	for (int i = 0; i < 10; i++) {
+		turn(r, RIG_TABLES, 1);
+		turn(r, ROOT_2, 2);
+	}
+	assert_int_equal(stats(r)->windows, before);
+	for (int i = 0; i < 20 && !r->v->tlb.window.active; i++)
+		turn(r, ROOT_2, 2);
 	assert_true(r->v->tlb.window.active);
 }
 
@@ -217,28 +248,84 @@ static void test_narrow_entered(void **state)
 }
 
 /* What the check lets pass leads out of user space with the other window's constant. */
-static void test_other_constant(void **state)
+static void leads_out(const struct window_set *w)
 {
-	const struct tlb_window *w = &((struct rig *)*state)->v->tlb.window;
 	const gva_t first_high = 84ULL << WINDOW_TIB_BIT;
 
 	assert_false(window_covers(first_high - 1));
 	assert_true(window_covers(first_high));
 	assert_true(first_high + w->low - WINDOW_GUARD >= 1ULL << 47);
 	assert_true((int64_t)(WINDOW_LOW_END + w->high + WINDOW_GUARD) < 0);
+	assert_int_equal(w->low % WINDOW_GUARD, 0);
 }
 
-/* Can the host read in the window what the guest has at @gva? */
-static bool is_mapped(const struct rig *r, gva_t gva)
+/* Where @w shows the @i-th range of guest addresses. */
+static void shown(const struct window_set *w, unsigned int i, uint64_t *start, uint64_t *end)
+{
+	static const uint64_t tib[][2] = { { 0, 2 }, { 84, 88 }, { 126, 128 } };
+	uint64_t constant = i ? w->high : w->low;
+
+	*start = (tib[i][0] << WINDOW_TIB_BIT) + constant;
+	*end = (tib[i][1] << WINDOW_TIB_BIT) + constant;
+}
+
+/* With its own constant it leads nowhere near another set. */
+static void test_constants(void **state)
+{
+	const struct tlb_window *w = &((struct rig *)*state)->v->tlb.window;
+	uint64_t start[2], end[2];
+
+	assert_true(w->sets > 1);
+	for (unsigned int n = 0; n < w->sets * 3; n++) {
+		leads_out(&w->set[n / 3]);
+		shown(&w->set[n / 3], n % 3, &start[0], &end[0]);
+		for (unsigned int m = 0; m < n; m++) {
+			shown(&w->set[m / 3], m % 3, &start[1], &end[1]);
+			assert_true(start[0] >= end[1] + WINDOW_GUARD || start[1] >= end[0] + WINDOW_GUARD);
+		}
+	}
+}
+
+/* Can the host read in the window with @constant what the guest has at @gva? */
+static bool is_mapped_at(uint64_t constant, gva_t gva)
 {
 	int fd[2];
 	bool mapped;
 
 	assert_int_equal(pipe(fd), 0);
-	mapped = write(fd[1], (void *)(gva + r->v->tlb.window.high), 1) == 1;
+	mapped = write(fd[1], (void *)(gva + constant), 1) == 1;
 	close(fd[0]);
 	close(fd[1]);
 	return mapped;
+}
+
+/* In that of the space that ran last? */
+static bool is_mapped(const struct rig *r, gva_t gva)
+{
+	return is_mapped_at(r->v->tlb.window.high, gva);
+}
+
+/* What is dropped of a space goes from its own windows, though another one runs. */
+static void test_drop_elsewhere(void **state)
+{
+	struct rig *r = *state;
+	uint64_t high[2];
+
+	two_spaces(r);
+	for (unsigned int i = 0; i < 2; i++) {
+		turn(r, i ? ROOT_2 : RIG_TABLES, 1 + i);
+		high[i] = r->v->tlb.window.high;
+		assert_true(is_mapped_at(high[i], PLACE));
+	}
+	assert_true(high[0] != high[1]);
+	tlb_invpcid(r->v, 0, 1, PLACE);
+	assert_false(is_mapped_at(high[0], PLACE));
+	assert_true(is_mapped_at(high[1], PLACE));
+	turn(r, RIG_TABLES, 1);
+	assert_true(is_mapped_at(high[0], PLACE));
+	tlb_invpcid(r->v, 1, 2, 0);
+	assert_true(is_mapped_at(high[0], PLACE));
+	assert_false(is_mapped_at(high[1], PLACE));
 }
 
 static void test_expected(void **state)
@@ -337,8 +424,9 @@ int main(void)
 		W(test_stop_jmp), W(test_stop_jno), W(test_stop_jnb), W(test_stop_jnz_missed),
 		W(test_stop_no_counter), W(test_stop_counted_again), W(test_far_displacement),
 		W(test_far_up), W(test_narrow_index), W(test_narrow_base), W(test_narrow_entered),
-		W(test_other_constant), W(test_expected),
+		W(test_constants), W(test_drop_elsewhere), W(test_expected),
 		cmocka_unit_test_setup_teardown(test_turns, setup_auto, teardown),
+		cmocka_unit_test_setup_teardown(test_turns_of_one_set, setup_auto, teardown),
 		W(test_string_part), W(test_string_elsewhere),
 	};
 
