@@ -132,7 +132,7 @@ static bool step_ends(const struct insn *i)
 	switch (i->info->id) {
 	case INSN_ID_SYSCALL: case INSN_ID_SYSRET: case INSN_ID_SYSENTER: case INSN_ID_SYSEXIT:
 	case INSN_ID_IRET: case INSN_ID_IRETD: case INSN_ID_IRETQ: case INSN_ID_HLT:
-	case INSN_ID_INT: case INSN_ID_INT1: case INSN_ID_INT3:
+	case INSN_ID_INT: case INSN_ID_INT1: case INSN_ID_INT3: case INSN_ID_UD2:
 	case INSN_ID_CALL_FAR: case INSN_ID_JMP_FAR: case INSN_ID_RET_FAR:
 	case INSN_ID_JMP: case INSN_ID_RET: case INSN_ID_CALL:
 		return true;

@@ -59,8 +59,8 @@ static const uint8_t host_regs[2][16] = {
 #define TABLE_BIAS	28
 #define TBLOCK_INSNS	64		/* guest instructions in a block at most */
 #define BLOCK_ROOM	65536		/* host bytes a block may need, and so many its record */
-#define JUMP_CACHE	4096		/* entries in a set of the jump cache, */
-#define JUMP_SHIFT	4		/* by the bits of the address from this one on */
+#define JUMP_CACHE	8192		/* entries in a set of the jump cache, */
+#define JUMP_SHIFT	3		/* by the bits of the address from this one on */
 #define FOUND_BITS	16		/* lookups that are remembered, */
 #define FOUND_SHIFT	2		/* by the bits of the address from this one on */
 #define RSP_OFF_MAX	(100 * 8)	/* see stack_may_wait() */

@@ -263,6 +263,7 @@ exec_fn exec_branch_select(const struct insn *i)
 	case INSN_ID_IRET: case INSN_ID_IRETD: case INSN_ID_IRETQ: return exec_iret;
 	case INSN_ID_INT: return exec_int;
 	case INSN_ID_INT3: return exec_int3;
+	case INSN_ID_UD2: return exec_ud;
 	case INSN_ID_INT1: return exec_int1;
 	case INSN_ID_INTO: return exec_into;
 	case INSN_ID_BOUND: return exec_bound;

@@ -183,7 +183,6 @@ static void in_place_of(enum window_choice windows)
 
 	put_programs(r);
 	PUT(r, KERNEL, 0x48, 0x0f, 0x07);	/* nothing but SYSRET */
-	PUT(r, USER + 24, 0x66, 0x90);		/* no UD2, which is never translated */
 	for (unsigned int k = 0; k < 30; k++)
 		run_random(r, 2 * k + 1, &o);
 	entries = rig_stats(r)->entries;
