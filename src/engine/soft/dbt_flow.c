@@ -317,14 +317,33 @@ static gva_t target_of(const struct tr *t, const struct insn *i)
 	return code_gva(t, t->next + i->imm);
 }
 
+/* Who jumps to @target in the block, does he come to a poll there before anything leads elsewhere? */
+static bool polled_from(const struct tr *t, gva_t target)
+{
+	unsigned int k = 0;
+
+	while (k < t->n && t->b->gva + t->b->guest_off[k] != target)
+		k++;
+	for (; k < t->n && !(t->polled >> k & 1); k++)
+		if (t->insn[k].flags & INSN_BRANCH && !(t->counted >> k & 1))
+			return false;
+	return k < t->n;
+}
+
 /*
  * Loops go backwards: there the engine is asked whether it wants the processor, but not in
- * one that makes some turns only.
+ * one that makes some turns only, and not in one around a loop that asks.
  */
 static void emit_poll_backward(struct tr *t, const struct insn *i)
 {
-	if (target_of(t, i) <= t->rip && !window_turns_counted(t))
+	if (target_of(t, i) > t->rip)
+		return;
+	if (window_turns_counted(t)) {
+		t->counted |= BIT(t->n);
+	} else if (!polled_from(t, target_of(t, i))) {
+		t->polled |= BIT(t->n);
 		emit_poll(t);
+	}
 }
 
 static void emit_jcc(struct tr *t, const struct insn *i)

@@ -90,6 +90,7 @@ struct tr {
 	struct known known;
 	uint64_t no_entry;		/* bit n: not to be entered from elsewhere */
 	uint64_t always_step;		/* bit n: instruction n has no code of its own */
+	uint64_t polled, counted;	/* bit n: jump n asks whether it should stop; need not, of a few turns */
 	const char *why[TBLOCK_INSNS];	/* what was done with each: dbt_trace.c */
 	unsigned int near_count, cross_count, step_count, group_count, loops, jump_count,
 		     probe_calls;

@@ -111,6 +111,33 @@ static void test_stop_counted_again(void **state)
 	stops(r);
 }
 
+/* An endless loop around one that asks whether it should stop. */
+static void test_stop_nested(void **state)
+{
+	struct rig *r = *state;
+
+	/* o: xor eax, eax; l: add rax, 8; cmp rax, rdx; jnz l; jmp o */
+	r->v->gpr[REG_RDX] = 64;
+	PUT(r, PAGE, 0x31, 0xc0, 0x48, 0x83, 0xc0, 0x08, 0x48, 0x39, 0xd0, 0x75, 0xf7, 0xeb, 0xf3);
+	stops(r);
+}
+
+/* The same, but it never comes to the inner one. */
+static void test_stop_nested_missed(void **state)
+{
+	struct rig *r = *state;
+
+	/* o: test rdi, rdi; jz p; xor eax, eax; l: add rax, 8; cmp rax, rdx; jnz l; p: jmp o */
+	r->v->gpr[REG_RDX] = 64;
+	r->v->gpr[REG_RDI] = 1;
+	PUT(r, PAGE, 0x48, 0x85, 0xff, 0x74, 0x0b, 0x31, 0xc0, 0x48, 0x83, 0xc0, 0x08, 0x48, 0x39,
+	    0xd0, 0x75, 0xf7, 0xeb, 0xee);
+	stops(r);
+	r->v->gpr[REG_RDI] = 0;
+	r->v->rip = PLACE;
+	stops(r);
+}
+
 /* A space's turn of 20 ms in an endless loop. */
 static void turn(struct rig *r, gpa_t root, unsigned int pcid)
 {
@@ -422,7 +449,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		W(test_stop_jmp), W(test_stop_jno), W(test_stop_jnb), W(test_stop_jnz_missed),
-		W(test_stop_no_counter), W(test_stop_counted_again), W(test_far_displacement),
+		W(test_stop_no_counter), W(test_stop_counted_again),
+		W(test_stop_nested), W(test_stop_nested_missed), W(test_far_displacement),
 		W(test_far_up), W(test_narrow_index), W(test_narrow_base), W(test_narrow_entered),
 		W(test_constants), W(test_drop_elsewhere), W(test_expected),
 		cmocka_unit_test_setup_teardown(test_turns, setup_auto, teardown),
