@@ -245,6 +245,7 @@ void window_drop_all(struct window_set *w)
 	}
 	w->all->changes -= w->changes;
 	w->region_count = w->changes = 0;
+	w->emptied++;
 }
 
 /* It stays listed: other pages of it come again soon. */

@@ -55,6 +55,7 @@ struct window_set {
 	uint32_t *regions;	/* in which pages were mapped since all were hidden */
 	unsigned int region_count;
 	unsigned int changes;	/* mappings and holes made since then */
+	unsigned int emptied;	/* all were hidden so many times; for whoever gives them */
 };
 
 struct tlb_window {

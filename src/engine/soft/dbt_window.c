@@ -5,9 +5,10 @@
  *
  * A set of windows belongs to one address space: one whose user mode keeps the
  * processor busy.  Each page that it touches costs a signal and a mapping, some
- * microseconds, so there is a budget of time for those, which grows with the time that user
- * code runs; while it is spent, all use the tables.  That code for windows is translated
- * anew is not counted: to take the windows away for it would make that two translations.
+ * microseconds, and all of them again after a fork or an exec.  So a space has a budget of time
+ * for those, which grows with the time that it runs; when it is spent, the space goes without
+ * for a while.  It is to be spent by programs that lose by windows, and only by them: to take
+ * the windows from another one means to translate all of its code once more.
  *
  * A space keeps its set while others run.  Where more are busy than there are sets, those that
  * came first keep theirs: if they were taken each turn, all pages would be mapped anew, and the
@@ -28,15 +29,17 @@
 #define WRONG_MAX	16	/* faults in vain before a site changes its kind */
 #define SAMPLES_A_SECOND 1000
 #define SAMPLE_MAX_US	5000	/* of time between two samples: more was not all the program's */
-#define FILL_US		50	/* of a program's time for a new page, if it is to be given the windows */
-#define HOT_US		1000	/* then a space is given the windows */
+#define FILL_US		10	/* of a program's time for a new page, if it is to be given windows */
+#define HOT_US		1000	/* then a space is given a set */
 #define IDLE_US		100000	/* since its owner was seen: another space may have a set, */
 #define IDLE_EMPTY_US	40000	/* or one with no pages, as after an exec */
-#define SIGNAL_US	2	/* what a host fault costs besides the mapping */
+#define SIGNAL_US	3	/* what a host fault costs besides the mapping, */
+#define EMPTIED_US	1000	/* and what it costs that all pages have to be mapped again */
 #define BUDGET_MAX_US	50000
 #define BUDGET_START_US	20000
-#define BUDGET_ENOUGH_US 2000	/* to give the windows to somebody */
-#define BUDGET_SHARE	4	/* of the time in user code, one part */
+#define BUDGET_SHARE	2	/* of the time in user code, one part */
+#define WITHOUT_MIN_US	50000	/* so long a space goes without that lost by its windows, */
+#define WITHOUT_MAX_US	800000	/* at most, when that happens again and again */
 
 struct dbt_windows {
 	enum window_choice choice;
@@ -45,9 +48,13 @@ struct dbt_windows {
 		uint8_t kind, wrong;
 	} site[SITES];
 	uint64_t sampled;	/* TSC of the last sample, */
-	uint64_t fills;		/* and entries of the TLB until then */
-	int64_t budget;		/* TSC cycles that may still be spent on faults */
-	int64_t hot[TLB_SPACES];	/* and of samples in which a space without windows was seen */
+	uint64_t fills, flushes; /* and entries and flushes of the TLB until then */
+	struct account {	/* of one of the TLB's spaces; TSC cycles */
+		int64_t hot;	/* of samples in which it was seen without windows */
+		int64_t budget;	/* that may still be spent on faults, while it has them */
+		uint64_t until;	/* TSC: it goes without, */
+		int64_t without; /* and how long the next time */
+	} account[TLB_SPACES];
 };
 
 int windows_create(struct dbt *d, enum window_choice choice, struct err *e)
@@ -68,21 +75,13 @@ void windows_destroy(struct dbt *d)
 
 /* --- who has them --- */
 
-static unsigned int current_space(const struct vcpu *v)
+static struct account *present_account(struct dbt *d, const struct vcpu *v)
 {
 	unsigned int i = 0;
 
 	while (i + 1 < TLB_SPACES && v->tlb.space[i] != v->tlb.current)
 		i++;
-	return i;
-}
-
-static void give(struct dbt *d, struct vcpu *v, struct window_set *set)
-{
-	window_give(v, set);
-	set->seen = __builtin_ia32_rdtsc();
-	d->stats.windows++;
-	d->windows->hot[current_space(v)] = 0;
+	return &d->windows->account[i];
 }
 
 static int64_t cycles(const struct vcpu *v, unsigned int us)
@@ -90,13 +89,30 @@ static int64_t cycles(const struct vcpu *v, unsigned int us)
 	return v->tsc_hz / 1000000 * us;
 }
 
-/* Did it come to many pages since the last sample, in @time?  Each would cost a fault. */
+static void give(struct dbt *d, struct vcpu *v, struct window_set *set)
+{
+	struct account *a = present_account(d, v);
+
+	window_give(v, set);
+	set->seen = __builtin_ia32_rdtsc();
+	set->emptied = 0;
+	d->stats.windows++;
+	a->hot = 0;
+	a->budget = cycles(v, BUDGET_START_US);
+}
+
+/*
+ * Did it come to many pages since the last sample, in @time, or was a space emptied, as by a fork
+ * or an exec?  Each page would cost a fault.
+ */
 static bool new_pages(struct dbt_windows *w, const struct vcpu *v, int64_t time)
 {
 	int64_t fills = v->stats.tlb_fills - w->fills;
+	bool flushed = v->stats.tlb_flushes != w->flushes;
 
 	w->fills = v->stats.tlb_fills;
-	return fills * cycles(v, FILL_US) > time;
+	w->flushes = v->stats.tlb_flushes;
+	return flushed || fills * cycles(v, FILL_US) > time;
 }
 
 /* Since when @set's owner does not need it: TSC. */
@@ -119,28 +135,36 @@ static struct window_set *find_set(struct vcpu *v, bool demand)
 	return demand || idle_since(v, best) < __builtin_ia32_rdtsc() ? best : NULL;
 }
 
-/* What a sample's time allows, less what the windows took since the last one. */
-static void reckon(struct dbt_windows *w, struct vcpu *v, int64_t time)
-{
-	w->budget += time / BUDGET_SHARE;
-	w->budget -= v->tlb.window.spent;
-	w->budget = MIN(w->budget, cycles(v, BUDGET_MAX_US));
-	v->tlb.window.spent = 0;
-}
-
 /* The present space, which has no set, was seen for @time. */
 static void consider(struct dbt *d, struct vcpu *v, int64_t time, bool is_new)
 {
-	struct dbt_windows *w = d->windows;
-	int64_t *hot = &w->hot[current_space(v)];
+	struct account *a = present_account(d, v);
 	struct window_set *set;
 
-	*hot = is_new ? 0 : *hot + time;
-	if (*hot < cycles(v, HOT_US) || w->budget < cycles(v, BUDGET_ENOUGH_US))
+	a->hot = is_new ? 0 : a->hot + time;
+	if (a->hot < cycles(v, HOT_US) || a->until > __builtin_ia32_rdtsc())
 		return;
 	set = find_set(v, false);
 	if (set)
 		give(d, v, set);
+}
+
+/* The present space was seen for @time with windows, which cost @spent. */
+static void reckon(struct dbt *d, struct vcpu *v, int64_t time, int64_t spent)
+{
+	struct account *a = present_account(d, v);
+	struct window_set *set = v->tlb.window.now;
+
+	spent += set->emptied * cycles(v, EMPTIED_US);
+	set->emptied = 0;
+	a->budget = MIN(a->budget + time / BUDGET_SHARE - spent, cycles(v, BUDGET_MAX_US));
+	if (a->budget >= cycles(v, BUDGET_MAX_US) / 2)
+		a->without = 0;
+	if (a->budget >= 0 || d->windows->choice == WINDOWS_ALWAYS)
+		return;
+	window_take(v, set);
+	a->without = MIN(2 * MAX(a->without, cycles(v, WITHOUT_MIN_US)), cycles(v, WITHOUT_MAX_US));
+	a->until = __builtin_ia32_rdtsc() + a->without;
 }
 
 void windows_sample(struct dbt *d, struct vcpu *v)
@@ -149,24 +173,23 @@ void windows_sample(struct dbt *d, struct vcpu *v)
 	uint64_t now = __builtin_ia32_rdtsc();
 	struct tlb_window *window = &v->tlb.window;
 	int64_t time = MIN((int64_t)(now - w->sampled), cycles(v, SAMPLE_MAX_US));
+	int64_t spent;
 	bool is_new;
 
 	if (!window->low || now - w->sampled < v->tsc_hz / SAMPLES_A_SECOND)
 		return;
-	if (!w->sampled)
-		w->budget = cycles(v, BUDGET_START_US);
 	w->sampled = now;
 	if (v->cpl != 3 || v->code_size != CODE_64 || !window_covers(v->gpr[REG_RSP]))
 		return;
-	reckon(w, v, time);
 	is_new = new_pages(w, v, time);
+	spent = window->spent;
+	window->spent = 0;
 	if (!window->now) {
 		consider(d, v, time, is_new);
 		return;
 	}
 	window->now->seen = now;
-	if (w->budget < 0 && w->choice != WINDOWS_ALWAYS)
-		window_take(v, window->now);
+	reckon(d, v, time, spent);
 }
 
 bool windows_demand(struct dbt *d, struct vcpu *v)
