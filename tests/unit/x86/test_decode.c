@@ -218,7 +218,7 @@ static void test_lock(void **state)
 static void test_not_instructions(void **state)
 {
 	(void)state;
-	assert_int_equal(RESULT(MODE_64, 0x0f, 0x0b), DECODE_UD);		/* ud2 */
+	assert_int_equal(DECODE(MODE_64, 0x0f, 0x0b).info->id, INSN_ID_UD2);	/* which is there to be #UD */
 	assert_int_equal(RESULT(MODE_64, 0x0f, 0xb9, 0xc0), DECODE_UD);		/* ud1 */
 	assert_int_equal(RESULT(MODE_64, 0x0f, 0xff, 0xc0), DECODE_UD);		/* ud0 */
 	/* Gone in 64-bit mode */
