@@ -322,6 +322,8 @@ static bool polled_from(const struct tr *t, gva_t target)
 {
 	unsigned int k = 0;
 
+	if (!with(t->d, TRANSLATOR_OPT_LOOP))
+		return false;
 	while (k < t->n && t->b->gva + t->b->guest_off[k] != target)
 		k++;
 	for (; k < t->n && !(t->polled >> k & 1); k++)
