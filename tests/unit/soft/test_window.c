@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Code for windows: loops without an end, some of which look as if their turns could be
- * counted, leave for attention; a displacement is right however far the stack pointer is
- * behind its host register, or an index of 32 bits takes the operand.  What was missing is mapped when the program goes on.  A repeated
- * string instruction that comes to a missing page has done the elements before it.  Spaces that
- * take turns keep their windows, and none reaches another's.
+ * counted, or as if they came to another loop's poll, leave for attention; a displacement is right
+ * however far the stack pointer is behind its host register, or an index of 32 bits takes the
+ * operand.  What was missing is mapped when the program goes on.  A repeated string instruction
+ * that comes to a missing page has done the elements before it.  Spaces that take turns keep
+ * their windows, and none reaches another's.
  */
 #include "engine/soft/dbt_priv.h"
 #include "engine/soft/soft_priv.h"
