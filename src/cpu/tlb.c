@@ -7,6 +7,7 @@
  *
  * Source: Intel SDM volume 3, "Caching Translation Information".
  */
+#include "cpu/cell_map.h"
 #include "cpu/cpuid.h"
 #include "cpu/mmu.h"
 #include "cpu/tlb_priv.h"
@@ -97,6 +98,15 @@ void tlb_enter(struct vcpu *v, enum tlb_view_kind kind, const struct tlb_fill *f
 
 /* --- dropping write entries --- */
 
+/* Whatever else shows the user view has the page no more. */
+static void drop_from_shown(const struct tlb_record *r, uint64_t index)
+{
+	if (r->window)
+		window_drop_page(r->window, index);
+	if (r->cell)
+		cell_map_drop_page(r->cell, index);
+}
+
 static void drop_writes_to(struct tlb_record *r, struct tlb_view *view, unsigned int views,
 			   const uint8_t *hva)
 {
@@ -110,8 +120,7 @@ static void drop_writes_to(struct tlb_record *r, struct tlb_view *view, unsigned
 			for (unsigned int j = 0; j < REGION_PAGES; j++)
 				if (tlb_leads_to(first + j, entry[j], hva)) {
 					entry[j] = 0;
-					if (r->window)
-						window_drop_page(r->window, first + j);
+					drop_from_shown(r, first + j);
 				}
 		}
 }
@@ -149,12 +158,6 @@ static int64_t *write_entry(struct vcpu *v, unsigned int n, uint64_t index)
 	return &view->table[TLB_WRITE][index];
 }
 
-static void drop_from_window(const struct tlb_space *s, uint64_t index)
-{
-	if (s->rec.window)
-		window_drop_page(s->rec.window, index);
-}
-
 void tlb_drop_writes(struct vcpu *v, uint64_t index)
 {
 	for (unsigned int n = 0; n <= TLB_SPACES * VIEW_COUNT; n++) {
@@ -164,7 +167,7 @@ void tlb_drop_writes(struct vcpu *v, uint64_t index)
 			continue;
 		*entry = 0;
 		if (n % VIEW_COUNT == VIEW_USER && n < TLB_SPACES * VIEW_COUNT)
-			drop_from_window(v->tlb.space[n / VIEW_COUNT], index);
+			drop_from_shown(&v->tlb.space[n / VIEW_COUNT]->rec, index);
 	}
 }
 
@@ -403,6 +406,7 @@ void tlb_select_view(struct vcpu *v)
 	enum tlb_view_kind kind = VIEW_SUPER_AC;
 
 	t->window.active = false;
+	t->cell = t->current->rec.cell;
 	if (t->current->rec.window != t->window.now)
 		window_select(v, t->current->rec.window);
 	if (unlikely(mode != t->mode)) {

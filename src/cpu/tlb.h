@@ -55,6 +55,7 @@ struct tlb_view {
 	int64_t *table[2];	/* [TLB_READ], [TLB_WRITE] */
 };
 
+struct cell_map;
 struct tlb_space;		/* one address space: its views and what they hold; tlb_priv.h */
 
 struct tlb {
@@ -63,6 +64,7 @@ struct tlb {
 	struct tlb_space *current;
 	struct tlb_kernel_half *kernel;	/* shared upper half; tlb_priv.h */
 	struct tlb_window window;	/* the host's page tables in place of the user view's */
+	struct cell_map *cell;	/* shows the current space's user view, or NULL: cell_map.h */
 	struct tlb_frames *frames;	/* which addresses write to a RAM page; tlb_frames.c */
 	struct tlb_view empty;	/* always misses: for #AC checks by the slow path, and in compact */
 	unsigned int empty_misses;

@@ -37,6 +37,7 @@ struct tlb_record {
 	unsigned int limit;	/* at most so many resident, then all memory is returned */
 	bool any_huge;
 	struct window_set *window; /* shows the user view, or NULL */
+	struct cell_map *cell;	/* likewise */
 };
 
 struct tlb_space {

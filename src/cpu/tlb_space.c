@@ -19,6 +19,7 @@
  *
  * Bare system calls, so SIMD state may be live.
  */
+#include "cpu/cell_map.h"
 #include "cpu/tlb_priv.h"
 
 #include <errno.h>
@@ -89,6 +90,8 @@ static void region_clear(struct tlb_record *r, struct tlb_view *view, uint64_t r
 
 	if (unlikely(r->window != NULL))
 		window_drop_region(r->window, region);
+	if (unlikely(r->cell != NULL))
+		cell_map_drop_region(r->cell, region);
 	while (tables) {
 		unsigned int bit = __builtin_ctz(tables);
 
@@ -109,13 +112,18 @@ static void record_clear_huge(struct tlb_record *r)
 void tlb_record_flush(struct tlb_record *r, struct tlb_view *view)
 {
 	struct window_set *window = r->window;
+	struct cell_map *cell = r->cell;
 
 	if (window)
 		window_drop_all(window);
+	if (cell)
+		cell_map_drop_all(cell);
 	r->window = NULL;	/* is empty */
+	r->cell = NULL;
 	for (unsigned int i = 0; i < r->used_count; i++)
 		region_clear(r, view, r->used[i]);
 	r->window = window;
+	r->cell = cell;
 	r->used_count = 0;
 	record_clear_huge(r);
 }
@@ -150,6 +158,8 @@ void tlb_record_flush_page(struct tlb_record *r, struct tlb_view *view, uint64_t
 	}
 	if (unlikely(r->window != NULL))
 		window_drop_page(r->window, index);
+	if (unlikely(r->cell != NULL))
+		cell_map_drop_page(r->cell, index);
 }
 
 /* Gives the memory behind the record back; its tables' memory is the caller's. */
