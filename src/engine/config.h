@@ -19,6 +19,12 @@ enum kvm_apics { KVM_APICS_AUTO, KVM_APICS_MACHINE, KVM_APICS_KERNEL };
  */
 enum window_choice { WINDOWS_AUTO, WINDOWS_OFF, WINDOWS_ALWAYS };
 
+/*
+ * User code on the processor itself, in processes of its own (cpu/cell.h).  AUTO: what runs long
+ * enough, where the host allows it; ALWAYS: all of it.
+ */
+enum direct_choice { DIRECT_AUTO, DIRECT_OFF, DIRECT_ALWAYS };
+
 /* What is run by interpreter and translator both, and compared: all 64-bit code, or CPL 3's. */
 enum lockstep_choice { LOCKSTEP_OFF, LOCKSTEP_ALL, LOCKSTEP_USER };
 
@@ -38,6 +44,7 @@ struct engine_config {
 	uint32_t translator_no;		/* soft: bit n: without enum translator_opt n */
 	unsigned int translate_at;	/* ... for blocks that ran so often, 0: the default (8) */
 	enum window_choice windows;	/* soft: user memory through the host's page tables? */
+	enum direct_choice direct;	/* soft: user code on the processor itself? */
 	bool perf_map;			/* soft: name translated code in /tmp/perf-PID.map */
 	enum lockstep_choice lockstep;	/* soft: compare interpreter and translator */
 	const struct engine_trace *trace; /* soft: who is told of translations, or NULL */

@@ -59,6 +59,13 @@ struct engine_ops {
 	int (*dirty_collect)(struct engine *en, void (*tell)(void *arg, gpa_t gpa, uint64_t len),
 			     void *arg, struct err *e);
 	void (*dirty_stop)(struct engine *en);
+	/*
+	 * Threads of other processes that run @v's guest for its own: how many nanoseconds of
+	 * processor time they had, and their numbers, at most @max; they live as long as @v has
+	 * this engine.  Any thread.  NULL: there are none.
+	 */
+	uint64_t (*vcpu_ran)(struct engine *en, const struct vcpu *v);
+	unsigned int (*vcpu_threads)(struct engine *en, const struct vcpu *v, pid_t *tid, unsigned int max);
 	/* Tells @tell every counter of its own about @v, which does not run; NULL: it has none. */
 	void (*counters)(struct engine *en, const struct vcpu *v, counter_fn *tell, void *arg);
 };

@@ -281,6 +281,19 @@ int cpu_group_set(struct cpu_group *g, const struct cpu_limits *l, struct err *e
 	return 0;
 }
 
+static void put_number(int fd, int number)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%d", number);
+	put(fd, text);
+}
+
+void cpu_group_add(struct cpu_group *g, int tid)
+{
+	put_number(g->procs, tid);
+}
+
 void cpu_group_close(struct cpu_group *g)
 {
 	int *const fds[] = { &g->procs, &g->weight, &g->max, &g->cpuset };
@@ -338,6 +351,11 @@ int cpu_thread_group_set(struct cpu_thread_group *t, int tid, const struct cpu_l
 		return err_errno(e, -rc, "the control group of a processor did not take it");
 	t->entered = true;
 	return 0;
+}
+
+void cpu_thread_group_add(struct cpu_thread_group *t, int tid)
+{
+	put_number(t->threads, tid);
 }
 
 void cpu_thread_group_close(struct cpu_thread_group *t)

@@ -37,6 +37,8 @@ int cpu_group_find(char dir[PATH_MAX], const char *mountinfo, const char *cgroup
 int cpu_group_open(struct cpu_group *g, const char *dir, struct err *e);
 /* Puts this process into it, and has the host keep @l. */
 int cpu_group_set(struct cpu_group *g, const struct cpu_limits *l, struct err *e);
+/* Another process that runs for this one's VM, of which @tid is a thread, goes along. */
+void cpu_group_add(struct cpu_group *g, int tid);
 void cpu_group_close(struct cpu_group *g);
 
 /* Makes a group in @g for thread @n of it, below CPU_THREADS_MAX; the thread is not in it yet. */
@@ -47,6 +49,8 @@ int cpu_thread_group_open(struct cpu_thread_group *t, const struct cpu_group *g,
  * has to be in its own group.  Pinning is the thread's own affair.
  */
 int cpu_thread_group_set(struct cpu_thread_group *t, int tid, const struct cpu_limits *l, struct err *e);
+/* Another process's thread goes along; its process is in the VM's group. */
+void cpu_thread_group_add(struct cpu_thread_group *t, int tid);
 void cpu_thread_group_close(struct cpu_thread_group *t);
 
 #endif

@@ -128,11 +128,25 @@ void cpu_share_open_group(struct vm *vm)
 		log_debug(vm->log, "shares of the processors: by our own accounting: %s", e.text);
 }
 
+/* This process is in the group, and so are those of its cells. */
+static int enter_group(struct vm *vm, const struct cpu_limits *l, struct err *e)
+{
+	struct cpu_group *g = &vm->share.group;
+	const bool was_there = g->entered;
+	const int rc = cpu_group_set(g, l, e);
+	pid_t tid[VCPU_OTHERS];
+
+	for (unsigned int i = 0; !rc && !was_there && i < vm->vcpu_count; i++)
+		for (unsigned int n = vcpu_other_threads(&vm->vcpus[i], tid, VCPU_OTHERS); n--;)
+			cpu_group_add(g, tid[n]);
+	return rc;
+}
+
 bool cpu_share_enter_group(struct vm *vm, struct err *e)
 {
 	struct cpu_share *s = &vm->share;
 
-	return s->grouped && (s->group.entered || !cpu_group_set(&s->group, &s->limits, e));
+	return s->grouped && (s->group.entered || !enter_group(vm, &s->limits, e));
 }
 
 /* True: the host keeps @l.  Where it will not after all, we do. */
@@ -145,7 +159,7 @@ static bool set_group(struct vm *vm, const struct cpu_limits *l)
 		cpu_share_open_group(vm);
 	if (!s->grouped || !(s->group.entered || l->weight || l->cap))
 		return s->grouped;
-	if (!cpu_group_set(&s->group, l, &e))
+	if (!enter_group(vm, l, &e))
 		return true;
 	log_warn(vm->log, "%s; shares of the processors are kept by our own accounting", e.text);
 	cpu_group_close(&s->group);

@@ -12,7 +12,6 @@
  */
 #include "machine/vm_priv.h"
 
-#include <time.h>
 
 #define WEIGHT_DEFAULT	100
 #define SLACK		8000000ULL	/* ns of virtual time by which it may be ahead */
@@ -62,13 +61,18 @@ static void enter_group(struct vm_vcpu *c)
 	const struct cpu_limits *l = &c->share.limits;
 	struct cpu_thread_group *g = &c->share.group;
 	const int tid = atomic_load(&c->tid);
+	const bool was_there = g->entered;
+	pid_t others[VCPU_OTHERS];
 	struct vm *vm = c->vm;
 	struct err e = { 0 };
 
 	if (!vm->share.vcpus_grouped || !tid || !(g->entered || l->weight || l->cap))
 		return;
-	if (cpu_share_enter_group(vm, &e) && !cpu_thread_group_set(g, tid, l, &e))
+	if (cpu_share_enter_group(vm, &e) && !cpu_thread_group_set(g, tid, l, &e)) {
+		for (unsigned int n = was_there ? 0 : vcpu_other_threads(c, others, VCPU_OTHERS); n--;)
+			cpu_thread_group_add(g, others[n]);
 		return;
+	}
 	log_warn(vm->log, "%s; shares of single processors are kept by our own accounting", e.text);
 	vcpu_shares_close(vm);
 }
@@ -105,14 +109,6 @@ const struct cpu_limits *vm_vcpu_limits(const struct vm *vm, unsigned int index)
 
 /* --- our own accounting --- */
 
-static uint64_t clock_ns(clockid_t id)
-{
-	struct timespec t;
-
-	clock_gettime(id, &t);
-	return t.tv_sec * NS_PER_SEC + t.tv_nsec;
-}
-
 /* The virtual time of those that want to run: the least, or the most. */
 static uint64_t bound(const struct vm *vm, bool most)
 {
@@ -132,13 +128,11 @@ static uint64_t count(struct vm_vcpu *c, uint64_t least)
 {
 	struct vcpu_share *s = &c->share;
 	const bool was_active = s->active;
-	uint64_t now;
-	clockid_t id;
+	uint64_t now = vcpu_ran(c);
 
 	s->ran = 0;
-	if (!c->started || pthread_getcpuclockid(c->thread, &id))
+	if (now <= s->counted)
 		return 0;
-	now = clock_ns(id);
 	s->ran = now - s->counted;
 	s->counted = now;
 	s->active = atomic_load(&c->present) && !atomic_load(&c->sleeping) && !s->capped;

@@ -8,18 +8,9 @@
 #include "cpu/cpuid.h"
 #include "machine/vm_priv.h"
 
-#include <time.h>
 
 #define PERIOD		4000000ULL	/* ns */
 #define PERIOD_VARIES	2000000ULL
-
-static uint64_t clock_ns(clockid_t id)
-{
-	struct timespec t;
-
-	clock_gettime(id, &t);
-	return t.tv_sec * NS_PER_SEC + t.tv_nsec;
-}
 
 /* One that sleeps has come from the guest's HLT, which is the kernel's. */
 static enum profile_place place_of(const struct vm_vcpu *c)
@@ -36,12 +27,8 @@ static enum profile_place place_of(const struct vm_vcpu *c)
 
 static void sample(struct vm_vcpu *c)
 {
-	uint64_t ran;
-	clockid_t id;
+	uint64_t ran = vcpu_ran(c);
 
-	if (!c->started || pthread_getcpuclockid(c->thread, &id))
-		return;
-	ran = clock_ns(id);
 	if (c->sampled && ran > c->sampled)
 		c->profile.ns[place_of(c)] += ran - c->sampled;
 	c->sampled = ran;

@@ -63,14 +63,16 @@ int vm_set_engine(struct vm *vm, const struct engine_ops *ops, const struct engi
 		  struct err *e)
 {
 	const bool runs = vm->state == VM_RUNNING;
+	struct engine_config config = c ? *c : vm->engine_config;
 	struct engine *en;
 	int rc;
 
 	if (vm->config.keep_engine)
 		return err_set(e, ENOTSUP, "%s", vm->config.keep_engine);
+	config.direct = DIRECT_OFF;	/* a confined process starts no others */
 	rc = ops->probe(e);
 	if (!rc)
-		rc = ops->create(&en, &vm->space, c ? c : &vm->engine_config, vm->log, e);
+		rc = ops->create(&en, &vm->space, &config, vm->log, e);
 	if (rc)
 		return rc;
 	if (runs)

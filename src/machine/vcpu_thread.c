@@ -93,11 +93,56 @@ static void wakes_up(struct vm_vcpu *c)
 	c->awake_since = clock_ns(CLOCK_MONOTONIC);
 }
 
+/* What other processes ran for it. */
+static uint64_t others_ran(struct vm_vcpu *c)
+{
+	struct vm *vm = c->vm;
+
+	/* Who exchanges the engine meanwhile has what was seen last. */
+	if (vm->config.engine->vcpu_ran && c->ready && !pthread_rwlock_tryrdlock(&vm->engine_lock)) {
+		if (vm->config.engine->vcpu_ran)
+			atomic_store(&c->others_ran, vm->config.engine->vcpu_ran(vm->engine, c->vcpu));
+		pthread_rwlock_unlock(&vm->engine_lock);
+	}
+	return atomic_load(&c->others_ran);
+}
+
+uint64_t vcpu_ran(struct vm_vcpu *c)
+{
+	clockid_t id;
+
+	if (!c->started || pthread_getcpuclockid(c->thread, &id))
+		return 0;
+	return clock_ns(id) + others_ran(c);
+}
+
+uint64_t vm_others_ran(struct vm *vm)
+{
+	uint64_t sum = 0;
+
+	for (unsigned int i = 0; i < vm->vcpu_count; i++)
+		sum += others_ran(&vm->vcpus[i]);
+	return sum;
+}
+
+unsigned int vcpu_other_threads(struct vm_vcpu *c, pid_t *tid, unsigned int max)
+{
+	struct vm *vm = c->vm;
+	unsigned int n = 0;
+
+	if (!c->ready || pthread_rwlock_rdlock(&vm->engine_lock))
+		return 0;
+	if (vm->config.engine->vcpu_threads)
+		n = vm->config.engine->vcpu_threads(vm->engine, c->vcpu, tid, max);
+	pthread_rwlock_unlock(&vm->engine_lock);
+	return n;
+}
+
 /* What it was awake, less what the host let it run. */
 static uint64_t vcpu_stolen(void *arg)
 {
 	struct vm_vcpu *c = arg;
-	uint64_t ran = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+	uint64_t ran = clock_ns(CLOCK_THREAD_CPUTIME_ID) + others_ran(c);
 	uint64_t awake = c->awake + clock_ns(CLOCK_MONOTONIC) - c->awake_since;
 
 	if (awake > ran && awake - ran > c->stolen)	/* it never goes back */

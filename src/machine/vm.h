@@ -106,6 +106,8 @@ int vm_add_printer(struct vm *vm, struct char_backend *printer, struct err *e);
 int vm_set_cpus(struct vm *vm, unsigned int n, struct err *e);
 /* How many processors are there now. */
 unsigned int vm_cpus(const struct vm *vm);
+/* Nanoseconds of processor time that processes beside this one spent on its processors. */
+uint64_t vm_others_ran(struct vm *vm);
 /* Gives it a watchdog timer (i6300esb), before vm_run(). */
 int vm_add_watchdog(struct vm *vm, enum vm_watchdog action, struct err *e);
 /* vm_add_virtio() with a virtio-balloon, which vm_balloon() then gives. */

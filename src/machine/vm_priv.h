@@ -59,6 +59,7 @@ struct vm_vcpu {
 	atomic_bool sleeping;		/* set under (s); see vcpu_wake() */
 	uint64_t awake;			/* ns in which it wanted to run, until ... */
 	uint64_t awake_since;		/* ... it woke last */
+	_Atomic uint64_t others_ran;	/* ns that other processes ran for it */
 	uint64_t stolen;		/* ns that vcpu_stolen() told last; the thread's own */
 	uint64_t sampled;		/* (l) ns of its CPU clock that profile.c has seen; 0: none */
 	struct vcpu_profile profile;	/* (l) */
@@ -208,6 +209,11 @@ int vcpus_create(struct vm *vm, struct err *e);
 void vcpus_destroy(struct vm *vm);
 /* Starts the threads; they wait at the gate. */
 int vcpus_start(struct vm *vm, struct err *e);
+/* Nanoseconds of processor time that were spent running it; any thread. */
+uint64_t vcpu_ran(struct vm_vcpu *c);
+/* Threads of other processes that run it, too: struct engine_ops. */
+#define VCPU_OTHERS	16
+unsigned int vcpu_other_threads(struct vm_vcpu *c, pid_t *tid, unsigned int max);
 /* Opens the gate. */
 void vcpus_resume(struct vm *vm);
 /* Closes it and waits until all vCPUs are behind it; not on a vCPU's thread. */

@@ -215,7 +215,7 @@ static json_t *query_vm(void *arg, const json_t *arguments)
 			 "memory", (json_int_t)vm_memory_size(c->at.vm),
 			 "resident", (json_int_t)resident_bytes(c),
 			 "uptime", (double)(now.tv_sec - c->began),
-			 "cpu-seconds", cpu.tv_sec + cpu.tv_nsec / 1e9,
+			 "cpu-seconds", cpu.tv_sec + (cpu.tv_nsec + vm_others_ran(c->at.vm)) / 1e9,
 			 "limits", cpu_limits_json(vm_cpu_limits(c->at.vm)),
 			 "vcpu-limits", vcpu_limits(c->at.vm));
 }

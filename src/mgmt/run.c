@@ -102,6 +102,7 @@ static int make_vm(struct run *r, struct err *e)
 		.translate = r->options.translate, .lockstep = r->options.lockstep,
 		.translator_no = r->options.translator_no,
 		.cache_bytes = r->options.cache, .windows = r->options.windows,
+		.direct = r->options.direct,
 		.perf_map = r->options.perf_map, .trace = r->options.trace,
 	};
 	const struct vm_config c = {

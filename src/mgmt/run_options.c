@@ -250,6 +250,17 @@ static int set_translator_opt(void *dest, const char *value, struct err *e)
 	return 0;
 }
 
+static int set_direct(void *dest, const char *value, struct err *e)
+{
+	static const char *const names[] = { "auto", "off", "always" };
+	const int i = parse_choice("direct", value, names, ARRAY_SIZE(names), e);
+
+	if (i < 0)
+		return i;
+	((struct run_options *)dest)->direct = i;
+	return 0;
+}
+
 static int set_windows(void *dest, const char *value, struct err *e)
 {
 	static const char *const names[] = { "auto", "off", "always" };
@@ -581,6 +592,8 @@ static const struct option_def option_defs[] = {
 	  "lockstep-user: the same for what runs at CPL 3", set_translator },
 	{ "translator-opt", "LIST", "no-NAME,...: do without these of the translator's optimizations;\n"
 	  "'help' lists them", set_translator_opt },
+	{ "direct", "CHOICE", "auto (default), off or always: run on the processor itself, in a process\n"
+	  "of its own, user programs that run long enough, none, or all", set_direct },
 	{ "windows", "CHOICE", "auto (default), off or always: let the host's page tables do what lookups\n"
 	  "do else, for user programs that run long enough, none, or all", set_windows },
 	{ "code-cache", "SIZE", "memory for translated code and what is known of it, an eighth as much\n"

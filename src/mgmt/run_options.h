@@ -64,6 +64,7 @@ struct run_options {
 	uint32_t translator_no;		/* enum translator_opt bits: without these */
 	uint64_t cache;			/* its code cache in bytes, 0: the default */
 	enum window_choice windows;
+	enum direct_choice direct;
 	bool perf_map;
 	bool stats;			/* counters at the end */
 	bool debug_exit;

@@ -12,6 +12,7 @@
 #include <linux/fs.h>
 #include <linux/io_uring.h>
 #include <linux/kvm.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -80,6 +81,8 @@ static const unsigned int ioctls[] = {
 	TCGETS, TCSETS, TCSETSW, TCSETSF, TCSBRK, TCFLSH, TIOCGWINSZ, TIOCMGET, TIOCMSET,
 	TIOCMBIS, TIOCMBIC, TIOCSBRK, TIOCCBRK, TIOCEXCL, TIOCNXCL, TIOCGPGRP, TIOCOUTQ, FIONREAD,
 	FIONBIO, TCGETS2, TCSETS2, TCSETSW2, TCSETSF2, BLKGETSIZE64, BLKSSZGET,
+	/* The owner of cells (cpu/cell.h). */
+	SECCOMP_IOCTL_NOTIF_RECV, SECCOMP_IOCTL_NOTIF_SEND,
 };
 
 /* Not those that send signals to other processes (F_SETOWN and its kin). */

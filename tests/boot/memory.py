@@ -11,7 +11,7 @@ import sys
 import time
 
 sys.path.append(sys.path[0] + "/../lib")
-from testlib import MIB, Results, TOP, VIREO, debian_kernel, folder, guest_memory, initramfs, skip, write
+from testlib import MIB, Results, TOP, VIREO, children, debian_kernel, folder, guest_memory, initramfs, skip, write
 
 check = Results("memory")
 PAD = 48 * MIB		# of the initramfs
@@ -64,11 +64,12 @@ def prepare_compiler():
 
 
 def share(pid):
+    """The process's and its children's, in which the guest's programs run."""
     with open(f"/proc/{pid}/smaps_rollup") as f:
-        for line in f:
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    raise OSError("no Pss")
+        total = next((int(line.split()[1]) * 1024 for line in f if line.startswith("Pss:")), None)
+    if total is None:
+        raise OSError("no Pss")
+    return total + sum(share(child) for child in children(pid))
 
 
 def peak_beside(vm):

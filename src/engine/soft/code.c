@@ -69,6 +69,8 @@ static void notify(struct soft_vcpu *sv)
 {
 	atomic_fetch_or(&sv->v->attention, ATTN_ENGINE);
 	vcpu_disturb(sv->v);
+	if (sv->direct)
+		direct_kick(sv->direct);
 }
 
 /* --- stores --- */

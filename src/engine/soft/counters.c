@@ -69,6 +69,18 @@ static void tell_translator(const struct dbt_stats *s, counter_fn *tell, void *a
 	tell_stepped(s, tell, arg);
 }
 
+static void tell_direct(const struct direct_stats *s, counter_fn *tell, void *arg)
+{
+	tell(arg, "direct: cells given", s->given);
+	tell(arg, "direct: cells taken from programs that left them too often", s->taken);
+	tell(arg, "direct: runs", s->runs);
+	tell(arg, "direct: left by a page fault", s->faults);
+	tell(arg, "direct: pages found and mapped then", s->fills);
+	tell(arg, "direct: left by a system call", s->calls);
+	tell(arg, "direct: left by another instruction", s->others);
+	tell(arg, "direct: left for attention", s->kicks);
+}
+
 void soft_counters(struct engine *en, const struct vcpu *v, counter_fn *tell, void *arg)
 {
 	const struct soft *s = (const struct soft *)en;
@@ -79,6 +91,8 @@ void soft_counters(struct engine *en, const struct vcpu *v, counter_fn *tell, vo
 	tell(arg, "blocks invalidated", stat_get(&v->stats.blocks_invalidated));
 	if (sv->dbt)
 		tell_translator(dbt_get_stats(sv->dbt), tell, arg);
+	if (sv->direct)
+		tell_direct(direct_get_stats(sv->direct), tell, arg);
 	if (sv->dbt && s->config.lockstep)
 		tell_lockstep(dbt_get_stats(sv->dbt), tell, arg);
 }

@@ -95,8 +95,7 @@ void *dbt_go(struct dbt *d, struct vcpu *v)
 /* An interrupt, if that is all that somebody wants; where its handler is, or NULL. */
 static void *take_interrupt(struct dbt *d, struct vcpu *v, enum exec_status *st)
 {
-	if (d->windows)
-		windows_sample(d, v);
+	dbt_sample(d, v);
 	*st = d->cfg.interrupt(d->cfg.arg, v);
 	if (*st != EXEC_OK || !dbt_runnable(d, v) || (d->windows && windows_demand(d, v)))
 		return NULL;
@@ -117,7 +116,7 @@ void *dbt_event(struct dbt *d, struct vcpu *v)
 	if (st == EXEC_OK && !code && v->attention)
 		code = take_interrupt(d, v, &st);
 	flags_in(v, hot);
-	if (st == EXEC_OK && code && windows_fit(v) && dbt_calm_down(v)) {
+	if (st == EXEC_OK && code && !dbt_elsewhere(d, v) && windows_fit(v) && dbt_calm_down(v)) {
 		d->stats.events++;
 		fpu_get(v);
 		return dbt_prepare(d, v, code);

@@ -115,6 +115,7 @@ struct gate {
 		uint64_t star, lstar, sfmask, efer, cr0, cr4, gdt;
 		uint16_t gdt_limit;
 		const struct window_set *windows;
+		const struct cell_map *cell;
 	} key;
 };
 
@@ -634,6 +635,8 @@ enum exec_status dbt_handle(struct dbt *d, struct vcpu *v, void **code);
 /* May the present state run translated? */
 bool dbt_runnable(const struct dbt *d, const struct vcpu *v);
 /* False: something wants attention. */
+void dbt_sample(struct dbt *d, struct vcpu *v);
+bool dbt_elsewhere(const struct dbt *d, struct vcpu *v);
 bool dbt_calm_down(struct vcpu *v);
 
 /* dbt_event.c */

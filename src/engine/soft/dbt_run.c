@@ -492,6 +492,19 @@ bool dbt_calm_down(struct vcpu *v)
 	return !v->attention;
 }
 
+/* Who is to run elsewhere, or to have windows? */
+void dbt_sample(struct dbt *d, struct vcpu *v)
+{
+	if (!d->cfg.sample(d->cfg.arg, v) && d->windows)
+		windows_sample(d, v);
+}
+
+/* Code of a space that has a cell: the loop will see to it. */
+bool dbt_elsewhere(const struct dbt *d, struct vcpu *v)
+{
+	return unlikely(v->tlb.cell != NULL) && v->cpl == 3 && d->cfg.elsewhere(d->cfg.arg, v);
+}
+
 enum exec_status dbt_run(struct dbt *d, struct vcpu *v, struct tblock *b)
 {
 	enum exec_status st = EXEC_OK;
@@ -502,14 +515,13 @@ enum exec_status dbt_run(struct dbt *d, struct vcpu *v, struct tblock *b)
 		return EXEC_OK;
 	dbt_refresh(d, v);
 	cell_hold(dbt_hot(v), b);
-	while (code && st == EXEC_OK && windows_fit(v) && dbt_calm_down(v)) {
+	while (code && st == EXEC_OK && !dbt_elsewhere(d, v) && windows_fit(v) && dbt_calm_down(v)) {
 		d->stats.entries++;
 		st = enter(d, v, code, &ran);
 		if (st != EXEC_OK || !ran)
 			return st;
 		st = dbt_handle(d, v, &code);
 	}
-	if (d->windows)
-		windows_sample(d, v);
+	dbt_sample(d, v);
 	return st;
 }

@@ -31,7 +31,7 @@ static struct gate_key present_key(const struct vcpu *v)
 	return (struct gate_key){
 		.star = v->star, .lstar = v->lstar, .sfmask = v->sfmask, .efer = v->efer,
 		.cr0 = v->cr0, .cr4 = v->cr4, .gdt = v->gdtr.base, .gdt_limit = v->gdtr.limit,
-		.windows = v->tlb.window.now,
+		.windows = v->tlb.window.now, .cell = v->tlb.cell,
 	};
 }
 
@@ -42,12 +42,13 @@ bool gate_fits(struct vcpu *v)
 	return k->star == v->star && k->lstar == v->lstar && k->sfmask == v->sfmask &&
 	       k->efer == v->efer && k->cr0 == v->cr0 && k->cr4 == v->cr4 &&
 	       k->gdt == v->gdtr.base && k->gdt_limit == v->gdtr.limit &&
-	       k->windows == v->tlb.window.now;
+	       k->windows == v->tlb.window.now && k->cell == v->tlb.cell;
 }
 
 static bool gate_possible(const struct dbt *d, const struct vcpu *v)
 {
 	return with(d, TRANSLATOR_OPT_SWITCH) && with(d, TRANSLATOR_OPT_SYSTEM) && !d->lockstep &&
+	       !v->tlb.cell &&
 	       v->code_size == CODE_64 && v->efer & EFER_SCE && v->lstar >> 63 &&
 	       gva_canonical(v->lstar) && !(CLEARED & ~v->sfmask);
 }

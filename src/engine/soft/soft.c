@@ -349,6 +349,22 @@ static bool dbt_keep_cb(void *arg, struct vcpu *v, bool made, gpa_t gpa, gpa_t s
 	return false;
 }
 
+static bool dbt_elsewhere_cb(void *arg, struct vcpu *v)
+{
+	struct soft_vcpu *sv = v->engine;
+
+	(void)arg;
+	return sv->direct;
+}
+
+static bool dbt_sample_cb(void *arg, struct vcpu *v)
+{
+	struct soft_vcpu *sv = v->engine;
+
+	(void)arg;
+	return sv->direct && direct_sample(sv->direct, v);
+}
+
 static int translator_create(struct soft_vcpu *sv, uint64_t cache_bytes, struct err *e)
 {
 	const struct dbt_config c = {
@@ -358,6 +374,8 @@ static int translator_create(struct soft_vcpu *sv, uint64_t cache_bytes, struct 
 		.no = sv->engine->config.translator_no,
 		.trace = sv->engine->config.trace,
 		.windows = sv->engine->config.windows,
+		.elsewhere = dbt_elsewhere_cb,
+		.sample = dbt_sample_cb,
 		.step = dbt_step_cb,
 		.interrupt = dbt_interrupt_cb,
 		.bind = dbt_bind_cb,
@@ -390,7 +408,10 @@ static int run(struct soft_vcpu *sv, bool *stepped)
 
 	if (unlikely(v->debugger != NULL) && debugger_stops(v, code_address(v)))
 		return EXEC_EXIT;
-	if (sv->dbt && !v->debugger && dbt_translates(sv->dbt, v) && !needs_care(v)) {
+	if (sv->direct && v->cpl == 3 && !needs_care(v) && direct_wanted(sv->direct, v))
+		return direct_run(sv->direct, v, dbt_step_cb, sv);
+	if (sv->dbt && !v->debugger && dbt_translates(sv->dbt, v) && !needs_care(v) &&
+	    !(sv->direct && direct_interprets(sv->direct, v))) {
 		t = dbt_recall(sv->dbt, v);
 		st = t ? EXEC_OK : find_either(sv, &t, &b);
 	} else {
@@ -455,6 +476,8 @@ static enum vcpu_exit soft_run(struct engine *en, struct vcpu *v)
 		}
 	}
 	fpu_put(v);
+	if (sv->direct)
+		direct_leave(sv->direct);
 	pv_leaves(v);
 	code_leave(sv);
 	trap_leave(sv->trap_stack);
@@ -508,6 +531,7 @@ static void soft_vcpu_step(struct engine *en, struct vcpu *v)
 
 static void release_vcpu(struct soft_vcpu *sv)
 {
+	direct_destroy(sv->direct);
 	if (sv->dbt) {
 		dbt_vcpu_destroy(sv->dbt, sv->v);
 		dbt_destroy(sv->dbt);
@@ -533,6 +557,14 @@ static uint64_t cache_share(const struct soft *s, const struct vcpu *v)
 	return MAX(total / v->model->cpus, MIN(total, CACHE_LEAST));
 }
 
+/* Who asks for windows, or wants to see what is translated, is not to find it gone. */
+static enum direct_choice direct_choice(const struct engine_config *c)
+{
+	if (c->lockstep || c->trace || (c->direct == DIRECT_AUTO && c->windows == WINDOWS_ALWAYS))
+		return DIRECT_OFF;
+	return c->direct;
+}
+
 static int vcpu_make(struct soft_vcpu *sv, struct err *e)
 {
 	const struct engine_config *c = &sv->engine->config;
@@ -550,6 +582,8 @@ static int vcpu_make(struct soft_vcpu *sv, struct err *e)
 		rc = snippets_init(sv, e);
 	if (!rc && (c->translate != TRANSLATOR_OFF || c->lockstep))
 		rc = translator_create(sv, cache, e);
+	if (!rc && sv->dbt)
+		rc = direct_create(&sv->direct, sv->v, direct_choice(c), e);
 	if (rc == -ENOTSUP && c->translate == TRANSLATOR_AUTO) {
 		if (!sv->v->index)
 			log_info(sv->engine->log, "only interpreting: %s",
@@ -568,6 +602,7 @@ static void soft_vcpu_remove(struct engine *en, struct vcpu *v)
 		return;
 	s->vcpu[v->index] = NULL;
 	s->vcpu_count--;
+	s->config.direct = DIRECT_OFF;	/* if it comes back: a confined process starts no others */
 	v->engine = NULL;
 	release_vcpu(sv);
 }
@@ -601,9 +636,28 @@ static int soft_vcpu_add(struct engine *en, struct vcpu *v, struct err *e)
 
 static void soft_vcpu_kick(struct engine *en, struct vcpu *v)
 {
-	/* The attention bits themselves are what the loop looks at. */
+	/* The attention bits themselves are what the loop looks at; a cell has to be stopped. */
+	const struct soft_vcpu *sv = v->engine;
+
 	(void)en;
-	(void)v;
+	if (sv && sv->direct)
+		direct_kick(sv->direct);
+}
+
+static uint64_t soft_vcpu_ran(struct engine *en, const struct vcpu *v)
+{
+	const struct soft_vcpu *sv = v->engine;
+
+	(void)en;
+	return sv && sv->direct ? direct_ran(sv->direct) : 0;
+}
+
+static unsigned int soft_vcpu_threads(struct engine *en, const struct vcpu *v, pid_t *tid, unsigned int max)
+{
+	const struct soft_vcpu *sv = v->engine;
+
+	(void)en;
+	return sv && sv->direct ? direct_threads(sv->direct, tid, max) : 0;
 }
 
 const struct engine_ops engine_soft = {
@@ -617,4 +671,6 @@ const struct engine_ops engine_soft = {
 	.vcpu_kick = soft_vcpu_kick,
 	.vcpu_step = soft_vcpu_step,
 	.counters = soft_counters,
+	.vcpu_ran = soft_vcpu_ran,
+	.vcpu_threads = soft_vcpu_threads,
 };

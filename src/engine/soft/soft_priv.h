@@ -22,6 +22,7 @@
 #include "engine/engine.h"
 #include "engine/soft/cache.h"
 #include "engine/soft/dbt.h"
+#include "engine/soft/direct.h"
 #include "engine/soft/exec.h"
 #include "engine/soft/trap.h"
 
@@ -132,6 +133,7 @@ struct soft_vcpu {
 	struct soft *engine;
 	struct vcpu *v;
 	struct dbt *dbt;		/* the translator, NULL without */
+	struct direct *direct;		/* direct execution, NULL without */
 	_Atomic bool lock;
 	uint8_t *arena;
 	uint64_t arena_size, arena_used; /* bytes */
