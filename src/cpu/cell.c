@@ -343,6 +343,7 @@ enum cell_stop cell_run(struct cell *c, struct vcpu *v)
 		atomic_store(&c->running, false);
 		return CELL_KICKED;
 	}
+	c->calls_made = c->gate->calls.count;
 	go(c);
 	heard = hear(c);
 	atomic_store(&c->running, false);
@@ -362,6 +363,11 @@ gva_t cell_fault_address(const struct cell *c, bool *write, bool *fetch)
 	*write = x->error & ERROR_WRITE;
 	*fetch = x->error & ERROR_FETCH;
 	return x->cr2;
+}
+
+unsigned int cell_calls_made(const struct cell *c)
+{
+	return c->calls_made;
 }
 
 uint64_t cell_ran(const struct cell *c)

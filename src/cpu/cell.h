@@ -89,6 +89,8 @@ void cell_unmap_all(struct cell *c);
  * selectors, until something stops it.
  */
 enum cell_stop cell_run(struct cell *c, struct vcpu *v);
+/* How many mappings were made and taken away before the last run. */
+unsigned int cell_calls_made(const struct cell *c);
 /* Behind CELL_FAULT: the address, whether it was written to, and whether code was to be there. */
 gva_t cell_fault_address(const struct cell *c, bool *write, bool *fetch);
 

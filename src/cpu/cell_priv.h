@@ -87,6 +87,7 @@ struct cell {
 	_Atomic bool running;	/* the runner, or it is going to */
 	_Atomic bool kicked;	/* since it began to */
 	uint64_t ran_at_kick;	/* ns of its processor time, plus 1, when it was seen not to have stopped; or 0 */
+	unsigned int calls_made;	/* before the last run */
 	bool dead;
 	int cpu;		/* on which it was placed, or -1 */
 	const struct gpa_space *space;

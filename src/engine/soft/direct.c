@@ -31,8 +31,9 @@
 #define IDLE_US		20000	/* since its owner was seen: another space may have a cell */
 #define LEAVE_US	8	/* what it costs to leave a cell and come back, */
 #define MAP_US		2	/* and, more than for windows, to map what was missing */
+#define CALL_US		4	/* what a mapping takes that is made or taken away */
 #define BUDGET_START_US	8000	/* of costs that are more than the time in the cell, */
-#define BUDGET_MAX_US	50000	/* which is about what a program gains by it */
+#define BUDGET_MAX_US	20000	/* which is about what a program gains by it */
 #define FORGET_US	1000000	/* since it was seen: it is another one, or begins anew */
 #define WITHOUT_MIN_US	50000	/* so long a space goes without that lost by its cell, */
 #define WITHOUT_MAX_US	800000	/* at most, when that happens again and again */
@@ -258,12 +259,13 @@ static void lose(struct direct *x)
 	a->until = __builtin_ia32_rdtsc() + a->without;
 }
 
-/* It ran for @time, with what the mapper did first, and left the cell once. */
+/* It ran for @time, with what the mapper did first, which is not the program's own, and left the cell once. */
 static void reckon(struct direct *x, int64_t time)
 {
 	struct cell_map *m = x->v->tlb.cell;
 	struct account *a = present_account(x);
 	int64_t cost = cycles(x->v, LEAVE_US + m->mapped_now * MAP_US);
+	int64_t own = time - cycles(x->v, LEAVE_US + cell_calls_made(m->cell) * CALL_US);
 
 	m->mapped_now = 0;
 	if (m->flips > FLIPS_MAX && x->choice != DIRECT_ALWAYS) {
@@ -271,7 +273,7 @@ static void reckon(struct direct *x, int64_t time)
 		lose(x);
 		return;
 	}
-	a->budget = MIN(a->budget + MAX(time - cost, 0) - cost, cycles(x->v, BUDGET_MAX_US));
+	a->budget = MIN(a->budget + MAX(own, 0) - cost, cycles(x->v, BUDGET_MAX_US));
 	if (a->budget >= cycles(x->v, BUDGET_MAX_US) / 2)
 		a->without = 0;
 	if (a->budget < 0 && x->choice != DIRECT_ALWAYS)
