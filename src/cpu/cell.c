@@ -45,8 +45,8 @@
 #define MXCSR_VALID	0xffffU
 #define ERROR_WRITE	BIT(1)	/* of a page fault's error code */
 #define ERROR_FETCH	BIT(4)
-#define FLAGS_TAKEN	(RFLAGS_ARITH | RFLAGS_DF | RFLAGS_ID)
-#define FLAGS_GIVEN	(RFLAGS_ARITH | RFLAGS_DF | RFLAGS_ID | RFLAGS_IF | RFLAGS_FIXED)
+#define FLAGS_TAKEN	(RFLAGS_ARITH | RFLAGS_DF | RFLAGS_TF | RFLAGS_AC)
+#define FLAGS_GIVEN	(RFLAGS_ARITH | RFLAGS_DF | RFLAGS_IF | RFLAGS_FIXED)
 
 /* libc's memcpy may use registers that are the guest's. */
 static void copy(void *to, const void *from, uint64_t count)
@@ -87,6 +87,8 @@ static bool mapper_done(struct cell *c)
 	while (n < 0 && errno == EINTR);
 	if (n < 1)
 		c->dead = true;
+	else if (n > 1)
+		c->refused = true;
 	return n == 1;
 }
 
@@ -145,8 +147,10 @@ static enum heard hear(struct cell *c)
 			look_for_defiance(c);
 		if (n <= 0)
 			continue;
-		if (p[1].revents & POLLIN && read(c->from_mapper, bytes, sizeof(bytes)) > 0)
+		if (p[1].revents & POLLIN && read(c->from_mapper, bytes, sizeof(bytes)) > 0) {
+			c->refused = true;
 			return HEARD_REFUSAL;
+		}
 		if (p[1].revents || !(p[0].revents & POLLIN)) {
 			c->dead = true;
 			return HEARD_END;
@@ -178,7 +182,7 @@ static struct cell_call *add_call(struct cell *c, uint64_t number)
 	struct cell_calls *k = &c->gate->calls;
 
 	if (k->count >= CELL_CALLS_MAX - 1 && number != SYS_write && number != SYS_ioctl && !do_calls(c))
-		k->count = 0;	/* it has ended */
+		k->count = 0;	/* it will not run again */
 	k->call[k->count] = (struct cell_call){ .number = number };
 	return &k->call[k->count++];
 }
@@ -294,6 +298,8 @@ static void take_registers(struct cell *c, struct vcpu *v)
 	copy(v->xsave + XSAVE_HEADER, fp + XSAVE_HEADER, 64);
 	copy(v->xsave + XSAVE_PARTS, fp + XSAVE_PARTS, c->fp_parts);
 	make_valid(v);
+	if (v->rflags & (RFLAGS_TF | RFLAGS_AC))	/* by its POPF */
+		vcpu_update_mode(v);
 }
 
 /* --- running --- */
@@ -321,6 +327,8 @@ static enum cell_stop why_stopped(const struct cell *c, struct vcpu *v)
 {
 	enum cell_stop stop = cell_stop_of(c->gate->state.signal, context(c)->trap);
 
+	if (stop == CELL_STEPPED && !(v->rflags & RFLAGS_TF))	/* INT1 */
+		stop = CELL_BREAK;
 	if (stop == CELL_BREAK)
 		v->rip -= 1;
 	if (stop == CELL_CALL && !(v->rip >> 47))	/* else from the vsyscall page */
@@ -333,7 +341,9 @@ enum cell_stop cell_run(struct cell *c, struct vcpu *v)
 	enum heard heard;
 
 	if (c->dead)
-		return CELL_ENDED;
+		return cell_reap(c) ? CELL_KILLED : CELL_ENDED;
+	if (c->refused)
+		return CELL_REFUSED;
 	give_registers(c, v);
 	c->ran_at_kick = 0;
 	atomic_store(&c->kicked, false);
@@ -525,7 +535,7 @@ static bool learn(struct cell *c)
 
 bool cell_alive(const struct cell *c)
 {
-	return !c->dead;
+	return !c->dead && !c->refused;
 }
 
 struct cell *cell_create(struct vcpu *v)
@@ -570,19 +580,22 @@ static bool survives_call(struct cell *c, struct vcpu *v, gva_t at, unsigned int
 bool cell_survives_calls(struct cell *c, struct vcpu *v)
 {
 	static const uint8_t code[] = { 0x0f, 0x05, 0xcd, 0x80 };	/* syscall; int 0x80 */
-	const uint64_t rip = v->rip, rax = v->gpr[REG_RAX];
+	const uint64_t rip = v->rip, rflags = v->rflags;
+	uint64_t gpr[ARRAY_SIZE(v->gpr)];
 	const gva_t at = CELL_GATE - GUEST_PAGE_SIZE;
 	bool alive = true;
 
 	if (prctl(PR_GET_SECCOMP) != SECCOMP_MODE_FILTER)
 		return true;
+	copy(gpr, v->gpr, sizeof(gpr));
 	copy(cell_copy(c, 0), code, sizeof(code));
 	cell_map_copy(c, at, 0, PROT_READ | PROT_EXEC);
 	for (unsigned int n = 0; alive && n < CALL_NUMBERS; n++)
 		alive = survives_call(c, v, at, n);
 	alive = alive && survives_call(c, v, at + 2, 0);
 	v->rip = rip;
-	v->gpr[REG_RAX] = rax;
+	v->rflags = rflags;
+	copy(v->gpr, gpr, sizeof(gpr));
 	cell_unmap(c, at, GUEST_PAGE_SIZE);
 	return alive;
 }

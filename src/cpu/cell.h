@@ -31,7 +31,6 @@
 
 #include <sys/types.h>
 
-struct gpa_space;
 struct vcpu;
 
 #define CELL_GATE	0x6f0000000000ULL
@@ -47,7 +46,8 @@ enum cell_stop {
 	CELL_KICKED,	/* somebody wants the owner */
 	CELL_FAULT,	/* a page fault: see cell_fault_address() */
 	CELL_CALL,	/* a system call: RIP is at its instruction */
-	CELL_BREAK,	/* INT3, and RIP is at it */
+	CELL_BREAK,	/* INT3 or INT1, and RIP is at it */
+	CELL_STEPPED,	/* TF is set, and RIP behind the instruction that it was set for */
 	CELL_OTHER,	/* something else that the processor refused: RIP is at it */
 	CELL_REFUSED,	/* the host does not map what it was asked to: it has not run */
 	CELL_ENDED,	/* the cell has ended by what its program did; the registers are those of before */
@@ -69,7 +69,7 @@ void cell_destroy(struct cell *c);
  * call its program makes?  For a new one; @v is as before.
  */
 bool cell_survives_calls(struct cell *c, struct vcpu *v);
-/* False: it has ended. */
+/* False: it has ended, or the host has refused it a mapping; it is not to be used. */
 bool cell_alive(const struct cell *c);
 
 /*

@@ -275,9 +275,14 @@ static unsigned int map_run(struct cell_map *m, uint64_t first, const struct sho
 	return n;
 }
 
+/* What is taken away by region must not take the gate along. */
+_Static_assert(CELL_GATE % (REGION_PAGES * GUEST_PAGE_SIZE) == 0 &&
+	       CELL_GATE_SIZE <= REGION_PAGES * GUEST_PAGE_SIZE, "the gate is in a region of its own");
+
 static bool in_reach(gva_t gva)
 {
-	return gva < CELL_TOP - CLUSTER * GUEST_PAGE_SIZE && gva - CELL_GATE >= CELL_GATE_SIZE;
+	return gva < CELL_TOP - CLUSTER * GUEST_PAGE_SIZE &&
+	       tlb_region(tlb_index(gva)) != tlb_region(tlb_index(CELL_GATE));
 }
 
 bool cell_map_fill(struct cell_map *m, struct vcpu *v, gva_t gva, bool write, bool fetch)

@@ -57,7 +57,6 @@ struct cell_state {
 	uint64_t context;	/* address of the signal's cell_context */
 	uint64_t fs_base, gs_base;
 	uint64_t signal;
-	uint16_t ds, es, fs, gs;
 	uint64_t bytes[8];	/* what is read from pipes and written to them */
 	uint64_t listener;	/* or a negative error, plus 4096; while it starts */
 };
@@ -88,6 +87,7 @@ struct cell {
 	_Atomic bool kicked;	/* since it began to */
 	uint64_t ran_at_kick;	/* ns of its processor time, plus 1, when it was seen not to have stopped; or 0 */
 	unsigned int calls_made;	/* before the last run */
+	bool refused;		/* calls of the mapper's were not done, perhaps unmappings: it is not to run again */
 	bool dead;
 	int cpu;		/* on which it was placed, or -1 */
 	const struct gpa_space *space;

@@ -27,6 +27,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define DEBUG_TRAP	1
 #define PAGE_FAULT	14
 #define RSEQ_BYTES	32	/* as libc registers it */
 
@@ -87,14 +88,14 @@ __asm__(
 	"	mov %r12, %rdx\n"
 	"	syscall\n"
 	"	add $4096, %rax\n"
-	"	mov %rax, 104(%rbx)\n"
+	"	mov %rax, 96(%rbx)\n"
 	"	ud2\n"
 	"cell_gate_mapper:\n"
 	"	movabs $" TEXT(CELL_GATE) " + 5 * 4096, %r14\n"
 	"	movabs $" TEXT(CELL_GATE) " + 4096, %rbx\n"
 	"1:	xor %eax, %eax\n"		/* read(CELL_FROM_OWNER, bytes, 64) */
 	"	mov $" TEXT(CELL_FROM_OWNER) ", %edi\n"
-	"	lea 40(%r14), %rsi\n"
+	"	lea 32(%r14), %rsi\n"
 	"	mov $64, %edx\n"
 	"	syscall\n"
 	"	test %rax, %rax\n"
@@ -127,7 +128,7 @@ __asm__(
 	"	jmp 1b\n"
 	"4:	mov $1, %eax\n"			/* a call failed: two bytes */
 	"	mov $" TEXT(CELL_TO_OWNER) ", %edi\n"
-	"	lea 40(%r14), %rsi\n"
+	"	lea 32(%r14), %rsi\n"
 	"	mov $2, %edx\n"
 	"	syscall\n"
 	"	jmp 1b\n"
@@ -136,7 +137,7 @@ __asm__(
 
 _Static_assert(CELL_STATE == CELL_GATE + 5 * 4096 && CELL_CALLS == CELL_GATE + 4096 &&
 	       offsetof(struct cell_state, fs_base) == 8 && offsetof(struct cell_state, signal) == 24 &&
-	       offsetof(struct cell_state, bytes) == 40 && offsetof(struct cell_state, listener) == 104 &&
+	       offsetof(struct cell_state, bytes) == 32 && offsetof(struct cell_state, listener) == 96 &&
 	       sizeof(struct cell_call) == 56 && offsetof(struct cell_calls, call) == 56 &&
 	       offsetof(struct cell_calls, pid) == 8 && offsetof(struct cell_calls, runner) == 16 &&
 	       SIGUSR1 == 10 && SYS_tgkill == 234 && SYS_seccomp == 317 && SYS_exit_group == 231 &&
@@ -388,7 +389,7 @@ enum cell_stop cell_stop_of(uint64_t signal, uint64_t trap)
 	case SIGSYS:
 		return CELL_CALL;
 	case SIGTRAP:
-		return CELL_BREAK;
+		return trap == DEBUG_TRAP ? CELL_STEPPED : CELL_BREAK;
 	case SIGSEGV:
 	case SIGBUS:
 		return trap == PAGE_FAULT ? CELL_FAULT : CELL_OTHER;

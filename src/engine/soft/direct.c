@@ -445,6 +445,9 @@ static enum exec_status run_once(struct direct *x, struct vcpu *v, bool *again,
 		err_set(&v->err, ECHILD, "a process that ran programs of processor %u was killed: is the host out of memory?",
 			v->index);
 		return EXEC_EXIT;
+	case CELL_STEPPED:
+		raise_db(v, DR6_BS);
+		return vcpu_deliver(v);
 	case CELL_FAULT:
 		st = fault(x, v, &done);
 		break;

@@ -163,6 +163,24 @@ static void test_calls(void **state)
 	}
 }
 
+/* Where the host refuses a mapping, what was to be taken away behind it is not there for a program. */
+static void test_refusal(void **state)
+{
+	struct world *w = *state;
+
+	CODE_BYTES(w, 0x8b, 0x07, 0xf4);		/* mov eax, [rdi]; hlt */
+	w->v->gpr[REG_RDI] = DATA;
+	assert_int_equal(cell_run(w->c, w->v), CELL_OTHER);
+	cell_map(w->c, 0x600000, w->ram, 4096, PROT_READ);
+	w->c->gate->calls.call[w->c->gate->calls.count - 1].arg[4] = 1000;	/* no descriptor */
+	cell_unmap(w->c, DATA, 4096);
+	w->v->rip = CODE;
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(cell_run(w->c, w->v), CELL_REFUSED);
+	assert_int_equal(w->v->rip, CODE);
+	assert_false(cell_alive(w->c));
+}
+
 static void *kick_later(void *arg)
 {
 	struct world *w = arg;
@@ -274,6 +292,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_fault, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_others, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_calls, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_refusal, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kick, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_gate, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_defiance, setup, teardown),

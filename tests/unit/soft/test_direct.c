@@ -12,6 +12,7 @@
 #define PAGE		0x300000	/* code */
 #define DATA_PAGE	0x301000
 #define TABLES		0x200000	/* three pages */
+#define MORE_TABLES	0x210000
 #define TSS_AT		0x1f0000
 #define PLACE		0x7f1234566000	/* code, then data and stack */
 #define DATA		(PLACE + 0x1000)
@@ -229,6 +230,50 @@ static void test_exceptions(void **state)
 	run(r, EXC_GP);
 }
 
+/* pushf; or dword [rsp], @flag; popf; nop; mov eax, [rdi]; hlt */
+static void with_flag(struct rig *r, uint32_t flag)
+{
+	PUT(r, PAGE, 0x9c, 0x81, 0x0c, 0x24, LE32(flag), 0x9d, 0x90, 0x8b, 0x07, 0xf4);
+	PUT(r, DATA_PAGE, 0, 7, 0, 0, 0);
+	r->v->gpr[REG_RDI] = DATA + 1;
+}
+
+/* The program traps itself; and one that wants alignment checks, which its system does not. */
+static void test_flags(void **state)
+{
+	struct rig *r = *state;
+
+	with_flag(r, RFLAGS_TF);
+	run(r, EXC_DB);
+	assert_true(r->v->dr[6] & DR6_BS);
+	r->v->rflags = RFLAGS_FIXED;
+	with_flag(r, RFLAGS_AC);
+	run(r, EXC_GP);
+	assert_int_equal((uint32_t)r->v->gpr[REG_RAX], 7);
+}
+
+/* Pages beside the gate are the guest's as everywhere, however they come and go. */
+static void test_beside_the_gate(void **state)
+{
+	struct rig *r = *state;
+	const gva_t at = 0x6f0000010000;
+	uint64_t *table = (uint64_t *)(r->ram + MORE_TABLES), all = PTE_P | PTE_W | PTE_U;
+
+	((uint64_t *)(r->ram + RIG_TABLES))[at >> 39] = MORE_TABLES | all;
+	table[at >> 30 & 511] = (MORE_TABLES + 0x1000) | all;
+	table[512 + (at >> 21 & 511)] = (MORE_TABLES + 0x2000) | all;
+	table[1024 + (at >> 12 & 511)] = DATA_PAGE | all;
+	tlb_flush_all(r->v);
+	PUT(r, PAGE, 0x8b, 0x07, 0xf4);		/* mov eax, [rdi] */
+	PUT(r, DATA_PAGE, LE32(5));
+	for (int i = 0; i < 3; i++) {
+		r->v->gpr[REG_RDI] = at;
+		run(r, EXC_GP);
+		assert_int_equal(r->v->gpr[REG_RAX], 5);
+		tlb_flush_all(r->v);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -242,6 +287,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_crossing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stops, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_exceptions, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_flags, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_beside_the_gate, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
