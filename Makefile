@@ -61,6 +61,8 @@ GENERAL_FLAGS += -fno-tree-loop-distribute-patterns
 endif
 GENERAL = x86 mem cpu engine/soft
 $(foreach d,$(GENERAL),$(eval $(BUILD)/obj/$(d)/%.o: REGS = $(GENERAL_FLAGS)))
+# This searches with vectors, and is called when the guest's are put away.
+$(BUILD)/obj/cpu/cell_code.o: REGS =
 
 Q = $(if $(V),,@)
 

@@ -66,13 +66,14 @@ static struct cell_context *context(const struct cell *c)
 
 /* --- telling and hearing --- */
 
-static void tell_mapper(struct cell *c)
+/* By how many bytes there are: CELL_DO, CELL_KICK.  If it has ended, its owner hears that elsewhere. */
+static void tell_mapper(struct cell *c, unsigned int count)
 {
-	static const uint8_t byte[CELL_DO];
+	static const uint8_t bytes[CELL_DO + CELL_KICK];
 	ssize_t n;
 
 	do
-		n = send(c->to_mapper, byte, CELL_DO, MSG_NOSIGNAL);
+		n = write(c->to_mapper, bytes, count);
 	while (n < 0 && errno == EINTR);
 }
 
@@ -111,7 +112,7 @@ static void end(struct cell *c)
 {
 	c->gate->calls.count = 0;
 	add_call(c, SYS_exit_group);
-	tell_mapper(c);
+	tell_mapper(c, CELL_DO);
 }
 
 /*
@@ -171,7 +172,7 @@ static bool do_calls(struct cell *c)
 	k->arg[0] = CELL_TO_OWNER;
 	k->arg[1] = CELL_STATE;
 	k->arg[2] = 1;
-	tell_mapper(c);
+	tell_mapper(c, CELL_DO);
 	done = mapper_done(c);
 	c->gate->calls.count = 0;
 	return done;
@@ -320,7 +321,7 @@ static void go(struct cell *c)
 	k->arg[0] = CELL_LISTENER;
 	k->arg[1] = SECCOMP_IOCTL_NOTIF_SEND;
 	k->arg[2] = CELL_CALLS + offsetof(struct cell_calls, answer);
-	tell_mapper(c);
+	tell_mapper(c, CELL_DO);
 }
 
 static enum cell_stop why_stopped(const struct cell *c, struct vcpu *v)
@@ -410,11 +411,8 @@ void cell_place(struct cell *c, int cpu)
 
 void cell_kick(struct cell *c)
 {
-	static const uint8_t bytes[CELL_KICK];
-
-	if (atomic_load(&c->running) && !atomic_exchange(&c->kicked, true) &&
-	    send(c->to_mapper, bytes, CELL_KICK, MSG_NOSIGNAL) < 0)
-		return;		/* it has ended, which its owner hears */
+	if (atomic_load(&c->running) && !atomic_exchange(&c->kicked, true))
+		tell_mapper(c, CELL_KICK);
 }
 
 /* --- life --- */
@@ -446,14 +444,14 @@ static bool open_pipes(struct cell *c, int theirs[3])
 {
 	int p[6] = { -1, -1, -1, -1, -1, -1 };
 
-	if (pipe2(p, O_CLOEXEC) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p + 2) ||
+	if (pipe2(p, O_CLOEXEC) || pipe2(p + 2, O_CLOEXEC) ||
 	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p + 4)) {
 		close_all(p, 6);
 		return false;
 	}
 	c->from_mapper = p[0];
 	theirs[0] = p[1];
-	theirs[1] = p[2];
+	theirs[1] = c->mapper_end = p[2];
 	c->to_mapper = p[3];
 	c->socket = p[4];
 	theirs[2] = p[5];
@@ -547,13 +545,13 @@ struct cell *cell_create(struct vcpu *v)
 
 	if (!c)
 		return NULL;
-	c->fd = c->from_mapper = c->to_mapper = c->socket = c->listener = -1;
+	c->fd = c->from_mapper = c->to_mapper = c->mapper_end = c->socket = c->listener = -1;
 	c->cpu = -1;
 	c->space = v->space;
 	c->ram_count = v->space->ram_count;
 	if (cell_possible(&why) && make_gate(c) && open_pipes(c, theirs))
 		rc = cell_start(c, theirs);
-	close_all(theirs, 3);
+	close_all((int[]){ theirs[0], theirs[2] }, 2);
 	if (!rc && learn(c)) {
 		close(c->socket);
 		c->socket = -1;
@@ -607,7 +605,7 @@ void cell_destroy(struct cell *c)
 	/* Without its pipes the mapper ends, and with it the process; but other children of ours may hold them. */
 	if (!c->dead && c->pid > 0 && c->runner > 0)
 		end(c);
-	close_all((int[]){ c->from_mapper, c->to_mapper, c->socket, c->listener }, 4);
+	close_all((int[]){ c->from_mapper, c->to_mapper, c->mapper_end, c->socket, c->listener }, 5);
 	cell_reap(c);
 	if (c->gate)
 		munmap(c->gate, sizeof(struct cell_gate));

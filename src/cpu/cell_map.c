@@ -13,6 +13,7 @@
 #define REGIONS_MAX	4096U
 #define CHANGES_MAX	50000U		/* the host allows some 65,000 mappings; each change may make two */
 #define CHANGE		2U
+#define COPIES_HELD	256U	/* so often they are compared, then who runs one has it shown again */
 #define GIVE_BACK	16U		/* the tables' memory, when all was taken away so many times */
 
 bool cell_map_init(struct cell_map *m, struct vcpu *v)
@@ -209,11 +210,27 @@ static void show_copy(struct cell_map *m, uint64_t index, const uint8_t *hva)
 	note(m, index, true);
 }
 
+/* Looking at them each time is dear, and most programs need theirs but when they begin. */
+static void hide_copies(struct cell_map *m)
+{
+	for (unsigned int i = 0; i < CELL_COPIES; i++) {
+		if (m->copy[i].shown)
+			cell_map_drop_page(m, m->copy[i].index);
+		m->copy[i].shown = false;
+	}
+	m->copies_shown = false;
+	m->copies_checked = 0;
+}
+
 void cell_map_check_copies(struct cell_map *m)
 {
-	for (unsigned int i = 0; m->copies_shown && i < CELL_COPIES; i++)
+	if (!m->copies_shown)
+		return;
+	for (unsigned int i = 0; i < CELL_COPIES; i++)
 		if (m->copy[i].shown && memcmp(m->copy[i].hva, m->copy[i].page, GUEST_PAGE_SIZE))
 			drop_copy(m, &m->copy[i]);
+	if (++m->copies_checked == COPIES_HELD)
+		hide_copies(m);
 }
 
 static const uint8_t *entered(const struct tlb_view *view, gva_t gva, enum tlb_access access)
@@ -304,8 +321,8 @@ bool cell_map_fill(struct cell_map *m, struct vcpu *v, gva_t gva, bool write, bo
 		s[i].hva = NULL;
 		if (!has(m->mapped, first + i))
 			s[i] = look(m, v, (first + i) << GUEST_PAGE_SHIFT, fetch);
-		if (fetch && !(s[i].prot & PROT_EXEC))
-			s[i].hva = NULL;
+		if (fetch && (s[i].patched || !(s[i].prot & PROT_EXEC)))
+			s[i].hva = NULL;	/* a copy is dear: it is shown when it runs */
 	}
 	for (unsigned int i = 0; i < CLUSTER;)
 		i += s[i].hva ? map_run(m, first + i, s + i, CLUSTER - i) : 1;

@@ -35,6 +35,7 @@ struct cell_map {
 	unsigned int emptied;	/* all was taken away so many times */
 	unsigned int copy_next;	/* is taken next */
 	bool copies_shown;	/* some of them */
+	unsigned int copies_checked; /* so often since they were hidden */
 	uint64_t host_xcr0;
 	unsigned int flips;	/* pages that were written to after they ran, or the other way round */
 	unsigned int mapped_now; /* mappings made; whoever counts them clears it */

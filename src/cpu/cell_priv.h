@@ -82,6 +82,7 @@ struct cell {
 	pid_t pid, runner;	/* the process, and so the mapper; its other thread */
 	int fd;			/* the gate's memory */
 	int from_mapper, to_mapper, socket;
+	int mapper_end;		/* of to_mapper, kept so that writing to a mapper that has ended is no SIGPIPE */
 	int listener;		/* tells of the runner's calls */
 	_Atomic bool running;	/* the runner, or it is going to */
 	_Atomic bool kicked;	/* since it began to */

@@ -29,9 +29,9 @@
 #define SAMPLE_MAX_US	1000	/* if it was longer, more was not all the program's */
 #define HOT_US		2000	/* of user code, then a space is given a cell */
 #define IDLE_US		20000	/* since its owner was seen: another space may have a cell */
-#define LEAVE_US	8	/* what it costs to leave a cell and come back, */
+#define LEAVE_US	6	/* what it costs to leave a cell and come back, */
 #define MAP_US		2	/* and, more than for windows, to map what was missing */
-#define CALL_US		4	/* what a mapping takes that is made or taken away */
+#define CALL_US		2	/* what a mapping takes that is made or taken away */
 #define BUDGET_START_US	8000	/* of costs that are more than the time in the cell, */
 #define BUDGET_MAX_US	20000	/* which is about what a program gains by it */
 #define FORGET_US	1000000	/* since it was seen: it is another one, or begins anew */
