@@ -116,6 +116,8 @@ void tlb_flush_page(struct vcpu *v, gva_t gva);
 void tlb_invpcid(struct vcpu *v, unsigned int type, uint16_t pcid, gva_t gva);
 /* After CR3 changed: selects (or makes) the space of its PCID; @keep: bit 63 was set. */
 void tlb_switch_space(struct vcpu *v, bool keep);
+/* With PCIDs, the root of the tables that the current space was last filled from; another one is another program. */
+gpa_t tlb_space_root(const struct vcpu *v);
 /*
  * The engine cached code from the RAM page at @gpa: takes it out of all write tables.
  * (Entries for a page are found by a scan of recorded fills or a flush: rare.)

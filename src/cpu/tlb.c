@@ -362,6 +362,25 @@ static struct tlb_space *take_space(struct vcpu *v, uint16_t pcid)
 	return oldest;
 }
 
+/* With PCIDs another root is another program, to which nothing of the last one's is of use. */
+static void note_root(struct vcpu *v, struct tlb_space *s)
+{
+	gpa_t root = v->cr4 & CR4_PCIDE ? v->cr3 & ~(gpa_t)GUEST_PAGE_MASK & ~BIT(63) : 0;
+
+	if (s->root == root)
+		return;
+	s->root = root;
+	if (s->rec.window)
+		window_take(v, s->rec.window);
+	if (s->rec.cell)
+		cell_map_take(v, s->rec.cell);
+}
+
+gpa_t tlb_space_root(const struct vcpu *v)
+{
+	return v->tlb.current->root;
+}
+
 void tlb_switch_space(struct vcpu *v, bool keep)
 {
 	uint16_t pcid = v->cr4 & CR4_PCIDE ? v->cr3 & CR3_PCID : 0;
@@ -373,8 +392,10 @@ void tlb_switch_space(struct vcpu *v, bool keep)
 	}
 	if (s != v->tlb.current || !keep)
 		tlb_kernel_flush_nonglobal(v->tlb.kernel);
-	if (!keep)
+	if (!keep) {
 		space_flush(v, s);
+		note_root(v, s);
+	}
 	s->used_at = ++v->tlb.clock;
 	v->tlb.current = s;
 	update_tag(v);

@@ -45,6 +45,7 @@ struct tlb_space {
 	int64_t *chain[2];	/* compact: three halves of tables side by side; else NULL */
 	struct tlb_record rec;	/* all but the shared half */
 	uint16_t pcid;
+	gpa_t root;		/* of the tables that it was last filled from, with PCIDs */
 	bool low_global;	/* a global page of the lower half was walked */
 	uint64_t tag;		/* fetch_tag while this space is current */
 	/*

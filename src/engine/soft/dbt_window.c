@@ -50,6 +50,7 @@ struct dbt_windows {
 	uint64_t sampled;	/* TSC of the last sample, */
 	uint64_t fills, flushes; /* and entries and flushes of the TLB until then */
 	struct account {	/* of one of the TLB's spaces; TSC cycles */
+		gpa_t root;	/* of its tables */
 		int64_t hot;	/* of samples in which it was seen without windows */
 		int64_t budget;	/* that may still be spent on faults, while it has them */
 		uint64_t until;	/* TSC: it goes without, */
@@ -77,11 +78,14 @@ void windows_destroy(struct dbt *d)
 
 static struct account *present_account(struct dbt *d, const struct vcpu *v)
 {
+	struct account *a = d->windows->account;
 	unsigned int i = 0;
 
 	while (i + 1 < TLB_SPACES && v->tlb.space[i] != v->tlb.current)
 		i++;
-	return &d->windows->account[i];
+	if (a[i].root != tlb_space_root(v))
+		a[i] = (struct account){ .root = tlb_space_root(v) };
+	return &a[i];
 }
 
 static int64_t cycles(const struct vcpu *v, unsigned int us)

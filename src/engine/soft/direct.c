@@ -27,7 +27,7 @@
 #define CELLS_ALL	12U	/* ... and about so many of all together */
 #define SAMPLE_US	100	/* between two looks at who runs; */
 #define SAMPLE_MAX_US	1000	/* if it was longer, more was not all the program's */
-#define HOT_US		2000	/* of user code, then a space is given a cell */
+#define HOT_US		40000	/* of user code, then a space is given a cell */
 #define IDLE_US		20000	/* since its owner was seen: another space may have a cell */
 #define LEAVE_US	6	/* what it costs to leave a cell and come back, */
 #define MAP_US		2	/* and, more than for windows, to map what was missing */
@@ -47,7 +47,8 @@
 struct account {	/* of an address space; TSC cycles */
 	gpa_t root;	/* of its tables */
 	uint64_t seen;	/* TSC */
-	uint64_t tag;	/* of the TLB's space at the last sample */
+	uint64_t tag;	/* of the TLB's space when it was seen, */
+	uint64_t fs_base; /* and FS's base then */
 	int64_t hot;	/* of samples in which its code was seen outside of a cell */
 	int64_t budget;	/* of costs not made up for, while it has one */
 	uint64_t until;	/* TSC: it goes without, */
@@ -155,15 +156,21 @@ static gpa_t root_of(const struct vcpu *v)
 	return v->cr3 & ~(gpa_t)GUEST_PAGE_MASK & ~BIT(63);
 }
 
-/* By the root, for systems change a program's PCID; programs come and go, and so do roots. */
+/*
+ * By the root, for systems change a program's PCID.  Programs come and go, and roots come again: it is another
+ * one if the TLB's space was emptied and the thread's data is elsewhere.
+ */
 static struct account *present_account(struct direct *x)
 {
 	gpa_t root = root_of(x->v);
 	struct account *a = &x->account[root >> GUEST_PAGE_SHIFT & (ACCOUNTS - 1)];
 	uint64_t now = __builtin_ia32_rdtsc();
 
-	if (a->root != root || a->seen + cycles(x->v, FORGET_US) < now)
+	if (a->root != root || a->seen + cycles(x->v, FORGET_US) < now ||
+	    (a->tag != x->v->tlb.fetch_tag && a->fs_base != x->v->seg[SEG_FS].base))
 		*a = (struct account){ .root = root, .budget = cycles(x->v, BUDGET_START_US) };
+	a->tag = x->v->tlb.fetch_tag;
+	a->fs_base = x->v->seg[SEG_FS].base;
 	a->seen = now;
 	return a;
 }
@@ -219,33 +226,30 @@ static bool processors_suffice(struct direct *x, const struct vcpu *v)
 	return (unsigned int)CPU_COUNT(&x->allowed) >= v->model->cpus;
 }
 
-/* Its code, which has no cell, was seen to run for @time. */
-static void consider(struct direct *x, struct vcpu *v, int64_t time)
+/* Its code, which has no cell, was seen to run for @time.  Has it one now, or is it going to? */
+static bool consider(struct direct *x, struct vcpu *v, int64_t time)
 {
 	struct account *a = present_account(x);
 	struct cell_map *m;
 
-	if (a->tag != v->tlb.fetch_tag)		/* it may be another program, with the same root */
-		a->hot -= a->hot / 4;
-	a->tag = v->tlb.fetch_tag;
 	a->hot += time;
-	if (a->hot < cycles(v, HOT_US) || a->until > __builtin_ia32_rdtsc())
-		return;
-	m = processors_suffice(x, v) ? find_map(x, false) : NULL;
-	if (m)
+	if (a->until > __builtin_ia32_rdtsc() || !processors_suffice(x, v))
+		return false;
+	m = find_map(x, false);
+	if (m && a->hot >= cycles(v, HOT_US))
 		give(x, m);
+	return m;
 }
 
 bool direct_sample(struct direct *x, struct vcpu *v)
 {
 	uint64_t now = __builtin_ia32_rdtsc(), time = now - x->sampled;
 
-	if (!v->tlb.cell && time >= (uint64_t)cycles(v, SAMPLE_US)) {
-		x->sampled = now;
-		if (v->cpl == 3 && v->code_size == CODE_64 && segments_fit(v))
-			consider(x, v, MIN(time, (uint64_t)cycles(v, SAMPLE_MAX_US)));
-	}
-	return v->tlb.cell;
+	if (v->tlb.cell || time < (uint64_t)cycles(v, SAMPLE_US))
+		return true;
+	x->sampled = now;
+	return v->cpl != 3 || v->code_size != CODE_64 || !segments_fit(v) ? false :
+	       consider(x, v, MIN(time, (uint64_t)cycles(v, SAMPLE_MAX_US)));
 }
 
 /* The present space goes without for a while. */

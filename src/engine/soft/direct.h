@@ -39,7 +39,10 @@ enum exec_status direct_run(struct direct *x, struct vcpu *v,
 			    enum exec_status (*step)(void *arg, struct vcpu *v), void *arg);
 /* Is the code at v's RIP, which is not for cells, to be interpreted, so that it is noticed where it ends? */
 bool direct_interprets(struct direct *x, struct vcpu *v);
-/* To be called now and then while translated code runs; true: the present space has a cell. */
+/*
+ * To be called now and then while translated code runs.  True: the present space has a cell, or is going to have
+ * one when it has run for longer; or it is too early to say.
+ */
 bool direct_sample(struct direct *x, struct vcpu *v);
 /* v leaves the guest: its thread may run on any of its processors again. */
 void direct_leave(struct direct *x);
