@@ -23,7 +23,7 @@ struct trap_region;
 struct dbt_config {
 	/* Does the user code of v, whose space has a cell, run elsewhere? */
 	bool (*elsewhere)(void *arg, struct vcpu *v);
-	/* Now and then, while translated code runs; true: user code of the present space runs elsewhere. */
+	/* Now and then, while translated code runs; true: user code of the present space is not for windows. */
 	bool (*sample)(void *arg, struct vcpu *v);
 	uint64_t cache_bytes;
 	FILE *perf_map;			/* write the names of translations there; NULL: not */

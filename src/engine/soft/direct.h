@@ -2,7 +2,7 @@
 /*
  * Direct execution: user code runs on the processor itself, in cells (cpu/cell.h).
  *
- * What leaves a cell costs some ten microseconds, and so it is for programs that compute: an
+ * What leaves a cell costs some seven microseconds, and so it is for programs that compute: an
  * address space is given a cell when its code has run for a while, and loses it when it leaves it
  * too often.  All other user code is translated, and so is code that may not run in a cell.
  */

@@ -5,6 +5,7 @@
  * on the host; what is not mapped any more is not reached; a program that does to the gate what it
  * can gets nowhere, and one that does not stop is ended.
  */
+#include "cpu/cell_map.h"
 #include "cpu/cell_priv.h"
 #include "cpu/vcpu.h"
 #include "unit.h"
@@ -285,6 +286,34 @@ static void test_defiance(void **state)
 	pthread_join(t, NULL);
 }
 
+/* An instruction that tells of the host is found wherever it is, and nothing else is changed. */
+static void test_search(void **state)
+{
+	static const uint8_t what[][3] = {
+		{ 0x0f, 0xa2, 0x90 }, { 0x0f, 0x31, 0x90 }, { 0x0f, 0x01, 0xd0 }, { 0x0f, 0x01, 0xf9 },
+		{ 0x0f, 0x03, 0xc0 }, { 0x0f, 0xc7, 0xf8 }, { 0x0f, 0xc7, 0x20 }, { 0x0f, 0xae, 0x20 },
+	};
+	uint8_t page[4096], copy[4096];
+
+	(void)state;
+	for (unsigned int i = 0; i < ARRAY_SIZE(what); i++)
+		for (unsigned int at = 0; at <= sizeof(page) - 3; at++) {
+			memset(page, 0x90, sizeof(page));
+			assert_int_equal(cell_code_look(page, page, false, copy), CELL_CODE_PLAIN);
+			memcpy(page + at, what[i], 3);
+			assert_int_equal(cell_code_look(page, NULL, false, copy), CELL_CODE_PATCHED);
+			assert_int_equal(copy[at], 0xf4);
+			copy[at] = what[i][0];
+			assert_memory_equal(copy, page, sizeof(page));
+		}
+	/* mov eax, 0xa20f; in a place of each kind. */
+	for (unsigned int at = 0; at < sizeof(page) - 5; at += 7) {
+		memset(page, 0x90, sizeof(page));
+		memcpy(page + at, (uint8_t[]){ 0xb8, 0x0f, 0xa2, 0, 0 }, 5);
+		assert_int_equal(cell_code_look(page, NULL, false, copy), CELL_CODE_PLAIN);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -296,6 +325,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_kick, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_gate, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_defiance, setup, teardown),
+		cmocka_unit_test(test_search),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -356,6 +356,25 @@ static void test_drop_elsewhere(void **state)
 	assert_false(is_mapped_at(high[1], PLACE));
 }
 
+/* A space that is filled from other tables is another program, which has not shown yet that it needs windows. */
+static void test_new_program(void **state)
+{
+	struct rig *r = *state;
+	const struct window_set *set;
+
+	two_spaces(r);
+	turn(r, RIG_TABLES, 1);
+	set = r->v->tlb.window.now;
+	assert_non_null(set);
+	r->v->cr3 = RIG_TABLES | 1;
+	tlb_switch_space(r->v, false);
+	assert_ptr_equal(r->v->tlb.window.now, set);
+	r->v->cr3 = ROOT_2 | 1;
+	tlb_switch_space(r->v, false);
+	assert_null(r->v->tlb.window.now);
+	assert_null(set->owner);
+}
+
 static void test_expected(void **state)
 {
 	struct rig *r = *state;
@@ -453,7 +472,7 @@ int main(void)
 		W(test_stop_no_counter), W(test_stop_counted_again),
 		W(test_stop_nested), W(test_stop_nested_missed), W(test_far_displacement),
 		W(test_far_up), W(test_narrow_index), W(test_narrow_base), W(test_narrow_entered),
-		W(test_constants), W(test_drop_elsewhere), W(test_expected),
+		W(test_constants), W(test_drop_elsewhere), W(test_new_program), W(test_expected),
 		cmocka_unit_test_setup_teardown(test_turns, setup_auto, teardown),
 		cmocka_unit_test_setup_teardown(test_turns_of_one_set, setup_auto, teardown),
 		W(test_string_part), W(test_string_elsewhere),
