@@ -29,6 +29,7 @@ list() {
 	check e2fsprogs makes and checks the file systems of test disks
 	check gdb tests of --gdb and of the sandbox
 	check acpica-tools iasl checks the ACPI tables
+	check stress-ng stresses a guest with several processors
 	END
 }
 
