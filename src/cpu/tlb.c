@@ -365,7 +365,7 @@ static struct tlb_space *take_space(struct vcpu *v, uint16_t pcid)
 /* With PCIDs another root is another program, to which nothing of the last one's is of use. */
 static void note_root(struct vcpu *v, struct tlb_space *s)
 {
-	gpa_t root = v->cr4 & CR4_PCIDE ? v->cr3 & ~(gpa_t)GUEST_PAGE_MASK & ~BIT(63) : 0;
+	gpa_t root = v->cr4 & CR4_PCIDE ? v->cr3 & CR3_ROOT : 0;
 
 	if (s->root == root)
 		return;

@@ -47,6 +47,7 @@ enum { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS };
 #define CR0_PG	BIT(31)
 
 #define CR3_PCID	0xfffULL
+#define CR3_ROOT	0x000ffffffffff000ULL	/* where the tables are */
 #define CR3_NOFLUSH	BIT(63)
 
 #define CR4_VME		BIT(0)

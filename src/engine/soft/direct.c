@@ -17,6 +17,7 @@
 #include "cpu/fpu.h"
 #include "cpu/mmu.h"
 #include "x86/decode.h"
+#include "x86/regs.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -153,7 +154,7 @@ static int64_t cycles(const struct vcpu *v, unsigned int us)
 
 static gpa_t root_of(const struct vcpu *v)
 {
-	return v->cr3 & ~(gpa_t)GUEST_PAGE_MASK & ~BIT(63);
+	return v->cr3 & CR3_ROOT;
 }
 
 /*
@@ -248,7 +249,7 @@ bool direct_sample(struct direct *x, struct vcpu *v)
 	if (v->tlb.cell || time < (uint64_t)cycles(v, SAMPLE_US))
 		return true;
 	x->sampled = now;
-	return v->cpl != 3 || v->code_size != CODE_64 || !segments_fit(v) ? false :
+	return v->cpl == 3 && v->code_size == CODE_64 && segments_fit(v) &&
 	       consider(x, v, MIN(time, (uint64_t)cycles(v, SAMPLE_MAX_US)));
 }
 
